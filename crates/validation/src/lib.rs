@@ -1,1 +1,38 @@
-//! Placeholder until the crate lands.
+//! Validation: what may go wrong with a VM, found before it is migrated.
+//!
+//! Rules are Rego, one per file with its test beside it, in the packages
+//! `io.konveyor.forklift.<provider>`; each adds to the set `concerns`. They are
+//! compiled once per provider and evaluated in process; the same rules answer
+//! over HTTP as OPA's data API does. Users' own rules come from a folder (the
+//! mounted ConfigMap); a bad file is left out and named, it never takes the
+//! others down.
+//!
+//! ```text
+//! rules/**/x.rego ─┐                       ┌─► Validator::concerns(provider, workload)
+//! user folder ─────┴─► hoist ─► engines ───┴─► rest::router  /v1/data/io/konveyor/forklift/…
+//! ```
+//!
+//! [`hoist`] makes negated calls with undefined arguments mean what they mean in OPA.
+
+mod engine;
+pub mod hoist;
+pub mod rest;
+pub mod suite;
+mod user_rules;
+
+pub use engine::{Concern, EvaluationError, Validator};
+pub use user_rules::RuleError;
+
+/// The bundled rule files and their tests: path below `rules/`, text.
+pub const BUNDLED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/rules.rs"));
+
+/// The prefix of every rule package; the provider's name follows.
+pub const PACKAGE: &str = "io.konveyor.forklift";
+
+/// Returns the rule package's last part for a provider type (`vsphere` has the name `vmware` there).
+pub fn package_of(provider_type: &str) -> &str {
+    match provider_type {
+        "vsphere" => "vmware",
+        other => other,
+    }
+}
