@@ -1,0 +1,28 @@
+//! The programs that run in pods, by name.
+
+use std::process::ExitCode;
+
+/// A worker's name, as the controllers give it in a pod's `args`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Name {
+    /// Copies one disk into a volume and verifies it
+    Importer,
+    /// Converts a copied guest with virt-v2v
+    Conversion,
+    /// Serves the appliances of a folder to the inventory
+    OvaServer,
+    /// Runs a migration hook's playbook
+    HookRunner,
+}
+
+impl Name {
+    /// Runs the worker; its inputs are the environment and the mounted files.
+    pub async fn run(self) -> ExitCode {
+        match self {
+            Name::Importer => forklift_workers::importer::run().await,
+            Name::Conversion => forklift_workers::conversion::run().await,
+            Name::OvaServer => forklift_workers::ova_server::run().await,
+            Name::HookRunner => forklift_workers::hook_runner::run().await,
+        }
+    }
+}
