@@ -1,0 +1,216 @@
+//! All providers of the inventory, by UID.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::{ProviderSpec, Record, Rules, Store, Writer};
+
+/// What is asked of a live source.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LiveQuery<'a> {
+    /// The collection.
+    pub kind: &'a str,
+    /// Only in this namespace.
+    pub namespace: Option<&'a str>,
+    /// Only with this name.
+    pub name: Option<&'a str>,
+    /// The caller's bearer token, for sources that act as the caller.
+    pub token: Option<&'a str>,
+}
+
+/// A live source could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list {kind}: {message}")]
+pub struct LiveError {
+    /// The collection.
+    pub kind: String,
+    /// What the source said.
+    pub message: String,
+}
+
+/// A source that is listed at each request instead of being collected.
+#[async_trait]
+pub trait Live: Send + Sync {
+    /// Lists a collection.
+    async fn list(&self, query: LiveQuery<'_>) -> Result<Vec<Arc<Record>>, LiveError>;
+
+    /// Returns a tree by its name; `None` when there is none of that name.
+    async fn tree(
+        &self,
+        _name: &str,
+        _detail: i64,
+        _token: Option<&str>,
+    ) -> Option<Result<Value, LiveError>> {
+        None
+    }
+}
+
+/// A provider and its inventory.
+pub struct ProviderEntry {
+    uid: String,
+    spec: &'static ProviderSpec,
+    object: RwLock<Arc<Value>>,
+    store: Arc<Store>,
+    live: Option<Arc<dyn Live>>,
+}
+
+impl ProviderEntry {
+    /// Returns an entry for a Provider object that a collector will fill.
+    pub fn collected(spec: &'static ProviderSpec, object: Value) -> Self {
+        Self::build(spec, object, None)
+    }
+
+    /// Returns an entry for a Provider object that is listed live; it has parity at once.
+    pub fn live(spec: &'static ProviderSpec, object: Value, live: Arc<dyn Live>) -> Self {
+        let entry = Self::build(spec, object, Some(live));
+        Writer::new(entry.store.clone(), None).loaded();
+        entry
+    }
+
+    fn build(spec: &'static ProviderSpec, object: Value, live: Option<Arc<dyn Live>>) -> Self {
+        let uid = object["metadata"]["uid"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let store = Arc::new(Store::new(spec, &uid));
+        Self {
+            uid,
+            spec,
+            object: RwLock::new(Arc::new(object)),
+            store,
+            live,
+        }
+    }
+
+    /// Returns the provider's UID.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// Returns the table of its collections.
+    pub fn spec(&self) -> &'static ProviderSpec {
+        self.spec
+    }
+
+    /// Returns its records.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Returns the live source, when it is listed live.
+    pub fn live_source(&self) -> Option<&Arc<dyn Live>> {
+        self.live.as_ref()
+    }
+
+    /// Returns the Provider object as last seen.
+    pub fn object(&self) -> Arc<Value> {
+        self.object
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes a newer Provider object.
+    pub fn set_object(&self, object: Value) {
+        *self.object.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(object);
+    }
+
+    /// Returns the Provider's namespace.
+    pub fn namespace(&self) -> String {
+        self.object()["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Returns the Provider's name.
+    pub fn name(&self) -> String {
+        self.object()["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Waits until the inventory has parity; returns whether it has.
+    pub async fn await_parity(&self, limit: Duration) -> bool {
+        let mut parity = self.store.parity();
+        let reached = tokio::time::timeout(limit, parity.wait_for(|loaded| *loaded)).await;
+        matches!(reached, Ok(Ok(_)))
+    }
+}
+
+/// The inventory of all providers. Cloning shares it.
+#[derive(Clone, Default)]
+pub struct Inventory {
+    entries: Arc<RwLock<BTreeMap<String, Arc<ProviderEntry>>>>,
+    rules: Option<Arc<dyn Rules>>,
+}
+
+impl Inventory {
+    /// Returns an empty inventory whose VMs are checked by the rules, when there are any.
+    pub fn new(rules: Option<Arc<dyn Rules>>) -> Self {
+        Self {
+            entries: Arc::default(),
+            rules,
+        }
+    }
+
+    /// Adds a provider, in place of an earlier entry of the same UID.
+    pub fn insert(&self, entry: ProviderEntry) -> Arc<ProviderEntry> {
+        let entry = Arc::new(entry);
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.insert(entry.uid.clone(), entry.clone());
+        entry
+    }
+
+    /// Returns the writer for an entry's collector.
+    pub fn writer(&self, entry: &ProviderEntry) -> Writer {
+        Writer::new(entry.store.clone(), self.rules.clone())
+    }
+
+    /// Removes a provider.
+    pub fn remove(&self, uid: &str) -> Option<Arc<ProviderEntry>> {
+        self.entries
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid)
+    }
+
+    /// Returns a provider by its UID.
+    pub fn get(&self, uid: &str) -> Option<Arc<ProviderEntry>> {
+        self.entries
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(uid)
+            .cloned()
+    }
+
+    /// Returns a provider by namespace and name.
+    pub fn find_provider(&self, namespace: &str, name: &str) -> Option<Arc<ProviderEntry>> {
+        self.list()
+            .into_iter()
+            .find(|e| e.namespace() == namespace && e.name() == name)
+    }
+
+    /// Returns all providers, by namespace and name.
+    pub fn list(&self) -> Vec<Arc<ProviderEntry>> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let mut list: Vec<_> = entries.values().cloned().collect();
+        drop(entries);
+        list.sort_by_cached_key(|e| (e.namespace(), e.name()));
+        list
+    }
+
+    /// Checks all VMs again that were checked by other rules; for when the rules changed.
+    pub fn revalidate(&self) {
+        if let Some(rules) = &self.rules {
+            for entry in self.list() {
+                entry.store.validate(rules.as_ref());
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::Request;
+use expect_test::{Expect, expect};
+use serde_json::json;
+use tower::ServiceExt;
+
+use super::*;
+use crate::{Count, Draft, Field, KindSpec, PathMatch, ProviderEntry, ProviderSpec};
+
+static SPEC: ProviderSpec = ProviderSpec {
+    provider_type: "ova",
+    kinds: &[KindSpec {
+        name: "vms",
+        base: &["id", "name", "selfLink"],
+        summary: Some(&[
+            Field::Of("id"),
+            Field::Null("networks"),
+            Field::Of("concerns"),
+        ]),
+        path_match: PathMatch::Suffix,
+        validated: true,
+        namespaced: false,
+    }],
+    workloads: Some("vms"),
+    blanks: &["product"],
+    counts: &[Count {
+        key: "vmCount",
+        kind: "vms",
+        plus: 0,
+    }],
+};
+
+fn inventory() -> Inventory {
+    let inventory = Inventory::new(None);
+    let object = |uid: &str, name: &str| json!({"metadata": {"uid": uid, "name": name, "namespace": "ns", "resourceVersion": "7"}, "spec": {"type": "ova"}});
+    let entry = inventory.insert(ProviderEntry::collected(&SPEC, object("u1", "p1")));
+    let writer = inventory.writer(&entry);
+    for (id, name) in [("1", "web"), ("2", "db"), ("3", "db")] {
+        let json = json!({"id": id, "name": name, "selfLink": SPEC.resource_link("u1", "vms", id),
+            "concerns": [], "uuid": id, "networks": [{"ID": "n"}]});
+        writer.upsert(
+            "vms",
+            Draft {
+                id: id.into(),
+                name: name.into(),
+                path: format!("/x{id}/{name}"),
+                json,
+                ..Draft::default()
+            },
+        );
+    }
+    writer.loaded();
+    inventory.insert(ProviderEntry::collected(&SPEC, object("u2", "loading")));
+    inventory
+}
+
+/// Knows `admin`, who may everything, and `guest`, who may nothing.
+struct Two;
+
+#[async_trait]
+impl Authorizer for Two {
+    async fn authenticate(&self, token: Option<&str>) -> Result<User, Denied> {
+        match token {
+            Some(name @ ("admin" | "guest")) => Ok(User {
+                name: name.into(),
+                ..User::default()
+            }),
+            _ => Err(Denied::Unauthenticated),
+        }
+    }
+
+    async fn permit(&self, user: &User, access: &Access) -> Result<(), Denied> {
+        match user.name.as_str() {
+            "admin" => Ok(()),
+            name => Err(Denied::Forbidden(format!("{name} may not: {access:?}"))),
+        }
+    }
+}
+
+async fn check_as(token: Option<&str>, path: &str, expected: Expect) {
+    let mut request = Request::builder().uri(path);
+    if let Some(token) = token {
+        request = request.header("Authorization", token);
+    }
+    let service = router_with(inventory(), Arc::new(Two), Duration::from_millis(10));
+    let request = request.body(Body::empty()).expect("a valid request");
+    let response = service.oneshot(request).await.expect("infallible");
+    let status = response.status().as_u16();
+    let header = |name: &str| {
+        response
+            .headers()
+            .get(name)
+            .map(|v| format!("\n{name}: {}", v.to_str().unwrap_or("?")))
+    };
+    let headers = [header("X-Reason"), header("forklift-error-message")]
+        .into_iter()
+        .flatten()
+        .collect::<String>();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20)
+        .await
+        .expect("a small body");
+    let body = match serde_json::from_slice::<serde_json::Value>(&body) {
+        Ok(json) => format!("\n{json}"),
+        Err(_) => String::from_utf8_lossy(&body).into_owned(),
+    };
+    expected.assert_eq(&format!("{status}{headers}{body}"));
+}
+
+async fn check(path: &str, expected: Expect) {
+    check_as(Some("Bearer admin"), path, expected).await;
+}
+
+#[tokio::test]
+async fn providers_are_listed_by_type_and_level() {
+    check("/providers", expect![[r#"
+        200
+        {"openshift":[],"vsphere":[],"ovirt":[],"openstack":[],"ova":[{"uid":"u2","version":"7","namespace":"ns","name":"loading","selfLink":"providers/ova/u2","id":"u2"},{"uid":"u1","version":"7","namespace":"ns","name":"p1","selfLink":"providers/ova/u1","id":"u1"}],"ec2":[],"hyperv":[]}"#]]).await;
+    check("/providers/ova/?detail=1&limit=1&offset=1", expect![[r#"
+        200
+        [{"uid":"u1","version":"7","namespace":"ns","name":"p1","selfLink":"providers/ova/u1","id":"u1","type":"ova","object":{"metadata":{"uid":"u1","name":"p1","namespace":"ns","resourceVersion":"7"},"spec":{"type":"ova"}},"product":"","vmCount":3}]"#]]).await;
+    check(
+        "/providers/vsphere?namespace=ns",
+        expect![[r#"
+        200
+        []"#]],
+    )
+    .await;
+    check(
+        "/providers/ova?namespace=other",
+        expect![[r#"
+        200
+        []"#]],
+    )
+    .await;
+    check("/providers/ova/u2", expect!["206"]).await;
+    check("/providers/nothing", expect!["404"]).await;
+}
+
+#[tokio::test]
+async fn a_collection_is_shown_at_three_levels() {
+    check("/providers/ova/u1/vms", expect![[r#"
+        200
+        [{"id":"1","name":"web","selfLink":"providers/ova/u1/vms/1"},{"id":"2","name":"db","selfLink":"providers/ova/u1/vms/2"},{"id":"3","name":"db","selfLink":"providers/ova/u1/vms/3"}]"#]]).await;
+    check(
+        "/providers/ova/u1/vms/?detail=1&limit=1",
+        expect![[r#"
+        200
+        [{"id":"1","networks":null,"concerns":[]}]"#]],
+    )
+    .await;
+    check("/providers/ova/u1/vms?detail=all&name=web", expect![[r#"
+        200
+        [{"id":"1","name":"web","selfLink":"providers/ova/u1/vms/1","concerns":[],"uuid":"1","networks":[{"ID":"n"}]}]"#]]).await;
+    check(
+        "/providers/ova/u1/vms?name=db&limit=0",
+        expect![[r#"
+        200
+        []"#]],
+    )
+    .await;
+    check(
+        "/providers/ova/u1/vms?name=x3/db",
+        expect![[r#"
+        200
+        [{"id":"3","name":"db","selfLink":"providers/ova/u1/vms/3"}]"#]],
+    )
+    .await;
+    check(
+        "/providers/ova/u1/vms?name=nobody",
+        expect![[r#"
+        200
+        []"#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_resource_is_shown_in_full() {
+    check("/providers/ova/u1/vms/1", expect![[r#"
+        200
+        {"id":"1","name":"web","selfLink":"providers/ova/u1/vms/1","concerns":[],"uuid":"1","networks":[{"ID":"n"}]}"#]]).await;
+    check("/providers/ova/u1/workloads/1", expect![[r#"
+        200
+        {"selfLink":"providers/ova/u1/workloads/1","id":"1","name":"web","concerns":[],"uuid":"1","networks":[{"ID":"n"}]}"#]]).await;
+    check("/providers/ova/u1/vms/9", expect!["404"]).await;
+    check("/providers/ova/u1/hosts", expect!["404"]).await;
+    check("/providers/ova/u1/tree/vm", expect!["404"]).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_answered_says_why() {
+    check("/providers/ova/u1/vms?detail=much", expect!["400"]).await;
+    check("/providers/ova/u1/vms?limit=-1", expect!["400"]).await;
+    check(
+        "/providers/ova/u9/vms",
+        expect![[r#"
+        404
+        X-Reason: ProviderNotFound"#]],
+    )
+    .await;
+    check("/providers/vsphere/u1/vms", expect!["404"]).await;
+    check("/providers/ova/u2/vms", expect!["206"]).await;
+    check_as(
+        None,
+        "/providers/ova/u1/vms",
+        expect![[r#"
+        401
+        forklift-error-message: the token is missing or not valid"#]],
+    )
+    .await;
+    check_as(
+        Some("admin"),
+        "/providers",
+        expect![[r#"
+        401
+        forklift-error-message: the token is missing or not valid"#]],
+    )
+    .await;
+    check_as(
+        Some("Bearer guest"),
+        "/providers/ova/u1/vms",
+        expect![[r#"
+        403
+        forklift-error-message: guest may not: Provider { namespace: "ns", name: "p1" }"#]],
+    )
+    .await;
+    check_as(
+        Some("Bearer guest"),
+        "/providers?namespace=a",
+        expect![[r#"
+        403
+        forklift-error-message: guest may not: List { namespace: "a" }"#]],
+    )
+    .await;
+}
