@@ -1,0 +1,231 @@
+//! What workers in pods are told and what they answer: the importer's and the conversion's JSON.
+//!
+//! A worker reads its order from an environment variable, shows its progress over HTTP while it runs, and leaves
+//! its result in the pod's termination message.
+
+use serde::{Deserialize, Serialize};
+
+/// The environment variable with the importer's [`ImportSpec`].
+pub const IMPORT_ENV: &str = "FORKLIFT_IMPORT";
+/// The port on which workers answer.
+pub const PORT: u16 = 8080;
+/// The path under which workers show their progress.
+pub const PROGRESS_PATH: &str = "/progress";
+/// The exit code of an error that a repetition would meet again.
+pub const EXIT_PERMANENT: u8 = 3;
+/// The exit code of an error that a repetition may not meet.
+pub const EXIT_RETRYABLE: u8 = 1;
+
+/// The order of an importer: one disk, from where, to where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportSpec {
+    /// Where the bytes come from.
+    pub source: ImportSource,
+    /// Path of the target file or device.
+    pub target: String,
+    /// Whether the target is a file in a volume or a block device.
+    pub volume_mode: VolumeMode,
+    /// Size of the disk in bytes, as the descriptor says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<u64>,
+    /// Stable identity of the source disk (path, size, time, digest …): a finished copy of the same identity is kept.
+    pub identity: String,
+    /// How much of the copy is read back.
+    #[serde(default)]
+    pub verify: Verify,
+    /// Bytes a second at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<u64>,
+}
+
+/// Where an importer reads from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ImportSource {
+    /// A file, or a member of a tar archive (OVA) that is read in place.
+    File {
+        /// Path of the file or archive.
+        path: String,
+        /// Name of the archive's member; none for a plain file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        member: Option<String>,
+        /// `vmdk`, `raw`, `qcow2` …; none to find out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        format: Option<String>,
+        /// `gzip` for the compressed references of OVF 1.x.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        compression: Option<String>,
+        /// What the OVF manifest says of the file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+    },
+    /// An NBD export.
+    Nbd {
+        /// `nbd://…` or `nbd+unix://…`.
+        uri: String,
+    },
+    /// A file behind HTTP.
+    Http {
+        /// Address of the file.
+        url: String,
+    },
+}
+
+/// How a volume is presented to a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum VolumeMode {
+    /// A directory that holds `disk.img`.
+    #[default]
+    Filesystem,
+    /// A block device.
+    Block,
+}
+
+/// How much of a copy is read back and compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Verify {
+    /// All of it.
+    #[default]
+    Full,
+    /// A sample.
+    Sampled,
+    /// Nothing.
+    None,
+}
+
+/// A digest from an OVF manifest; a mismatch is a permanent error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Digest {
+    /// `SHA1`, `SHA256` or `SHA512`.
+    pub algorithm: String,
+    /// The digest in hexadecimal.
+    pub hex: String,
+}
+
+/// What an importer is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ImportPhase {
+    /// Opening source and target, reading the chunk map.
+    #[default]
+    Preparing,
+    /// Copying.
+    Copying,
+    /// Reading the copy back.
+    Verifying,
+    /// Finished well.
+    Done,
+    /// Finished badly.
+    Failed,
+}
+
+/// How far an importer is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImportProgress {
+    /// What is going on.
+    pub phase: ImportPhase,
+    /// Size of the disk.
+    pub bytes_total: u64,
+    /// How much of the disk is dealt with.
+    pub bytes_done: u64,
+    /// Bytes read from the source.
+    pub bytes_read: u64,
+    /// Bytes written to the target.
+    pub bytes_written: u64,
+    /// Bytes that were zero or unallocated and need no copy.
+    pub bytes_skipped: u64,
+    /// Bytes that an earlier run had copied already.
+    pub bytes_resumed: u64,
+    /// Bytes a second, smoothed.
+    pub rate: f64,
+    /// Seconds left at this rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
+    /// What to tell a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// How an importer ended.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImportResult {
+    /// Size of the disk.
+    pub bytes_total: u64,
+    /// Bytes written by this run.
+    pub bytes_written: u64,
+    /// Bytes that an earlier run had copied already.
+    pub bytes_resumed: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// `blake3:<hex>` of the whole disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Whether the copy was read back and found equal.
+    pub verified: bool,
+    /// What went wrong, if something did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<WorkerError>,
+}
+
+/// How far a conversion is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConversionProgress {
+    /// `Preparing`, `Converting`, `Checking`, `Committing`, `Done` or `Failed`.
+    pub phase: String,
+    /// How much is done, 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<f32>,
+    /// What to tell a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// How a conversion ended.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConversionResult {
+    /// What did not work out as well as it should.
+    pub warnings: Vec<Warning>,
+    /// What was found in the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inspection: Option<serde_json::Value>,
+    /// The text that upstream's `/vm` gives (YAML or XML).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
+    /// `bios` or `uefi`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<String>,
+    /// What went wrong, if something did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<WorkerError>,
+}
+
+/// A warning of a conversion, as upstream's `/warnings` gives them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Warning {
+    /// Why.
+    pub reason: String,
+    /// What to tell a person.
+    pub message: String,
+}
+
+/// Why a worker failed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkerError {
+    /// A stable code, e.g. `DigestMismatch`, `NoSpace`, `UnsupportedFormat`, `UnknownOs`, `ToolMissing`,
+    /// `VerifyFailed`, `SourceChanged`, `SourceUnreadable`.
+    pub code: String,
+    /// What failed and on what.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Whether another attempt may go well.
+    pub retryable: bool,
+}
