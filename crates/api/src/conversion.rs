@@ -13,6 +13,7 @@ use crate::condition::Conditions;
 use crate::map::VolumeMode;
 use crate::reference::Ref;
 use crate::wire::{unset, wire_enum, yes};
+use crate::worker::{ConversionProgress, ConversionResult};
 
 /// The key of `spec.settings` with a snapshot that somebody else took and will remove.
 pub const SETTING_SNAPSHOT_MOREF: &str = "SNAPSHOT_MOREF";
@@ -201,7 +202,7 @@ pub struct PodSettings {
     pub service_account: String,
     /// Where it runs best, or must not.
     #[serde(default, skip_serializing_if = "unset")]
-    #[schemars(schema_with = "crate::schema::merged_affinity")]
+    #[schemars(schema_with = "crate::schema::affinity")]
     pub affinity: Option<Affinity>,
     /// The beginning of the pod's name.
     #[serde(default, skip_serializing_if = "unset")]
@@ -261,6 +262,14 @@ pub struct ConversionStatus {
     /// What the inspection found.
     #[serde(default, skip_serializing_if = "unset")]
     pub inspection_result: Option<InspectionResult>,
+    /// How far the pod is, as it last said.
+    #[serde(default, skip_serializing_if = "unset")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub progress: Option<ConversionProgress>,
+    /// What the pod left: warnings, firmware, inspection, and the error if it failed.
+    #[serde(default, skip_serializing_if = "unset")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub result: Option<ConversionResult>,
     /// Fields that we do not know.
     #[serde(flatten)]
     #[schemars(skip)]
