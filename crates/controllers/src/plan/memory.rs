@@ -1,0 +1,59 @@
+//! What is remembered of a plan between two passes. Losing it costs time, never correctness.
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use forklift_api::Plan;
+use kube::ResourceExt;
+
+/// Progress alone is written no more often than this.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// What is remembered of a plan.
+#[derive(Default)]
+pub struct PlanMemory {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    written: Option<Instant>,
+    latest: Option<Arc<Plan>>,
+}
+
+impl PlanMemory {
+    /// Returns the newer of the cached object and of what we wrote last: the cache may lag behind our own write.
+    pub fn newest(&self, cached: Arc<Plan>) -> Arc<Plan> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        match inner.latest.take() {
+            Some(latest) if latest.uid() == cached.uid() && version(&latest) > version(&cached) => {
+                inner.latest = Some(latest.clone());
+                latest
+            }
+            _ => cached,
+        }
+    }
+
+    /// Notes what was written.
+    pub fn wrote(&self, plan: Plan) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.written = Some(Instant::now());
+        inner.latest = Some(Arc::new(plan));
+    }
+
+    /// Forgets our own copy: it was refused as stale.
+    pub fn distrust(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).latest = None;
+    }
+
+    /// Returns how long a write of mere progress has to wait; `None` when it may be done now.
+    pub fn progress_waits(&self) -> Option<Duration> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed = inner.written?.elapsed();
+        PROGRESS_EVERY.checked_sub(elapsed).filter(|left| !left.is_zero())
+    }
+}
+
+/// Resource versions rise; a server that does otherwise makes the cache win, which is only slower.
+fn version(plan: &Plan) -> Option<u64> {
+    plan.resource_version()?.parse().ok()
+}

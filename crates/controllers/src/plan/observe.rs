@@ -1,0 +1,320 @@
+//! What exists on the target, per VM: from the shared caches, indexed once per pass, never by a list call per VM.
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use forklift_api::worker::{ImportProgress, ImportResult};
+use forklift_api::{Conversion, annotations, labels};
+use forklift_core::plan::world::{
+    ConversionFact, HookFact, ImportFact, JobState, Observed, PvcFact, VmFact,
+};
+use forklift_core::plan::{Needs, ObjectRef, PlanFacts, PlanVm, TargetFacts};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret};
+use kube::api::{DynamicObject, ListParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::reflector;
+use kube::{Api, Resource, ResourceExt};
+
+use super::facts::conversion_phase;
+use crate::caches::VirtualMachine;
+use crate::context::Context;
+use crate::worker;
+
+/// Name of the container of importers.
+const IMPORTER: &str = "importer";
+/// Importers that are asked for their progress at a time.
+const ASKED_AT_ONCE: usize = 16;
+
+/// The children of a plan, by the id of their VM.
+#[derive(Default)]
+pub struct Children {
+    of: HashMap<String, OfVm>,
+    /// Virtual machines in the target namespace, whoever made them; filled when a phase needs it.
+    machines: Option<Vec<(String, BTreeMap<String, String>)>>,
+    namespace: bool,
+}
+
+#[derive(Default)]
+struct OfVm {
+    pods: Vec<Arc<Pod>>,
+    jobs: Vec<Arc<Job>>,
+    claims: Vec<Arc<PersistentVolumeClaim>>,
+    secrets: Vec<Arc<Secret>>,
+    config_maps: Vec<Arc<ConfigMap>>,
+    conversions: Vec<Arc<Conversion>>,
+    machines: Vec<Arc<VirtualMachine>>,
+}
+
+impl Children {
+    /// Indexes the caches for a plan.
+    pub fn index(context: &Context, plan: &PlanFacts) -> Self {
+        let mut of: HashMap<String, OfVm> = HashMap::new();
+        let caches = &context.caches;
+        macro_rules! sort {
+            ($($field:ident <- $store:ident),+) => {$(
+                for object in caches.$store.state() {
+                    if object.labels().get(labels::PLAN) == Some(&plan.uid)
+                        && let Some(vm) = object.labels().get(labels::VM_ID)
+                    {
+                        of.entry(vm.clone()).or_default().$field.push(object);
+                    }
+                }
+            )+};
+        }
+        sort!(pods <- pods, jobs <- jobs, claims <- claims, secrets <- secrets, config_maps <- config_maps,
+              conversions <- conversions, machines <- machines);
+        let namespace =
+            caches.namespaces.get(&reflector::ObjectRef::<Namespace>::new(&plan.target_namespace)).is_some();
+        Self { of, machines: None, namespace }
+    }
+
+    /// Reads the names of all VMs of the target namespace, once. Without KubeVirt there are none.
+    pub async fn read_machines(&mut self, context: &Context, namespace: &str) -> Result<(), kube::Error> {
+        if self.machines.is_some() {
+            return Ok(());
+        }
+        let api: Api<VirtualMachine> = Api::namespaced(context.client.clone(), namespace);
+        let list = match api.list_metadata(&ListParams::default()).await {
+            Ok(list) => list.items,
+            Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        self.machines = Some(
+            list.into_iter().map(|found| (found.name_any(), found.metadata.labels.unwrap_or_default())).collect(),
+        );
+        Ok(())
+    }
+
+    /// Returns the labels of every object of a VM kind that was read, for checks of names.
+    pub fn machine_names(&self) -> impl Iterator<Item = &str> {
+        self.machines.iter().flatten().map(|(name, _)| name.as_str())
+    }
+}
+
+/// Gathers the facts on the target that a state needs.
+pub async fn target(
+    context: &Context,
+    children: &Children,
+    plan: &PlanFacts,
+    vm: &PlanVm,
+    target_name: &str,
+    needs: Needs,
+) -> Result<TargetFacts, kube::Error> {
+    let none = OfVm::default();
+    let of = children.of.get(&vm.id).unwrap_or(&none);
+    let mut facts = TargetFacts { namespace: children.namespace, ..TargetFacts::default() };
+    if needs.target || needs.import_progress {
+        facts.pvcs = of.claims.iter().map(|claim| pvc(claim)).collect();
+        facts.imports = imports(context, of, needs.import_progress).await;
+    }
+    if needs.target || needs.conversion_progress {
+        facts.conversion = of
+            .conversions
+            .iter()
+            .max_by_key(|conversion| conversion.labels().get(labels::MIGRATION) == Some(&plan.migration_uid))
+            .map(|conversion| conversion_fact(conversion));
+    }
+    if needs.target {
+        facts.hooks = of.jobs.iter().filter(|job| job.labels().contains_key(labels::STEP)).map(|job| hook(job)).collect();
+        facts.taken_names = taken_names(children, plan, vm);
+        facts.vm = machine(context, of, plan, target_name, &facts.taken_names).await?;
+    }
+    if needs.labelled {
+        facts.labelled = labelled(of);
+    }
+    Ok(facts)
+}
+
+/// Names of VMs in the target namespace that are not this VM's.
+fn taken_names(children: &Children, plan: &PlanFacts, vm: &PlanVm) -> Vec<String> {
+    let ours = |labels: &BTreeMap<String, String>| {
+        labels.get(labels::PLAN) == Some(&plan.uid) && labels.get(labels::VM_ID) == Some(&vm.id)
+    };
+    children.machines.iter().flatten().filter(|(_, labels)| !ours(labels)).map(|(name, _)| name.clone()).collect()
+}
+
+/// The VM of the target name: ours from the cache, somebody else's from the server.
+async fn machine(
+    context: &Context,
+    of: &OfVm,
+    plan: &PlanFacts,
+    name: &str,
+    taken: &[String],
+) -> Result<Option<VmFact>, kube::Error> {
+    let in_place = |found: &&Arc<VirtualMachine>| {
+        found.name_any() == name && found.namespace().as_deref() == Some(plan.target_namespace.as_str())
+    };
+    if let Some(found) = of.machines.iter().find(in_place) {
+        return Ok(Some(vm_fact(found)));
+    }
+    if !taken.iter().any(|other| other == name) {
+        return Ok(None);
+    }
+    let api: Api<VirtualMachine> = Api::namespaced(context.client.clone(), &plan.target_namespace);
+    Ok(api.get_opt(name).await?.map(|found| vm_fact(&found)))
+}
+
+fn vm_fact(machine: &VirtualMachine) -> VmFact {
+    let status = machine.status.as_ref().map(|status| status.printable_status.clone()).unwrap_or_default();
+    VmFact { seen: observed(machine), running: status == "Running", status }
+}
+
+/// Returns whose an object is.
+pub fn observed<K: Resource<DynamicType = ()>>(object: &K) -> Observed {
+    let meta = object.meta();
+    let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key)).cloned().unwrap_or_default();
+    Observed {
+        object: ObjectRef {
+            api_version: K::api_version(&()).into_owned(),
+            kind: K::kind(&()).into_owned(),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+        },
+        plan_uid: label(labels::PLAN),
+        migration_uid: label(labels::MIGRATION),
+        vm_id: label(labels::VM_ID),
+        deleting: meta.deletion_timestamp.is_some(),
+        active: false,
+    }
+}
+
+fn labelled(of: &OfVm) -> Vec<Observed> {
+    let mut all = Vec::new();
+    all.extend(of.jobs.iter().map(|job| Observed { active: !finished(job), ..observed(job.as_ref()) }));
+    all.extend(of.conversions.iter().map(|conversion| {
+        let over = conversion.status.as_ref().is_some_and(|status| status.completion_time.is_some());
+        Observed { active: !over, ..observed(conversion.as_ref()) }
+    }));
+    all.extend(of.pods.iter().map(|pod| {
+        let active = matches!(worker::phase(pod), "Pending" | "Running");
+        Observed { active, ..observed(pod.as_ref()) }
+    }));
+    all.extend(of.claims.iter().map(|claim| observed(claim.as_ref())));
+    all.extend(of.secrets.iter().map(|secret| observed(secret.as_ref())));
+    all.extend(of.config_maps.iter().map(|map| observed(map.as_ref())));
+    all.extend(of.machines.iter().map(|machine| observed(machine.as_ref())));
+    all
+}
+
+fn annotation<K: Resource>(object: &K, key: &str) -> String {
+    object.meta().annotations.as_ref().and_then(|all| all.get(key)).cloned().unwrap_or_default()
+}
+
+fn pvc(claim: &PersistentVolumeClaim) -> PvcFact {
+    let status = claim.status.as_ref();
+    let spec = claim.spec.as_ref();
+    PvcFact {
+        seen: observed(claim),
+        disk: annotation(claim, annotations::DISK_SOURCE),
+        phase: status.and_then(|status| status.phase.clone()).unwrap_or_else(|| "Pending".to_owned()),
+        owners: claim.owner_references().iter().map(|owner| owner.uid.clone()).collect(),
+        volume_mode: spec.and_then(|spec| spec.volume_mode.clone()).unwrap_or_else(|| "Filesystem".to_owned()),
+        message: status.and_then(|status| {
+            let conditions = status.conditions.iter().flatten();
+            conditions.filter(|condition| condition.status == "False").find_map(|condition| condition.message.clone())
+        }),
+    }
+}
+
+fn finished(job: &Job) -> bool {
+    matches!(job_state(job, &[]), JobState::Succeeded | JobState::Failed)
+}
+
+fn job_state(job: &Job, pods: &[&Arc<Pod>]) -> JobState {
+    let status = job.status.as_ref();
+    let holds = |type_: &str| {
+        let conditions = status.and_then(|status| status.conditions.as_ref());
+        conditions.into_iter().flatten().any(|condition| condition.type_ == type_ && condition.status == "True")
+    };
+    if status.and_then(|status| status.succeeded).unwrap_or(0) > 0 || holds("Complete") {
+        JobState::Succeeded
+    } else if holds("Failed") {
+        JobState::Failed
+    } else if status.and_then(|status| status.failed).unwrap_or(0) > 0
+        || pods.iter().any(|pod| worker::phase(pod) != "Pending")
+    {
+        JobState::Running
+    } else {
+        JobState::Pending
+    }
+}
+
+async fn imports(context: &Context, of: &OfVm, with_progress: bool) -> Vec<ImportFact> {
+    let jobs = of.jobs.iter().filter(|job| job.annotations().contains_key(annotations::DISK_SOURCE));
+    stream::iter(jobs)
+        .map(|job| async move {
+            let mut pods: Vec<&Arc<Pod>> = of.pods.iter().filter(|pod| owned_by(pod.as_ref(), job.as_ref())).collect();
+            pods.sort_by_key(|pod| pod.creation_timestamp().map(|made| made.0));
+            let state = job_state(job, &pods);
+            let last = pods.last();
+            let result = pods.iter().rev().find_map(|pod| {
+                serde_json::from_str::<ImportResult>(worker::termination_message(pod, IMPORTER)?).ok()
+            });
+            let mut progress: Option<ImportProgress> = None;
+            if with_progress && let Some(ip) = last.and_then(|pod| worker::running_ip(pod)) {
+                progress = context.workers.import_progress(ip).await;
+            }
+            let restarts = pods
+                .iter()
+                .filter_map(|pod| worker::container(pod, IMPORTER))
+                .map(|status| u32::try_from(status.restart_count).unwrap_or(0))
+                .sum::<u32>()
+                + u32::try_from(pods.len().saturating_sub(1)).unwrap_or(0);
+            let waiting = last.and_then(|pod| worker::waiting(pod)).map(|(reason, message)| format!("{reason}: {message}"));
+            ImportFact {
+                seen: observed(job.as_ref()),
+                disk: annotation(job.as_ref(), annotations::DISK_SOURCE),
+                state,
+                round: 0,
+                progress,
+                result,
+                restarts,
+                waiting,
+            }
+        })
+        .buffered(ASKED_AT_ONCE)
+        .collect()
+        .await
+}
+
+fn owned_by(pod: &Pod, job: &Job) -> bool {
+    pod.owner_references().iter().any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref())
+}
+
+fn conversion_fact(conversion: &Conversion) -> ConversionFact {
+    let status = conversion.status.as_ref();
+    ConversionFact {
+        seen: observed(conversion),
+        phase: conversion_phase(status.and_then(|status| status.phase)),
+        message: status.map(|status| status.message.clone()).filter(|message| !message.is_empty()),
+        progress: status.and_then(|status| status.progress.clone()),
+        result: status.and_then(|status| status.result.clone()),
+    }
+}
+
+fn hook(job: &Job) -> HookFact {
+    let status = job.status.as_ref();
+    let message = status.and_then(|status| {
+        let conditions = status.conditions.iter().flatten();
+        conditions.filter(|condition| condition.type_ == "Failed").find_map(|condition| condition.message.clone())
+    });
+    HookFact {
+        seen: observed(job),
+        step: job.labels().get(labels::STEP).cloned().unwrap_or_default(),
+        state: job_state(job, &[]),
+        failed: status.and_then(|status| status.failed).and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+        message,
+    }
+}
+
+/// Returns the API of a kind that is only known by name.
+pub fn dynamic(context: &Context, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    match namespace {
+        Some(namespace) => Api::namespaced_with(context.client.clone(), namespace, &resource),
+        None => Api::all_with(context.client.clone(), &resource),
+    }
+}
