@@ -142,6 +142,10 @@ pub struct ProviderFacts {
     pub namespace: String,
     /// UID.
     pub uid: String,
+    /// Name of its secret; empty for none.
+    pub secret_name: String,
+    /// Namespace of its secret.
+    pub secret_namespace: String,
 }
 
 /// Options of a plan's spec.

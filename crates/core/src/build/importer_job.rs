@@ -1,0 +1,97 @@
+//! The importer of a disk: one Job, one container, one volume.
+use forklift_api::worker::{self, ImportSpec, VolumeMode};
+use forklift_api::{annotations, labels};
+use serde_json::{Value, json};
+
+use super::{container_security, pod_ip, pod_security, put, store, vm_labels};
+use crate::names::{self, Kind};
+use crate::plan::effect::TargetObject;
+use crate::plan::world::{PlanFacts, PlanVm};
+use crate::source::DiskSource;
+
+/// Where a file system volume is mounted.
+pub const MOUNT: &str = "/mnt/disk";
+/// Where a block volume is.
+pub const DEVICE: &str = "/dev/block";
+/// Label with the round of a warm migration.
+pub const ROUND: &str = "round";
+
+/// A disk that is imported.
+#[derive(Clone, Copy, Debug)]
+pub struct Import<'a> {
+    /// Index of the disk.
+    pub index: usize,
+    /// The disk's key.
+    pub disk: &'a str,
+    /// How it is read.
+    pub source: &'a DiskSource,
+    /// Its claim.
+    pub claim: &'a str,
+    /// `Filesystem` or `Block`.
+    pub volume_mode: &'a str,
+    /// Round of a warm migration; 0 otherwise.
+    pub round: u32,
+}
+
+/// Returns the name of a disk's importer Job.
+pub fn name(plan: &PlanFacts, vm: &PlanVm, index: usize, round: u32) -> String {
+    let name = names::derived(plan, vm, Kind::Import, index);
+    if round == 0 { name } else { format!("{}-r{round}", name.trim_end_matches('-')) }
+}
+
+/// Builds the importer Job of a disk.
+pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> TargetObject {
+    let block = import.volume_mode == "Block";
+    let spec = ImportSpec {
+        source: import.source.source.clone(),
+        target: if block { DEVICE.into() } else { format!("{MOUNT}/disk.img") },
+        volume_mode: if block { VolumeMode::Block } else { VolumeMode::Filesystem },
+        virtual_size: import.source.virtual_size,
+        identity: import.source.identity.clone(),
+        verify: plan.verify,
+        bandwidth: plan.bandwidth,
+    };
+    let mut volumes = vec![json!({"name": "disk", "persistentVolumeClaim": {"claimName": import.claim}})];
+    let mut mounts: Vec<Value> = Vec::new();
+    let mut devices: Vec<Value> = Vec::new();
+    if block {
+        devices.push(json!({"name": "disk", "devicePath": DEVICE}));
+    } else {
+        mounts.push(json!({"name": "disk", "mountPath": MOUNT}));
+    }
+    if plan.store.is_some() {
+        volumes.push(store::volume(plan));
+        mounts.push(store::mount());
+    }
+    if let Some(secret) = &import.source.secret {
+        volumes.push(json!({"name": "secret", "secret": {"secretName": secret}}));
+        mounts.push(json!({"name": "secret", "mountPath": "/etc/secret", "readOnly": true}));
+    }
+    let mut container = json!({
+        "name": "importer", "image": plan.image, "imagePullPolicy": "IfNotPresent", "args": ["worker", "importer"],
+        "env": [{"name": worker::IMPORT_ENV, "value": serde_json::to_string(&spec).unwrap_or_default()}, pod_ip()],
+        "ports": [{"name": "http", "containerPort": worker::PORT}],
+        "securityContext": container_security(),
+        "terminationMessagePolicy": "File"
+    });
+    put(&mut container, "volumeMounts", mounts);
+    put(&mut container, "volumeDevices", devices);
+    let mut labels = vm_labels(plan, vm);
+    labels.insert(labels::APP.into(), json!(labels::APP_IMPORTER));
+    if import.round > 0 {
+        labels.insert(ROUND.into(), json!(import.round.to_string()));
+    }
+    let annotations = json!({annotations::DISK_SOURCE: import.disk, annotations::DISK_INDEX: import.index.to_string()});
+    let mut pod = json!({
+        "restartPolicy": "OnFailure", "securityContext": pod_security(), "containers": [container], "volumes": volumes
+    });
+    put(&mut pod, "serviceAccountName", plan.options.service_account.clone());
+    TargetObject::new(json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {
+            "name": name(plan, vm, import.index, import.round), "namespace": plan.target_namespace,
+            "labels": labels, "annotations": annotations
+        },
+        "spec": {"backoffLimit": 3, "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}}
+    }))
+}

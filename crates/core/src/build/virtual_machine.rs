@@ -1,0 +1,373 @@
+//! The VirtualMachine: a [`Machine`] as KubeVirt runs it, on the copied disks.
+use forklift_api::labels;
+use serde_json::{Map, Value, json};
+
+use super::{put, vm_labels};
+use crate::machine::{FirmwareKind, Machine, PowerState};
+use crate::mapping;
+use crate::names;
+use crate::plan::effect::TargetObject;
+use crate::plan::state::VmState;
+use crate::plan::world::{NetworkDestination, PlanFacts, PlanVm, TargetPower};
+
+/// Annotation with the source's name.
+const DISPLAY_NAME: &str = "openshift.io/display-name";
+/// Annotation with the source's id of a renamed VM.
+const ORIGINAL_ID: &str = "original-ID";
+
+/// Builds the VirtualMachine. `claims` are the PVCs of the machine's disks, in their order.
+pub fn virtual_machine(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, state: &VmState, claims: &[String], target: &str) -> TargetObject {
+    let options = &plan.options;
+    let converted = plan.source.conversion && !options.skip_guest_conversion;
+    let compatible = options.skip_guest_conversion && options.compatibility_mode;
+    let mut labels = vm_labels(plan, vm);
+    if plan.source.conversion {
+        labels.insert("guestConverted".into(), json!(converted.to_string()));
+    }
+    let mut notes = Map::new();
+    notes.insert(DISPLAY_NAME.into(), json!(machine.name));
+    if target != machine.name {
+        notes.insert(ORIGINAL_ID.into(), json!(machine.id));
+    }
+    for key in ["vm.kubevirt.io/os", "vm.kubevirt.io/flavor", "vm.kubevirt.io/workload"] {
+        notes.insert(key.into(), json!(""));
+    }
+    let (networks, interfaces) = nics(plan, machine, compatible);
+    let (volumes, disks) = disks(machine, boot_disk(vm, machine, state), claims, compatible);
+    let input = if compatible { "usb" } else { "virtio" };
+    let mut devices = json!({"inputs": [{"type": "tablet", "name": "tablet", "bus": input}]});
+    put(&mut devices, "disks", disks);
+    put(&mut devices, "interfaces", interfaces);
+    if networks.is_empty() {
+        // else KubeVirt would add a NIC on the pod network of its own
+        devices["autoattachPodInterface"] = json!(false);
+    }
+    if machine.traits.tpm {
+        devices["tpm"] = json!({"persistent": true});
+    }
+    let mut domain = json!({"firmware": firmware(machine, state), "devices": devices});
+    if machine.firmware.secure_boot && firmware_kind(machine, state) == FirmwareKind::Uefi {
+        domain["features"] = json!({"smm": {"enabled": true}});
+    }
+    if vm.instance_type.is_none() {
+        domain["cpu"] = cpu(plan, vm, machine);
+        domain["memory"] = json!({"guest": quantity(machine.memory)});
+    }
+    put(&mut domain, "clock", machine.traits.timezone.as_ref().map_or(Value::Null, |zone| json!({"timezone": zone})));
+    let mut pod_labels: Map<String, Value> = options.target_labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    pod_labels.insert("app".into(), json!(target));
+    let mut spec = json!({"domain": domain});
+    put(&mut spec, "networks", networks);
+    put(&mut spec, "volumes", volumes);
+    put(&mut spec, "nodeSelector", json!(options.target_node_selector));
+    put(&mut spec, "affinity", options.target_affinity.clone().unwrap_or_default());
+    let mut object = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+        "metadata": {"name": target, "namespace": plan.target_namespace, "labels": labels, "annotations": notes},
+        "spec": {
+            "runStrategy": run_strategy(plan, vm, machine, state),
+            "template": {"metadata": {"labels": pod_labels}, "spec": spec}
+        }
+    });
+    if let Some(instance_type) = &vm.instance_type {
+        object["spec"]["instancetype"] = json!({"name": instance_type});
+    }
+    TargetObject::new(object)
+}
+
+/// Returns the run strategy: the wish for the VM, then the plan's, then as the source was.
+pub fn run_strategy(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, state: &VmState) -> &'static str {
+    let wish = vm.target_power_state.filter(|p| *p != TargetPower::Auto).unwrap_or(plan.options.target_power_state);
+    match (wish, state.restore_power_state.unwrap_or(machine.power)) {
+        (TargetPower::On, _) | (TargetPower::Auto, PowerState::On) => "Always",
+        (TargetPower::Off, _) | (TargetPower::Auto, PowerState::Off | PowerState::Unknown) => "Halted",
+    }
+}
+
+fn firmware_kind(machine: &Machine, state: &VmState) -> FirmwareKind {
+    state.firmware.as_deref().and_then(FirmwareKind::parse).unwrap_or(machine.firmware.kind)
+}
+
+fn firmware(machine: &Machine, state: &VmState) -> Value {
+    let bootloader = match firmware_kind(machine, state) {
+        FirmwareKind::Bios => json!({"bios": {}}),
+        FirmwareKind::Uefi => json!({"efi": {"secureBoot": machine.firmware.secure_boot}}),
+    };
+    let mut firmware = json!({});
+    put(&mut firmware, "serial", machine.uuid.clone());
+    firmware["bootloader"] = bootloader;
+    firmware
+}
+
+fn cpu(plan: &PlanFacts, vm: &PlanVm, machine: &Machine) -> Value {
+    let mut cpu = json!({"sockets": machine.cpu.sockets.max(1), "cores": machine.cpu.cores.max(1)});
+    if machine.cpu.threads > 0 {
+        cpu["threads"] = json!(machine.cpu.threads);
+    }
+    put(&mut cpu, "model", machine.cpu.model.clone());
+    if machine.cpu.dedicated {
+        cpu["dedicatedCpuPlacement"] = json!(true);
+    }
+    if let Some(nested) = vm.nested_virtualization.or(plan.options.nested_virtualization).or(machine.cpu.nested) {
+        let policy = if nested { "optional" } else { "disable" };
+        cpu["features"] = json!([{"name": "vmx", "policy": policy}, {"name": "svm", "policy": policy}]);
+    }
+    cpu
+}
+
+/// Returns bytes as Kubernetes people write them: in the largest binary unit that fits without a rest.
+pub fn quantity(bytes: u64) -> String {
+    for (shift, unit) in [(40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")] {
+        if bytes > 0 && bytes.trailing_zeros() >= shift {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+/// Returns the index of the disk to boot from: the plan's root disk, else what the conversion found, else what the
+/// source says, else the first.
+pub fn boot_disk(vm: &PlanVm, machine: &Machine, state: &VmState) -> usize {
+    vm.root_disk
+        .as_deref()
+        .and_then(device_number)
+        .or(state.detected_boot_disk)
+        .or_else(|| machine.disks.iter().position(|disk| disk.bootable))
+        .filter(|at| *at < machine.disks.len())
+        .unwrap_or(0)
+}
+
+/// Returns the index of a device by its name: `/dev/sda2` → 0, `/dev/vdb` → 1, `/dev/sdaa` → 26.
+pub fn device_number(device: &str) -> Option<usize> {
+    let name = device.strip_prefix("/dev/")?;
+    let letters = ["sd", "vd", "hd", "xvd"].iter().find_map(|prefix| name.strip_prefix(prefix))?;
+    let letters = letters.trim_end_matches(|c: char| c.is_ascii_digit());
+    if letters.is_empty() || letters.len() > 3 || !letters.bytes().all(|b| b.is_ascii_lowercase()) {
+        return None;
+    }
+    Some(letters.bytes().fold(0, |n, b| n * 26 + usize::from(b - b'a') + 1) - 1)
+}
+
+fn disks(machine: &Machine, boot: usize, claims: &[String], compatible: bool) -> (Vec<Value>, Vec<Value>) {
+    let bus = if compatible { "sata" } else { "virtio" };
+    let mut volumes = Vec::new();
+    let mut disks = Vec::new();
+    for (i, (disk, claim)) in machine.disks.iter().zip(claims).enumerate() {
+        let name = format!("vol-{i}");
+        volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": claim}}));
+        let mut entry = json!({"name": name});
+        if i == boot {
+            entry["bootOrder"] = json!(1);
+        }
+        entry["serial"] = json!(names::serial(&disk.serial, &machine.id, &disk.key));
+        entry["disk"] = json!({"bus": bus});
+        if disk.shared {
+            entry["shareable"] = json!(true);
+            entry["cache"] = json!("none");
+        }
+        disks.push(entry);
+    }
+    (volumes, disks)
+}
+
+fn nics(plan: &PlanFacts, machine: &Machine, compatible: bool) -> (Vec<Value>, Vec<Value>) {
+    let mut networks = Vec::new();
+    let mut interfaces = Vec::new();
+    for (i, attachment) in mapping::attachments(machine, &plan.networks).into_iter().enumerate() {
+        let Some(nic) = machine.nics.get(attachment.nic) else { continue };
+        let name = format!("net-{i}");
+        let mut network = json!({"name": name});
+        let mut interface = json!({"name": name, "model": if compatible { "e1000e" } else { "virtio" }});
+        // a primary user-defined network hands out its own addresses
+        let udn = plan.udn && attachment.destination == &NetworkDestination::Pod;
+        if !udn {
+            put(&mut interface, "macAddress", nic.mac.clone());
+        }
+        put(&mut interface, "pciAddress", nic.pci_address.clone());
+        if nic.disconnected {
+            interface["state"] = json!("down");
+        }
+        match attachment.destination {
+            NetworkDestination::Pod => {
+                network["pod"] = json!({});
+                if udn {
+                    interface["binding"] = json!({"name": "l2bridge"});
+                } else {
+                    interface["masquerade"] = json!({});
+                }
+            }
+            NetworkDestination::Multus { namespace, name } => {
+                network["multus"] = json!({"networkName": format!("{namespace}/{name}")});
+                interface["bridge"] = json!({});
+            }
+            NetworkDestination::Ignored => continue,
+        }
+        networks.push(network);
+        interfaces.push(interface);
+    }
+    (networks, interfaces)
+}
+
+/// Returns the labels by which a VirtualMachine of a plan's VM is found.
+pub fn is_labelled(object: &TargetObject, plan: &PlanFacts, vm: &PlanVm) -> bool {
+    object.label(labels::PLAN) == Some(&plan.uid) && object.label(labels::VM_ID) == Some(&vm.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Cpu, Disk, Firmware, Nic, ResourceRef};
+    use crate::plan::world::NetworkPair;
+    use crate::source::Capabilities;
+    use expect_test::expect;
+
+    #[test]
+    fn the_worked_example() {
+        let plan = PlanFacts {
+            name: "p1".into(), namespace: "ns1".into(), uid: "plan-uid".into(), migration_uid: "mig-uid".into(), target_namespace: "tgt".into(),
+            source: Capabilities { conversion: true, ..Capabilities::default() },
+            networks: vec![NetworkPair { source: ResourceRef::new("net-1", ""), destination: NetworkDestination::Pod }],
+            ..PlanFacts::default()
+        };
+        let vm = PlanVm { id: "vm-42".into(), name: "Web_1".into(), ..PlanVm::default() };
+        let machine = Machine {
+            id: "vm-42".into(), name: "Web_1".into(), uuid: "VMware-42 1a".into(), cpu: Cpu::from_count(4, 2), memory: 8 << 30,
+            firmware: Firmware { kind: FirmwareKind::Uefi, secure_boot: true },
+            disks: vec![Disk { key: "[ds] web/web.vmdk".into(), serial: "6000C29a-1234-5678-abcd".into(), ..Disk::default() }],
+            nics: vec![Nic { mac: "00:50:56:aa:bb:cc".into(), network: ResourceRef::new("net-1", "VM Network"), ..Nic::default() }],
+            power: PowerState::On,
+            ..Machine::default()
+        };
+        let built = virtual_machine(&plan, &vm, &machine, &VmState::new("vm-42", "Web_1"), &["claim-0".into()], "web-1");
+        let text = serde_json::to_string_pretty(&built.json).unwrap_or_default();
+        expect![[r#"
+            {
+              "apiVersion": "kubevirt.io/v1",
+              "kind": "VirtualMachine",
+              "metadata": {
+                "name": "web-1",
+                "namespace": "tgt",
+                "labels": {
+                  "migration": "mig-uid",
+                  "plan": "plan-uid",
+                  "plan-name": "p1",
+                  "plan-namespace": "ns1",
+                  "vmID": "vm-42",
+                  "resource": "vm-config",
+                  "guestConverted": "true"
+                },
+                "annotations": {
+                  "openshift.io/display-name": "Web_1",
+                  "original-ID": "vm-42",
+                  "vm.kubevirt.io/os": "",
+                  "vm.kubevirt.io/flavor": "",
+                  "vm.kubevirt.io/workload": ""
+                }
+              },
+              "spec": {
+                "runStrategy": "Always",
+                "template": {
+                  "metadata": {
+                    "labels": {
+                      "app": "web-1"
+                    }
+                  },
+                  "spec": {
+                    "domain": {
+                      "firmware": {
+                        "serial": "VMware-42 1a",
+                        "bootloader": {
+                          "efi": {
+                            "secureBoot": true
+                          }
+                        }
+                      },
+                      "devices": {
+                        "inputs": [
+                          {
+                            "type": "tablet",
+                            "name": "tablet",
+                            "bus": "virtio"
+                          }
+                        ],
+                        "disks": [
+                          {
+                            "name": "vol-0",
+                            "bootOrder": 1,
+                            "serial": "6000C29a-1234-5678-a",
+                            "disk": {
+                              "bus": "virtio"
+                            }
+                          }
+                        ],
+                        "interfaces": [
+                          {
+                            "name": "net-0",
+                            "model": "virtio",
+                            "macAddress": "00:50:56:aa:bb:cc",
+                            "masquerade": {}
+                          }
+                        ]
+                      },
+                      "features": {
+                        "smm": {
+                          "enabled": true
+                        }
+                      },
+                      "cpu": {
+                        "sockets": 2,
+                        "cores": 2
+                      },
+                      "memory": {
+                        "guest": "8Gi"
+                      }
+                    },
+                    "networks": [
+                      {
+                        "name": "net-0",
+                        "pod": {}
+                      }
+                    ],
+                    "volumes": [
+                      {
+                        "name": "vol-0",
+                        "persistentVolumeClaim": {
+                          "claimName": "claim-0"
+                        }
+                      }
+                    ]
+                  }
+                }
+              }
+            }"#]].assert_eq(&text);
+    }
+
+    #[test]
+    fn strategies() {
+        let vm = |wish| PlanVm { target_power_state: wish, ..PlanVm::default() };
+        let mut plan = PlanFacts::default();
+        let mut state = VmState::new("", "");
+        let machine = Machine::default();
+        assert_eq!(run_strategy(&plan, &vm(None), &machine, &state), "Halted");
+        state.restore_power_state = Some(PowerState::On);
+        assert_eq!(run_strategy(&plan, &vm(None), &machine, &state), "Always");
+        plan.options.target_power_state = TargetPower::Off;
+        assert_eq!(run_strategy(&plan, &vm(None), &machine, &state), "Halted");
+        assert_eq!(run_strategy(&plan, &vm(Some(TargetPower::Auto)), &machine, &state), "Halted");
+        assert_eq!(run_strategy(&plan, &vm(Some(TargetPower::On)), &machine, &state), "Always");
+    }
+
+    #[test]
+    fn devices() {
+        for (device, number) in [("/dev/sda", Some(0)), ("/dev/sdb", Some(1)), ("/dev/sdz", Some(25)), ("/dev/sda5", Some(0)), ("/dev/sdaa", Some(26)), ("/dev/sd", None), ("test", None)] {
+            assert_eq!(device_number(device), number, "{device}");
+        }
+    }
+
+    #[test]
+    fn quantities() {
+        for (bytes, text) in [(8 << 30, "8Gi"), (1536 << 20, "1536Mi"), (1000, "1000"), (0, "0"), (512 << 10, "512Ki")] {
+            assert_eq!(quantity(bytes), text);
+        }
+    }
+}

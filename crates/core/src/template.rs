@@ -1,0 +1,316 @@
+//! Name templates: the part of Go templates that names need — text, fields, literals, pipelines, parentheses and the
+//! string and number functions users are told of. Conditions and loops are refused with a message.
+use std::collections::BTreeMap;
+use std::fmt;
+
+use regex::Regex;
+
+/// What a template can use, by field name.
+pub type Data = BTreeMap<String, Value>;
+
+/// A value of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Text.
+    Text(String),
+    /// Number.
+    Number(i64),
+    /// Yes or no.
+    Bool(bool),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Value::Text(text.to_owned())
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Text(text) => f.write_str(text),
+            Value::Number(number) => write!(f, "{number}"),
+            Value::Bool(yes) => write!(f, "{yes}"),
+        }
+    }
+}
+
+/// Why a template does not give a text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// `{{` without `}}`, or a quote or parenthesis that does not close.
+    #[error("template is not closed: {0:?}")]
+    Unclosed(String),
+    /// Something in an action that cannot be read.
+    #[error("template has {0:?} where a value was expected")]
+    Unexpected(String),
+    /// A field that there is not.
+    #[error("template uses the unknown field .{0}")]
+    Field(String),
+    /// A function that there is not.
+    #[error("template uses the unknown function {0}")]
+    Function(String),
+    /// Arguments that do not fit.
+    #[error("template function {0} got arguments that do not fit")]
+    Arguments(String),
+}
+
+/// Renders a template.
+pub fn render(template: &str, data: &Data) -> Result<String, TemplateError> {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let Some((action, tail)) = after.split_once("}}") else {
+            return Err(TemplateError::Unclosed(format!("{{{{{after}")));
+        };
+        let trims_left = action.starts_with("- ");
+        let trims_right = action.ends_with(" -");
+        out.push_str(if trims_left { before.trim_end() } else { before });
+        let action = action.trim_start_matches("- ").trim_end_matches(" -").trim();
+        if !(action.starts_with("/*") && action.ends_with("*/")) {
+            let tokens = tokens(action)?;
+            let mut reader = Reader { tokens: &tokens, at: 0, data };
+            let value = reader.pipeline()?;
+            if let Some(token) = reader.peek() {
+                return Err(TemplateError::Unexpected(format!("{token:?}")));
+            }
+            out.push_str(&value.to_string());
+        }
+        rest = if trims_right { tail.trim_start() } else { tail };
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Token {
+    Literal(Value),
+    Field(String),
+    Word(String),
+    Pipe,
+    Open,
+    Close,
+}
+
+fn tokens(action: &str) -> Result<Vec<Token>, TemplateError> {
+    let mut tokens = Vec::new();
+    let mut chars = action.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            c if c.is_whitespace() => {}
+            '|' => tokens.push(Token::Pipe),
+            '(' => tokens.push(Token::Open),
+            ')' => tokens.push(Token::Close),
+            quote @ ('"' | '`') => {
+                let mut text = String::new();
+                loop {
+                    match chars.next() {
+                        None => return Err(TemplateError::Unclosed(action.to_owned())),
+                        Some(c) if c == quote => break,
+                        Some('\\') if quote == '"' => match chars.next() {
+                            Some('n') => text.push('\n'),
+                            Some('t') => text.push('\t'),
+                            Some(c) => text.push(c),
+                            None => return Err(TemplateError::Unclosed(action.to_owned())),
+                        },
+                        Some(c) => text.push(c),
+                    }
+                }
+                tokens.push(Token::Literal(Value::Text(text)));
+            }
+            c if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') => {
+                let mut word = String::from(c);
+                while let Some(&c) = chars.peek() {
+                    if !(c.is_alphanumeric() || c == '_') {
+                        break;
+                    }
+                    word.push(c);
+                    chars.next();
+                }
+                tokens.push(match (word.strip_prefix('.'), word.parse::<i64>()) {
+                    (Some(field), _) => Token::Field(field.to_owned()),
+                    (None, Ok(number)) => Token::Literal(Value::Number(number)),
+                    (None, Err(_)) if word == "true" || word == "false" => Token::Literal(Value::Bool(word == "true")),
+                    (None, Err(_)) => Token::Word(word),
+                });
+            }
+            c => return Err(TemplateError::Unexpected(c.to_string())),
+        }
+    }
+    Ok(tokens)
+}
+
+struct Reader<'a> {
+    tokens: &'a [Token],
+    at: usize,
+    data: &'a Data,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> Option<&Token> {
+        self.tokens.get(self.at)
+    }
+
+    fn pipeline(&mut self) -> Result<Value, TemplateError> {
+        let mut value = self.command(None)?;
+        while self.peek() == Some(&Token::Pipe) {
+            self.at += 1;
+            value = self.command(Some(value))?;
+        }
+        Ok(value)
+    }
+
+    /// A function with its arguments, the piped value being the last; or a single value.
+    fn command(&mut self, piped: Option<Value>) -> Result<Value, TemplateError> {
+        if let Some(Token::Word(name)) = self.peek().cloned() {
+            self.at += 1;
+            let mut arguments = Vec::new();
+            while !matches!(self.peek(), None | Some(Token::Pipe | Token::Close)) {
+                arguments.push(self.operand()?);
+            }
+            arguments.extend(piped);
+            return call(&name, &arguments);
+        }
+        match piped {
+            None => self.operand(),
+            Some(_) => Err(TemplateError::Unexpected("a value after |".into())),
+        }
+    }
+
+    fn operand(&mut self) -> Result<Value, TemplateError> {
+        let token = self.peek().cloned();
+        self.at += 1;
+        match token {
+            Some(Token::Literal(value)) => Ok(value),
+            Some(Token::Field(name)) => self.data.get(&name).cloned().ok_or(TemplateError::Field(name)),
+            Some(Token::Open) => {
+                let value = self.pipeline()?;
+                if self.peek() != Some(&Token::Close) {
+                    return Err(TemplateError::Unclosed("(".into()));
+                }
+                self.at += 1;
+                Ok(value)
+            }
+            Some(Token::Word(word)) => call(&word, &[]),
+            Some(other @ (Token::Pipe | Token::Close)) => Err(TemplateError::Unexpected(format!("{other:?}"))),
+            None => Err(TemplateError::Unexpected("the end".into())),
+        }
+    }
+}
+
+fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
+    let wrong = || TemplateError::Arguments(name.to_owned());
+    let text = |at: usize| -> Result<&str, TemplateError> {
+        match arguments.get(at) {
+            Some(Value::Text(text)) => Ok(text),
+            Some(Value::Number(_) | Value::Bool(_)) | None => Err(wrong()),
+        }
+    };
+    let number = |at: usize| -> Result<i64, TemplateError> {
+        match arguments.get(at) {
+            Some(Value::Number(number)) => Ok(*number),
+            Some(Value::Text(text)) => text.trim().parse().map_err(|_| wrong()),
+            Some(Value::Bool(_)) | None => Err(wrong()),
+        }
+    };
+    let numbers = || (0..arguments.len()).map(number).collect::<Result<Vec<_>, _>>();
+    let ok = |text: String| Ok(Value::Text(text));
+    let count = |wanted: usize| if arguments.len() == wanted { Ok(()) } else { Err(wrong()) };
+    match name {
+        "lower" => count(1).and_then(|()| ok(text(0)?.to_lowercase())),
+        "upper" => count(1).and_then(|()| ok(text(0)?.to_uppercase())),
+        "trim" => count(1).and_then(|()| ok(text(0)?.trim().to_owned())),
+        "nospace" => count(1).and_then(|()| ok(text(0)?.chars().filter(|c| !c.is_whitespace()).collect())),
+        "title" => count(1).and_then(|()| ok(capitals(text(0)?, char::to_uppercase))),
+        "untitle" => count(1).and_then(|()| ok(capitals(text(0)?, char::to_lowercase))),
+        "initials" => ok(text(0)?.split_whitespace().filter_map(|word| word.chars().next()).collect()),
+        "trimAll" => {
+            let cutset: Vec<char> = text(0)?.chars().collect();
+            ok(text(1)?.trim_matches(&cutset[..]).to_owned())
+        }
+        "trimSuffix" => ok(text(1)?.strip_suffix(text(0)?).unwrap_or(text(1)?).to_owned()),
+        "trimPrefix" => ok(text(1)?.strip_prefix(text(0)?).unwrap_or(text(1)?).to_owned()),
+        "replace" => ok(text(2)?.replace(text(0)?, text(1)?)),
+        "contains" => Ok(Value::Bool(text(1)?.contains(text(0)?))),
+        "hasPrefix" => Ok(Value::Bool(text(1)?.starts_with(text(0)?))),
+        "hasSuffix" => Ok(Value::Bool(text(1)?.ends_with(text(0)?))),
+        "repeat" => match usize::try_from(number(0)?) {
+            Ok(times) if times.saturating_mul(text(1)?.len()) <= 4096 => ok(text(1)?.repeat(times)),
+            Ok(_) | Err(_) => Err(wrong()),
+        },
+        "trunc" => {
+            let (length, chars) = (number(0)?, text(1)?.chars().collect::<Vec<_>>());
+            let most = usize::try_from(length.unsigned_abs()).unwrap_or(usize::MAX).min(chars.len());
+            ok(if length < 0 { chars[chars.len() - most..].iter().collect() } else { chars[..most].iter().collect() })
+        }
+        "substr" => {
+            let chars = text(2)?.chars().collect::<Vec<_>>();
+            let start = usize::try_from(number(0)?.max(0)).unwrap_or(0).min(chars.len());
+            let end = usize::try_from(number(1)?).unwrap_or(chars.len()).min(chars.len());
+            ok(chars.get(start..end.max(start)).unwrap_or_default().iter().collect())
+        }
+        "mustRegexReplaceAll" | "regexReplaceAll" => {
+            let pattern = Regex::new(text(0)?).map_err(|_| wrong())?;
+            ok(pattern.replace_all(text(1)?, text(2)?).into_owned())
+        }
+        "add" => Ok(Value::Number(numbers()?.iter().fold(0, |a, b| a.wrapping_add(*b)))),
+        "mul" => Ok(Value::Number(numbers()?.iter().fold(1, |a, b| a.wrapping_mul(*b)))),
+        "add1" => Ok(Value::Number(number(0)?.wrapping_add(1))),
+        "sub" => Ok(Value::Number(number(0)?.wrapping_sub(number(1)?))),
+        "div" => number(0)?.checked_div(number(1)?).map(Value::Number).ok_or_else(wrong),
+        "mod" => number(0)?.checked_rem(number(1)?).map(Value::Number).ok_or_else(wrong),
+        "max" => numbers()?.into_iter().max().map(Value::Number).ok_or_else(wrong),
+        "min" => numbers()?.into_iter().min().map(Value::Number).ok_or_else(wrong),
+        "floor" | "ceil" | "round" => Ok(Value::Number(number(0)?)),
+        "print" => ok(arguments.iter().map(Value::to_string).collect()),
+        other => Err(TemplateError::Function(other.to_owned())),
+    }
+}
+
+
+fn capitals<I: Iterator<Item = char>>(text: &str, change: impl Fn(char) -> I) -> String {
+    let mut start = true;
+    let mut out = String::new();
+    for c in text.chars() {
+        if start { out.extend(change(c)) } else { out.push(c) }
+        start = c.is_whitespace();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(template: &str, expected: &str) {
+        let data: Data = [("PlanName", "test-plan"), ("Input", "test123word456"), ("Drive", "C:\\")]
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.into()))
+            .chain([("DiskIndex".to_owned(), Value::Number(2))])
+            .collect();
+        let got = render(template, &data).unwrap_or_else(|error| format!("error: {error}"));
+        assert_eq!(got, expected, "{template}");
+    }
+
+    #[test]
+    fn vectors() {
+        check("{{trunc 4 .PlanName}}-disk-{{.DiskIndex}}", "test-disk-2");
+        check("Result: {{add 1 2 3}}", "Result: 6");
+        check(r#"{{mustRegexReplaceAll "a(x*)b" "-ab-axxb-" "${1}W"}}"#, "-W-xxW-");
+        check(r#"{{mustRegexReplaceAll "([a-z]+)([0-9]+)" .Input "$2-$1"}}"#, "123-test456-word");
+        check(r#"disk-{{ mustRegexReplaceAll "([A-Za-z]+):.*" .Drive "$1" | lower }}"#, "disk-c");
+        check(r#"{{ .PlanName | replace "-" "" | upper }}"#, "TESTPLAN");
+        check("{{ add1 (mul .DiskIndex 3) }}", "7");
+        check("{{trunc -4 .PlanName}}", "plan");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error() {
+        check("Hello, {{.Name}", "error: template is not closed: \"{{.Name}\"");
+        check("{{.Nope}}", "error: template uses the unknown field .Nope");
+        check("{{if .PlanName}}x{{end}}", "error: template uses the unknown function if");
+        check("{{div 1 0}}", "error: template function div got arguments that do not fit");
+        check("{{\"a}}", "error: template is not closed: \"\\\"a\"");
+        check("{{}}", "error: template has \"the end\" where a value was expected");
+    }
+}
