@@ -1,1 +1,140 @@
-//! Placeholder until the crate lands.
+//! Providers: a folder per kind of source, and the registry over them.
+//!
+//! ```text
+//! Registry ── kind(type) ──► ProviderKind ─┬─ test      is it reachable
+//!                                          ├─ open      a collector for the inventory, or a live source
+//!                                          └─ source    VMs as machines, disks as importer input
+//! ```
+//! This file is the only place that looks at the provider type. A provider's
+//! folder holds its wire client, its records, its collector, its translation to
+//! [`forklift_core::machine::Machine`] and its [`Source`].
+
+pub mod openshift;
+pub mod ova;
+mod registry;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use forklift_api::{Provider, ProviderType};
+use forklift_core::source::{Capabilities, Source};
+use forklift_inventory::{Live, ProviderEntry, ProviderSpec, Writer};
+use tokio_util::sync::CancellationToken;
+
+pub use registry::{Found, Registry};
+
+/// Returns what there is of a provider type; `None` for types that are not supported yet.
+pub fn kind(provider_type: ProviderType) -> Option<&'static dyn ProviderKind> {
+    match provider_type {
+        ProviderType::Ova => Some(&ova::Ova),
+        ProviderType::OpenShift => Some(&openshift::OpenShift),
+        ProviderType::VSphere
+        | ProviderType::OVirt
+        | ProviderType::OpenStack
+        | ProviderType::Ec2
+        | ProviderType::HyperV
+        | ProviderType::Nutanix => None,
+    }
+}
+
+/// Everything that is needed to reach a provider.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The provider.
+    pub provider: Arc<Provider>,
+    /// The decoded data of its secret.
+    pub secret: BTreeMap<String, Vec<u8>>,
+    /// Base URL of the provider's server in the cluster (OVA), when it is up.
+    pub server: Option<String>,
+}
+
+impl Endpoint {
+    /// Returns a value of the secret as text.
+    pub fn secret_text(&self, key: &str) -> Option<&str> {
+        self.secret
+            .get(key)
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .map(str::trim)
+    }
+}
+
+/// What the process itself brings in: our own cluster.
+#[derive(Clone)]
+pub struct Context {
+    /// Client of the cluster that we run on.
+    pub client: kube::Client,
+    /// How it is reached, for clients that act as a caller.
+    pub config: Option<kube::Config>,
+    /// The controllers' namespace.
+    pub namespace: String,
+}
+
+/// Why a provider cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The source refused the credentials: asking again could lock the account.
+    #[error("{0}")]
+    Auth(String),
+    /// It did not answer as it should.
+    #[error("{0}")]
+    Failed(String),
+    /// Its server in the cluster is not up yet.
+    #[error("{0}")]
+    Starting(String),
+}
+
+/// The things that maps and plans refer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Thing {
+    /// A VM.
+    Vm,
+    /// A network.
+    Network,
+    /// Storage: datastore, domain, volume type, storage class.
+    Storage,
+}
+
+/// How a provider's inventory comes in.
+pub enum Opened {
+    /// A collector fills the store.
+    Collected(Box<dyn Collector>),
+    /// It is listed at each request.
+    Live(Arc<dyn Live>),
+}
+
+/// Fills a provider's store and keeps it equal to the source.
+///
+/// Ends when cancelled, or with an error after which it is started anew. A
+/// passing failure is no end: it is noted with [`Writer::failed`] and tried again.
+#[async_trait]
+pub trait Collector: Send {
+    /// Runs until `cancel`.
+    async fn run(
+        self: Box<Self>,
+        store: Writer,
+        cancel: CancellationToken,
+    ) -> Result<(), ConnectError>;
+}
+
+/// One kind of provider.
+#[async_trait]
+pub trait ProviderKind: Send + Sync {
+    /// Returns the table of its inventory.
+    fn spec(&self) -> &'static ProviderSpec;
+
+    /// Returns what it can do as a source; `None` when it is only a destination.
+    fn capabilities(&self) -> Option<Capabilities>;
+
+    /// Returns the collection that references to a thing mean.
+    fn collection(&self, thing: Thing) -> &'static str;
+
+    /// Tests the connection.
+    async fn test(&self, endpoint: &Endpoint, context: &Context) -> Result<(), ConnectError>;
+
+    /// Returns how its inventory comes in. Must not wait for the source.
+    fn open(&self, endpoint: &Endpoint, context: &Context) -> Result<Opened, ConnectError>;
+
+    /// Returns the source over an inventory; `None` when it is only a destination.
+    fn source(&self, entry: Arc<ProviderEntry>) -> Option<Arc<dyn Source>>;
+}

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use axum::http::{HeaderMap, header};
 
 /// A caller, as the token review names it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct User {
     /// The name.
     pub name: String,

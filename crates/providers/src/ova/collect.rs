@@ -1,0 +1,89 @@
+//! Keeps the inventory equal to the folder.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use forklift_inventory::Writer;
+use tokio_util::sync::CancellationToken;
+
+use super::catalog::Snapshot;
+use super::{Client, model};
+use crate::{Collector, ConnectError};
+
+/// How long to wait after a failure.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The collector of an OVA provider.
+#[derive(Debug)]
+pub struct Collect {
+    client: Client,
+}
+
+impl Collect {
+    /// Returns a collector that reads from a server.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Loads the folder and waits for its next change.
+    async fn pass(&self, store: &Writer) -> Result<(), ConnectError> {
+        let snapshot = self.client.snapshot().await?;
+        write(store, &snapshot);
+        while self.client.changed(snapshot.generation).await? == snapshot.generation {}
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Collector for Collect {
+    async fn run(
+        self: Box<Self>,
+        store: Writer,
+        cancel: CancellationToken,
+    ) -> Result<(), ConnectError> {
+        loop {
+            let ended = tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                ended = self.pass(&store) => ended,
+            };
+            if let Err(error) = ended {
+                tracing::warn!(provider = store.provider_uid(), %error, "the inventory is not refreshed");
+                store.failed(&error.to_string());
+                tokio::select! {
+                    () = cancel.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(RETRY) => {}
+                }
+            }
+        }
+    }
+}
+
+fn write(store: &Writer, snapshot: &Snapshot) {
+    let uid = store.provider_uid().to_owned();
+    let (disks, networks) = (snapshot.disks(), snapshot.networks());
+    store.replace(
+        "networks",
+        networks.iter().map(|n| model::network(&uid, n)).collect(),
+    );
+    store.replace(
+        "disks",
+        disks.iter().map(|d| model::disk(&uid, d)).collect(),
+    );
+    store.replace(
+        "storages",
+        disks.iter().map(|d| model::storage(&uid, d)).collect(),
+    );
+    store.replace(
+        "vms",
+        snapshot.vms.iter().map(|v| model::vm(&uid, v)).collect(),
+    );
+    store.replace(
+        "appliances",
+        snapshot
+            .appliances
+            .iter()
+            .map(|a| model::appliance(&uid, a))
+            .collect(),
+    );
+    store.loaded();
+}
