@@ -202,7 +202,7 @@ pub struct PodSettings {
     pub service_account: String,
     /// Where it runs best, or must not.
     #[serde(default, skip_serializing_if = "unset")]
-    #[schemars(schema_with = "crate::schema::affinity")]
+    #[schemars(schema_with = "crate::schema::merged_affinity")]
     pub affinity: Option<Affinity>,
     /// The beginning of the pod's name.
     #[serde(default, skip_serializing_if = "unset")]

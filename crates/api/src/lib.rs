@@ -10,16 +10,21 @@
 
 pub mod annotations;
 pub mod condition;
+pub mod controller_config;
 pub mod conversion;
+mod crd;
 pub mod hook;
+pub mod host;
 pub mod labels;
 pub mod map;
 pub mod migration;
 pub mod phase;
 pub mod plan;
 pub mod plan_status;
+pub mod populator;
 pub mod provider;
 pub mod reference;
+pub mod rest;
 pub mod schema;
 pub mod server;
 pub mod settings;
@@ -28,15 +33,19 @@ mod wire;
 pub mod worker;
 
 pub use condition::{Category, Condition, Conditions};
+pub use controller_config::ForkliftController;
 pub use conversion::Conversion;
+pub use crd::crds;
 pub use hook::Hook;
+pub use host::Host;
 pub use map::{NetworkMap, StorageMap};
 pub use migration::Migration;
 pub use phase::Phase;
 pub use plan::Plan;
+pub use populator::{OpenstackVolumePopulator, OvirtVolumePopulator, VSphereXcopyVolumePopulator};
 pub use provider::{Provider, ProviderType};
 pub use reference::Ref;
-pub use server::OVAProviderServer;
+pub use server::{HyperVProviderServer, OVAProviderServer};
 pub use settings::Settings;
 pub use wire::UnknownValue;
 

@@ -120,7 +120,8 @@ impl Value for Arguments {
     }
 
     fn show(&self) -> String {
-        self.0.join(" ")
+        let plain = |word: &String| !word.is_empty() && !word.contains(char::is_whitespace) && !word.starts_with('[');
+        if self.0.iter().all(plain) { self.0.join(" ") } else { serde_json::json!(self.0).to_string() }
     }
 }
 

@@ -1,4 +1,11 @@
 //! Schemas of Kubernetes' own types, as they stand in our CRDs.
+//!
+//! They are written here because the types come from a crate that is built without schemas, and because CRDs need
+//! more than a JSON schema says: which lists and maps are replaced as a whole.
+
+mod core;
+
+pub use core::{affinity, merged_affinity, volume_mounts, volumes};
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -29,16 +36,6 @@ pub fn integer(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer" })
 }
 
-/// The schema of anything: an object whose fields are kept as they are.
-pub fn any_object(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
-}
-
-/// The schema of a list of [`any_object`].
-pub fn any_objects(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true } })
-}
-
 /// The schema of a text, where a type would say more than upstream does.
 pub fn string(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string" })
@@ -57,17 +54,7 @@ pub fn immutable_provider(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// The schema of a pod's affinity.
-pub fn affinity(generator: &mut SchemaGenerator) -> Schema {
-    any_object(generator)
-}
-
-/// The schema of a pod's volumes.
-pub fn volumes(generator: &mut SchemaGenerator) -> Schema {
-    any_objects(generator)
-}
-
-/// The schema of a container's volume mounts.
-pub fn volume_mounts(generator: &mut SchemaGenerator) -> Schema {
-    any_objects(generator)
+/// The schema of an object whose fields are kept as they are.
+pub fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
