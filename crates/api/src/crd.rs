@@ -1,41 +1,49 @@
 //! The definitions of our kinds, made from their types and put into the form that upstream's have.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
 use crate::controller_config::ForkliftController;
-use crate::populator::{OpenstackVolumePopulator, OvirtVolumePopulator, VSphereXcopyVolumePopulator};
+use crate::populator::{
+    OpenstackVolumePopulator, OvirtVolumePopulator, VSphereXcopyVolumePopulator,
+};
 use crate::server::{HyperVProviderServer, OVAProviderServer};
 use crate::{Conversion, Hook, Host, Migration, NetworkMap, Plan, Provider, StorageMap};
 
 /// Returns the definitions of all our kinds, in the order of their names.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![
-        optional_spec(Conversion::crd()),
+        Conversion::crd(),
         optional_spec(ForkliftController::crd()),
         optional_spec(Hook::crd()),
-        optional_spec(Host::crd()),
-        optional_spec(HyperVProviderServer::crd()),
-        optional_spec(Migration::crd()),
-        optional_spec(NetworkMap::crd()),
+        Host::crd(),
+        HyperVProviderServer::crd(),
+        Migration::crd(),
+        NetworkMap::crd(),
         without_status_subresource(OpenstackVolumePopulator::crd()),
-        optional_spec(OVAProviderServer::crd()),
+        OVAProviderServer::crd(),
         without_status_subresource(OvirtVolumePopulator::crd()),
-        optional_spec(Plan::crd()),
-        optional_spec(Provider::crd()),
-        optional_spec(StorageMap::crd()),
+        Plan::crd(),
+        Provider::crd(),
+        StorageMap::crd(),
         without_status_subresource(VSphereXcopyVolumePopulator::crd()),
     ];
     crds.iter_mut().for_each(tidy);
     crds
 }
 
-/// Upstream accepts objects without a spec, and then finds fault with them in their conditions.
+/// Objects of these kinds say something without a spec: the server puts an empty one there.
+///
+/// Upstream lets it be left out of every kind. Where fields of the spec are required, an object without any is
+/// refused here at once; it could not be read otherwise, and upstream's clients always write one.
 fn optional_spec(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for root in roots(&mut crd) {
         root.required = None;
+        if let Some(spec) = root.properties.get_or_insert_default().get_mut("spec") {
+            spec.default = Some(JSON(serde_json::json!({})));
+        }
     }
     crd
 }
@@ -49,7 +57,10 @@ fn without_status_subresource(mut crd: CustomResourceDefinition) -> CustomResour
 }
 
 fn roots(crd: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSONSchemaProps> {
-    crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
+    crd.spec
+        .versions
+        .iter_mut()
+        .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
 }
 
 fn tidy(crd: &mut CustomResourceDefinition) {
@@ -58,9 +69,14 @@ fn tidy(crd: &mut CustomResourceDefinition) {
     names.short_names = names.short_names.take().filter(|list| !list.is_empty());
     names.categories = names.categories.take().filter(|list| !list.is_empty());
     for version in &mut crd.spec.versions {
-        version.additional_printer_columns =
-            version.additional_printer_columns.take().filter(|columns| !columns.is_empty());
-        version.selectable_fields = version.selectable_fields.take().filter(|fields| !fields.is_empty());
+        version.additional_printer_columns = version
+            .additional_printer_columns
+            .take()
+            .filter(|columns| !columns.is_empty());
+        version.selectable_fields = version
+            .selectable_fields
+            .take()
+            .filter(|fields| !fields.is_empty());
     }
     for root in roots(crd) {
         root.title = None;
@@ -79,8 +95,14 @@ fn add_object_fields(root: &mut JSONSchemaProps) {
         ..JSONSchemaProps::default()
     };
     let fields = root.properties.get_or_insert_default();
-    fields.insert("apiVersion".to_owned(), field("string", Some("Group and version of the object's schema.")));
-    fields.insert("kind".to_owned(), field("string", Some("Kind of the object.")));
+    fields.insert(
+        "apiVersion".to_owned(),
+        field("string", Some("Group and version of the object's schema.")),
+    );
+    fields.insert(
+        "kind".to_owned(),
+        field("string", Some("Kind of the object.")),
+    );
     fields.insert("metadata".to_owned(), field("object", None));
 }
 
@@ -96,7 +118,10 @@ fn forbid_null(schema: &mut JSONSchemaProps) {
 /// Numbers or texts have two alternatives, which get lost on the way to a structural schema.
 fn restore_alternatives(schema: &mut JSONSchemaProps) {
     if schema.x_kubernetes_int_or_string == Some(true) {
-        let alternative = |type_: &str| JSONSchemaProps { type_: Some(type_.to_owned()), ..JSONSchemaProps::default() };
+        let alternative = |type_: &str| JSONSchemaProps {
+            type_: Some(type_.to_owned()),
+            ..JSONSchemaProps::default()
+        };
         schema.any_of = Some(vec![alternative("integer"), alternative("string")]);
     }
     each_child(schema, &mut restore_alternatives);
@@ -105,13 +130,21 @@ fn restore_alternatives(schema: &mut JSONSchemaProps) {
 /// Descriptions come from comments that are wrapped for reading; `kubectl explain` wraps by itself.
 fn unwrap_lines(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
-        *description = description.split("\n\n").map(|part| part.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+        *description = description
+            .split("\n\n")
+            .map(|part| part.replace('\n', " "))
+            .collect::<Vec<_>>()
+            .join("\n\n");
     }
     each_child(schema, &mut unwrap_lines);
 }
 
 fn each_child(schema: &mut JSONSchemaProps, visit: &mut dyn FnMut(&mut JSONSchemaProps)) {
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(&mut *visit);
+    schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+        .for_each(&mut *visit);
     match &mut schema.items {
         Some(JSONSchemaPropsOrArray::Schema(items)) => visit(items),
         Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(&mut *visit),

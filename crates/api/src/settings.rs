@@ -69,7 +69,8 @@ impl Value for String {
 
 impl Value for u64 {
     fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| "a whole number, 0 or more".to_owned())
+        text.parse()
+            .map_err(|_| "a whole number, 0 or more".to_owned())
     }
 
     fn show(&self) -> String {
@@ -113,15 +114,22 @@ pub struct Arguments(pub Vec<String>);
 impl Value for Arguments {
     fn read(text: &str) -> Result<Self, String> {
         if text.trim_start().starts_with('[') {
-            let list = serde_json::from_str(text).map_err(|error| format!("a JSON list of texts ({error})"))?;
+            let list = serde_json::from_str(text)
+                .map_err(|error| format!("a JSON list of texts ({error})"))?;
             return Ok(Self(list));
         }
         Ok(Self(text.split_whitespace().map(str::to_owned).collect()))
     }
 
     fn show(&self) -> String {
-        let plain = |word: &String| !word.is_empty() && !word.contains(char::is_whitespace) && !word.starts_with('[');
-        if self.0.iter().all(plain) { self.0.join(" ") } else { serde_json::json!(self.0).to_string() }
+        let plain = |word: &String| {
+            !word.is_empty() && !word.contains(char::is_whitespace) && !word.starts_with('[')
+        };
+        if self.0.iter().all(plain) {
+            self.0.join(" ")
+        } else {
+            serde_json::json!(self.0).to_string()
+        }
     }
 }
 
@@ -348,6 +356,15 @@ settings! {
     /// Memory that a populator asks for.
     populator_requests_memory: String = "512Mi", "POPULATOR_CONTAINER_REQUESTS_MEMORY", "populator_container_requests_memory";
 
+    /// Processors that NetApp Shift's step for file rights may use.
+    netapp_shift_limits_cpu: String = "200m", "NETAPP_SHIFT_DISK_PERMS_INIT_LIMITS_CPU", "-";
+    /// Memory that NetApp Shift's step for file rights may use.
+    netapp_shift_limits_memory: String = "64Mi", "NETAPP_SHIFT_DISK_PERMS_INIT_LIMITS_MEMORY", "-";
+    /// Processors that NetApp Shift's step for file rights asks for.
+    netapp_shift_requests_cpu: String = "10m", "NETAPP_SHIFT_DISK_PERMS_INIT_REQUESTS_CPU", "-";
+    /// Memory that NetApp Shift's step for file rights asks for.
+    netapp_shift_requests_memory: String = "32Mi", "NETAPP_SHIFT_DISK_PERMS_INIT_REQUESTS_MEMORY", "-";
+
     // Ansible Automation Platform
     /// Where the platform is.
     aap_url: String = NONE, "AAP_URL", "aap_url";
@@ -401,6 +418,12 @@ settings! {
     vsphere_tag_fetch_concurrency: Positive = 10u64, "VSPHERE_TAG_FETCH_CONCURRENCY", "-";
     /// EC2: seconds between looks at the inventory.
     ec2_inventory_interval: Positive = 10u64, "EC2_INVENTORY_INTERVAL_SECONDS", "-";
+    /// EC2: seconds between looks of the controller.
+    ec2_controller_interval: Positive = 15u64, "EC2_CONTROLLER_INTERVAL_SECONDS", "-";
+    /// OVA server and proxy: seconds that answers are kept.
+    cache_ttl: Positive = 10u64, "CACHE_TTL", "-";
+    /// OVA server and proxy: seconds that a token's check is kept.
+    token_cache_ttl: Positive = 10u64, "TOKEN_CACHE_TTL", "-";
     /// Hyper-V: time between looks at the inventory.
     hyperv_refresh_interval: String = "10s", "HYPERV_REFRESH_INTERVAL", "controller_hyperv_refresh_interval";
     /// Hyper-V: time that a connection test may take.

@@ -7,6 +7,20 @@ use serde::{Deserialize, Serialize};
 
 /// The environment variable with the importer's [`ImportSpec`].
 pub const IMPORT_ENV: &str = "FORKLIFT_IMPORT";
+/// The environment variable with the address that a worker listens on.
+pub const POD_IP_ENV: &str = "POD_IP";
+/// The environment variable with the path of the termination message.
+pub const TERMINATION_LOG_ENV: &str = "TERMINATION_LOG";
+/// The path of the termination message when nothing else is said.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
+/// Where an importer's volume is mounted, when it is a file system.
+pub const DISK_MOUNT: &str = "/mnt/disk";
+/// Where an importer's volume is, when it is a block device.
+pub const DISK_DEVICE: &str = "/dev/block";
+/// The image's name in a volume that is a file system, by KubeVirt's convention.
+pub const DISK_IMAGE: &str = "disk.img";
+/// Where appliances are mounted.
+pub const OVA_MOUNT: &str = "/ova";
 /// The port on which workers answer.
 pub const PORT: u16 = 8080;
 /// The path under which workers show their progress.

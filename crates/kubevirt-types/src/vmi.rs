@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-pub use crate::kubevirt::VirtualMachineInstanceSpec;
 use crate::kubevirt::Condition;
+pub use crate::kubevirt::VirtualMachineInstanceSpec;
 use crate::resource::{part, resource};
 
 resource! {
