@@ -1,1 +1,5 @@
-//! Placeholder until the crate lands.
+//! The programs that run in pods. Their inputs are arguments, environment and
+//! mounted files; their outputs are a volume, an exit code, a termination
+//! message and an HTTP endpoint. They know nothing of the controllers.
+
+pub mod ova_server;

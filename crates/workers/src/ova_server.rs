@@ -1,0 +1,753 @@
+//! `worker ova-server`: tells the collector over HTTP what a folder of appliances holds.
+//!
+//! The folder is scanned every few seconds; only what changed is opened again.
+//! Answers are upstream's; [`forklift_providers::ova::wire`] lists the paths.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `CATALOG_PATH` | the folder | `/ova` |
+//! | `POD_IP`, `PORT` | where to listen | `0.0.0.0`, `8080` |
+//! | `OVA_RESCAN_SECONDS` | time between scans | `10` |
+//! | `OVA_SETTLE_SECONDS` | how long a file has to be unchanged before it is opened | `5` |
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use forklift_providers::ova::catalog::{Catalog, Snapshot};
+use forklift_providers::ova::wire::{ApplianceState, GENERATION_HEADER, Generation};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// How long a `/watch` waits before it answers that nothing changed.
+const WATCH: Duration = Duration::from_secs(25);
+/// The time between scans while a file is being copied.
+const COPYING: Duration = Duration::from_secs(1);
+
+/// How the server is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder.
+    pub catalog: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Time between scans.
+    pub rescan: Duration,
+    /// How long a file has to be unchanged before it is opened.
+    pub settle: Duration,
+}
+
+impl Settings {
+    /// Reads the settings from variables.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let seconds = |name: &str, default: u64| match variable(name) {
+            None => Ok(Duration::from_secs(default)),
+            Some(text) => match text
+                .trim()
+                .parse::<f64>()
+                .ok()
+                .and_then(|s| Duration::try_from_secs_f64(s).ok())
+            {
+                Some(duration) => Ok(duration),
+                None => Err(anyhow::anyhow!(
+                    "{name} is {text:?}, which is not a number of seconds"
+                )),
+            },
+        };
+        let given = |name: &str, default: &str| {
+            variable(name)
+                .filter(|v| !v.is_empty())
+                .unwrap_or(default.to_owned())
+        };
+        let (address, port) = (given("POD_IP", "0.0.0.0"), given("PORT", "8080"));
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| anyhow::anyhow!("POD_IP is {address:?}, which is not an address"))?;
+        let port: u16 = port
+            .parse()
+            .map_err(|_| anyhow::anyhow!("PORT is {port:?}, which is not a port"))?;
+        Ok(Self {
+            catalog: given("CATALOG_PATH", "/ova").into(),
+            listen: SocketAddr::new(address, port),
+            rescan: seconds("OVA_RESCAN_SECONDS", 10)?,
+            settle: seconds("OVA_SETTLE_SECONDS", 5)?,
+        })
+    }
+}
+
+/// Runs the server until it is told to end.
+pub async fn run() -> ExitCode {
+    let ended = async {
+        let settings = Settings::read(|name| std::env::var(name).ok())?;
+        let listener = tokio::net::TcpListener::bind(settings.listen).await;
+        let listener =
+            listener.map_err(|e| anyhow::anyhow!("cannot listen on {}: {e}", settings.listen))?;
+        tracing::info!(catalog = %settings.catalog.display(), listen = %settings.listen, "serving");
+        serve(listener, settings, terminated()).await
+    };
+    match ended.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Serves on a listener until `end`.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    settings: Settings,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let (sender, state) = watch::channel(Folder::Starting);
+    let scanning = tokio::spawn(scan(settings, sender));
+    let service = axum::serve(listener, router(state)).with_graceful_shutdown(end);
+    let ended = service.await;
+    scanning.abort();
+    Ok(ended?)
+}
+
+/// What is known of the folder.
+#[derive(Clone, Debug)]
+enum Folder {
+    /// The first scan is not done.
+    Starting,
+    /// What it holds.
+    Known(Arc<Snapshot>),
+    /// Why it cannot be read.
+    Unreadable(String),
+}
+
+async fn scan(settings: Settings, sender: watch::Sender<Folder>) {
+    let mut catalog = Catalog::new(&settings.catalog, settings.settle);
+    loop {
+        // opening archives on a slow share takes long: not on a thread that answers requests
+        let scanned = tokio::task::spawn_blocking(move || {
+            let result = catalog.scan().cloned();
+            (catalog, result)
+        });
+        let Ok((returned, result)) = scanned.await else {
+            return;
+        };
+        catalog = returned;
+        let next = match result {
+            Ok(snapshot) => Folder::Known(Arc::new(snapshot)),
+            Err(error) => Folder::Unreadable(unreadable(&settings.catalog, &error)),
+        };
+        let copying = matches!(&next, Folder::Known(s) if s.appliances.iter().any(|a| a.state == ApplianceState::Copying));
+        sender.send_if_modified(|state| {
+            let same = match (&*state, &next) {
+                (Folder::Known(old), Folder::Known(new)) => old.generation == new.generation,
+                (Folder::Unreadable(old), Folder::Unreadable(new)) => old == new,
+                _ => false,
+            };
+            if !same {
+                tell(&next);
+                *state = next;
+            }
+            !same
+        });
+        let pause = if copying {
+            settings.rescan.min(COPYING)
+        } else {
+            settings.rescan
+        };
+        tokio::select! {
+            () = sender.closed() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn unreadable(catalog: &Path, error: &std::io::Error) -> String {
+    format!("the folder {} cannot be read: {error}", catalog.display())
+}
+
+fn tell(state: &Folder) {
+    match state {
+        Folder::Starting => {}
+        Folder::Unreadable(reason) => tracing::error!("{reason}"),
+        Folder::Known(snapshot) => {
+            tracing::info!(
+                appliances = snapshot.appliances.len(),
+                vms = snapshot.vms.len(),
+                "scanned"
+            );
+            for appliance in snapshot
+                .appliances
+                .iter()
+                .filter(|a| a.state == ApplianceState::Broken)
+            {
+                tracing::warn!(
+                    appliance = appliance.path,
+                    reason = appliance.error,
+                    "cannot be used"
+                );
+            }
+        }
+    }
+}
+
+fn router(state: watch::Receiver<Folder>) -> Router {
+    Router::new()
+        .route(
+            "/vms",
+            get(async |s: State<watch::Receiver<Folder>>| list(s, |x| x.vms.clone()).await),
+        )
+        .route(
+            "/disks",
+            get(async |s: State<watch::Receiver<Folder>>| list(s, Snapshot::disks).await),
+        )
+        .route(
+            "/networks",
+            get(async |s: State<watch::Receiver<Folder>>| list(s, Snapshot::networks).await),
+        )
+        .route(
+            "/appliances",
+            get(async |s: State<watch::Receiver<Folder>>| list(s, |x| x.appliances.clone()).await),
+        )
+        .route(
+            "/test_connection",
+            get(async |s: State<watch::Receiver<Folder>>| list(s, |_| "").await),
+        )
+        .route("/watch", get(changes))
+        .with_state(state)
+}
+
+/// Waits for the first scan, then answers with a part of what is known.
+async fn list<T: Serialize>(
+    State(mut state): State<watch::Receiver<Folder>>,
+    part: impl Fn(&Snapshot) -> T,
+) -> Response {
+    let known = match state.wait_for(|s| !matches!(s, Folder::Starting)).await {
+        Ok(state) => state.clone(),
+        Err(_) => Folder::Unreadable("the server is ending".to_owned()),
+    };
+    match known {
+        Folder::Known(snapshot) => (
+            [(GENERATION_HEADER, snapshot.generation.to_string())],
+            Json(part(&snapshot)),
+        )
+            .into_response(),
+        Folder::Unreadable(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
+        Folder::Starting => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Since {
+    since: Option<u64>,
+}
+
+/// Answers as soon as the generation is another, or after a while.
+async fn changes(
+    State(mut state): State<watch::Receiver<Folder>>,
+    Query(query): Query<Since>,
+) -> Response {
+    let another = |s: &Folder| match s {
+        Folder::Known(snapshot) => Some(snapshot.generation) != query.since,
+        // a folder that cannot be read any more is news too
+        Folder::Unreadable(_) => true,
+        Folder::Starting => false,
+    };
+    let _ = tokio::time::timeout(WATCH, state.wait_for(another)).await;
+    list(State(state), |snapshot| Generation {
+        generation: snapshot.generation,
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use forklift_inventory::rest::Open;
+    use forklift_inventory::{Inventory, ProviderEntry};
+    use forklift_providers::Collector;
+    use forklift_providers::ova::samples::{Sample, old, ova};
+    use forklift_providers::ova::{Client, Collect, SPEC};
+    use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
+
+    struct Server {
+        folder: tempfile::TempDir,
+        url: String,
+        end: CancellationToken,
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            self.end.cancel();
+        }
+    }
+
+    impl Server {
+        /// Puts a whole file there at once, as old as one that nobody writes to.
+        fn put(&self, name: &str, bytes: &[u8]) {
+            let aside = self.folder.path().join("aside");
+            std::fs::write(&aside, bytes).expect("writable");
+            old(&aside);
+            std::fs::rename(&aside, self.folder.path().join(name)).expect("writable");
+        }
+
+        /// JSON with the folder's name replaced.
+        fn shown(&self, json: &Value) -> String {
+            let text = serde_json::to_string_pretty(json).expect("plain data");
+            text.replace(&self.folder.path().display().to_string(), "/ova")
+        }
+    }
+
+    async fn server() -> Server {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
+        let listen = listener.local_addr().expect("bound");
+        let settings = Settings {
+            catalog: folder.path().to_owned(),
+            listen,
+            rescan: Duration::from_millis(20),
+            settle: Duration::ZERO,
+        };
+        let end = CancellationToken::new();
+        tokio::spawn(serve(listener, settings, end.clone().cancelled_owned()));
+        Server {
+            folder,
+            url: format!("http://{listen}"),
+            end,
+        }
+    }
+
+    async fn fetched(server: &Server, path: &str) -> Value {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let response = reqwest::get(format!("{}{path}", server.url))
+            .await
+            .expect("reachable");
+        response.json().await.expect("JSON")
+    }
+
+    async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
+        let limit = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !met().await {
+            assert!(
+                tokio::time::Instant::now() < limit,
+                "waited too long: {what}"
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_lists_have_upstreams_keys() {
+        let server = server().await;
+        server.put("web.ova", &ova(&Sample::default()));
+        until("the appliance is listed", async || {
+            fetched(&server, "/vms").await != json!([])
+        })
+        .await;
+        expect![[r#"
+            [
+              {
+                "Name": "web",
+                "OvfPath": "/ova/web.ova",
+                "ExportSource": "VMware",
+                "OsType": "debian12_64Guest",
+                "RevisionValidated": 0,
+                "PolicyVersion": 0,
+                "UUID": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+                "Firmware": "efi",
+                "SecureBoot": false,
+                "CpuAffinity": [],
+                "CpuHotAddEnabled": false,
+                "CpuHotRemoveEnabled": false,
+                "MemoryHotAddEnabled": false,
+                "FaultToleranceEnabled": false,
+                "CpuCount": 2,
+                "CoresPerSocket": 2,
+                "MemoryMB": 1024,
+                "MemoryUnits": "byte * 2^20",
+                "CpuUnits": "hertz * 10^6",
+                "BalloonedMemory": 0,
+                "IpAddress": "",
+                "NumaNodeAffinity": [],
+                "StorageUsed": 0,
+                "ChangeTrackingEnabled": false,
+                "Devices": [
+                  {
+                    "kind": "SCSI Controller"
+                  },
+                  {
+                    "kind": "Hard Disk"
+                  }
+                ],
+                "NICs": [
+                  {
+                    "name": "Network adapter 1",
+                    "mac": "00:50:56:01:02:03",
+                    "Network": "VM Network",
+                    "Config": [],
+                    "Model": "VmxNet3"
+                  }
+                ],
+                "Disks": [
+                  {
+                    "ID": "66e74111dac16ed0ddee1cad6d55771bfcdf",
+                    "Name": "disk1.vmdk",
+                    "FilePath": "/ova/web.ova",
+                    "Capacity": 1,
+                    "CapacityAllocationUnits": "byte * 2^30",
+                    "DiskId": "vmdisk1",
+                    "FileRef": "file1",
+                    "Format": "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized",
+                    "PopulatedSize": 4096,
+                    "CapacityBytes": 1073741824,
+                    "Bus": "scsi",
+                    "Controller": 0,
+                    "Position": 0,
+                    "Source": {
+                      "Path": "/ova/web.ova",
+                      "Member": "disk1.vmdk",
+                      "Format": "vmdk",
+                      "Compression": null,
+                      "Size": 600,
+                      "Modified": 1700000000000000000,
+                      "Digest": {
+                        "algorithm": "SHA256",
+                        "hex": "f3729137ab245824f035f3a855878a52ffed858b8b01482a1d6bae6d0d9f7028"
+                      }
+                    }
+                  }
+                ],
+                "Networks": [
+                  {
+                    "Name": "VM Network",
+                    "Description": "The network",
+                    "ID": "ae1badc8c693926f492a01e2f357d6af321b"
+                  }
+                ],
+                "TpmEnabled": false,
+                "MemoryBytes": 1073741824
+              }
+            ]"#]].assert_eq(&server.shown(&fetched(&server, "/vms").await));
+        expect![[r#"
+            [
+              {
+                "Name": "VM Network",
+                "Description": "The network",
+                "ID": "ae1badc8c693926f492a01e2f357d6af321b"
+              }
+            ]"#]].assert_eq(&server.shown(&fetched(&server, "/networks").await));
+        assert_eq!(fetched(&server, "/test_connection").await, json!(""));
+    }
+
+    #[tokio::test]
+    async fn the_collector_follows_the_folder() {
+        let server = server().await;
+        server.put("web.ova", &ova(&Sample::default()));
+        server.put("broken.ova", b"not an archive, but long enough to look at");
+        let inventory = Inventory::new(None);
+        let object = json!({"metadata": {"uid": "u", "name": "p", "namespace": "n"}});
+        let entry = inventory.insert(ProviderEntry::collected(&SPEC, object));
+        let collect = Box::new(Collect::new(Client::new(&server.url).expect("a client")));
+        let running = tokio::spawn(collect.run(inventory.writer(&entry), server.end.clone()));
+
+        until("both appliances are known", async || {
+            entry.store().count("appliances") == 2
+        })
+        .await;
+        let rest = forklift_inventory::rest::router(inventory, Arc::new(Open));
+        let get = async |path: &str| {
+            let request = axum::http::Request::get(path)
+                .body(axum::body::Body::empty())
+                .expect("valid");
+            let response = tower::ServiceExt::oneshot(rest.clone(), request)
+                .await
+                .expect("infallible");
+            let bytes = axum::body::to_bytes(response.into_body(), 1 << 20)
+                .await
+                .expect("small");
+            server.shown(&serde_json::from_slice(&bytes).expect("JSON"))
+        };
+        expect![[r#"
+            [
+              {
+                "id": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+                "name": "web",
+                "selfLink": "providers/ova/u/vms/5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+                "path": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d"
+              }
+            ]"#]].assert_eq(&get("/providers/ova/u/vms").await);
+        expect![[r#"
+            [
+              {
+                "id": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+                "name": "web",
+                "selfLink": "providers/ova/u/vms/5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+                "path": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+                "revisionValidated": 0,
+                "networks": null,
+                "disks": [
+                  {
+                    "ID": "66e74111dac16ed0ddee1cad6d55771bfcdf",
+                    "Variant": "",
+                    "Name": "disk1.vmdk",
+                    "Revision": 0,
+                    "FilePath": "/ova/web.ova",
+                    "Capacity": 1,
+                    "CapacityAllocationUnits": "byte * 2^30",
+                    "DiskId": "vmdisk1",
+                    "FileRef": "file1",
+                    "Format": "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized",
+                    "PopulatedSize": 4096
+                  }
+                ],
+                "concerns": []
+              }
+            ]"#]].assert_eq(&get("/providers/ova/u/vms?detail=1").await);
+        expect![[r#"
+            {
+              "selfLink": "providers/ova/u/workloads/5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+              "id": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+              "name": "web",
+              "path": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+              "concerns": [],
+              "ovfPath": "/ova/web.ova",
+              "exportSource": "VMware",
+              "osType": "debian12_64Guest",
+              "revisionValidated": 0,
+              "policyVersion": 0,
+              "uuid": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+              "firmware": "efi",
+              "secureBoot": false,
+              "cpuAffinity": [],
+              "cpuHotAddEnabled": false,
+              "cpuHotRemoveEnabled": false,
+              "memoryHotAddEnabled": false,
+              "faultToleranceEnabled": false,
+              "cpuCount": 2,
+              "coresPerSocket": 2,
+              "memoryMB": 1024,
+              "memoryUnits": "byte * 2^20",
+              "cpuUnits": "hertz * 10^6",
+              "balloonedMemory": 0,
+              "ipAddress": "",
+              "numaNodeAffinity": [],
+              "storageUsed": 0,
+              "changeTrackingEnabled": false,
+              "devices": [
+                {
+                  "Kind": "SCSI Controller"
+                },
+                {
+                  "Kind": "Hard Disk"
+                }
+              ],
+              "nics": [
+                {
+                  "Name": "Network adapter 1",
+                  "MAC": "00:50:56:01:02:03",
+                  "Network": "VM Network",
+                  "Config": []
+                }
+              ],
+              "disks": [
+                {
+                  "ID": "66e74111dac16ed0ddee1cad6d55771bfcdf",
+                  "Variant": "",
+                  "Name": "disk1.vmdk",
+                  "Revision": 0,
+                  "FilePath": "/ova/web.ova",
+                  "Capacity": 1,
+                  "CapacityAllocationUnits": "byte * 2^30",
+                  "DiskId": "vmdisk1",
+                  "FileRef": "file1",
+                  "Format": "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized",
+                  "PopulatedSize": 4096
+                }
+              ],
+              "networks": [
+                {
+                  "ID": "ae1badc8c693926f492a01e2f357d6af321b",
+                  "Variant": "",
+                  "Name": "VM Network",
+                  "Revision": 0,
+                  "Description": "The network"
+                }
+              ]
+            }"#]].assert_eq(
+            &get("/providers/ova/u/workloads/5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d").await,
+        );
+        expect![[r#"
+            [
+              {
+                "id": "ae1badc8c693926f492a01e2f357d6af321b",
+                "name": "VM Network",
+                "selfLink": "providers/ova/u/networks/ae1badc8c693926f492a01e2f357d6af321b",
+                "path": "ae1badc8c693926f492a01e2f357d6af321b",
+                "Description": "The network"
+              }
+            ]"#]].assert_eq(&get("/providers/ova/u/networks?detail=1").await);
+        expect![[r#"
+            [
+              {
+                "id": "66e74111dac16ed0ddee1cad6d55771bfcdf",
+                "name": "disk1.vmdk",
+                "selfLink": "providers/ova/u/disks/66e74111dac16ed0ddee1cad6d55771bfcdf",
+                "FilePath": "/ova/web.ova",
+                "Capacity": 1,
+                "CapacityAllocationUnits": "byte * 2^30",
+                "DiskId": "vmdisk1",
+                "FileRef": "file1",
+                "Format": "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized",
+                "PopulatedSize": 4096
+              }
+            ]"#]].assert_eq(&get("/providers/ova/u/disks?detail=1").await);
+        expect![[r#"
+            [
+              {
+                "id": "66e74111dac16ed0ddee1cad6d55771bfcdf",
+                "name": "disk1.vmdk",
+                "selfLink": "providers/ova/u/storages/66e74111dac16ed0ddee1cad6d55771bfcdf",
+                "path": "66e74111dac16ed0ddee1cad6d55771bfcdf"
+              }
+            ]"#]].assert_eq(&get("/providers/ova/u/storages").await);
+        expect![[r#"
+            [
+              {
+                "id": "7c606a29ea319c306d5e453cb6ce3bb3eb98",
+                "name": "broken.ova",
+                "selfLink": "providers/ova/u/appliances/7c606a29ea319c306d5e453cb6ce3bb3eb98",
+                "path": "broken.ova",
+                "file": "broken.ova",
+                "size": 42,
+                "modified": "2023-11-14T22:13:20Z",
+                "error": "the file is not a tar archive",
+                "virtualSystems": [],
+                "state": "Broken"
+              },
+              {
+                "id": "697c6414c5656d23b262fab92f1a37408dec",
+                "name": "web.ova",
+                "selfLink": "providers/ova/u/appliances/697c6414c5656d23b262fab92f1a37408dec",
+                "path": "web.ova",
+                "file": "web.ova",
+                "size": 6656,
+                "modified": "2023-11-14T22:13:20Z",
+                "source": "VMware",
+                "virtualSystems": [
+                  {
+                    "name": "web",
+                    "id": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d"
+                  }
+                ],
+                "state": "Ready"
+              }
+            ]"#]].assert_eq(&get("/providers/ova/u/appliances?detail=all").await);
+        expect![[r#"
+            {
+              "uid": "u",
+              "version": "",
+              "namespace": "n",
+              "name": "p",
+              "selfLink": "providers/ova/u",
+              "id": "u",
+              "type": "ova",
+              "object": {
+                "metadata": {
+                  "uid": "u",
+                  "name": "p",
+                  "namespace": "n"
+                }
+              },
+              "apiVersion": "",
+              "product": "",
+              "vmCount": 1,
+              "networkCount": 1,
+              "diskCount": 1,
+              "storageCount": 1
+            }"#]].assert_eq(&get("/providers/ova/u").await);
+
+        server.put(
+            "second.ova",
+            &ova(&Sample {
+                name: "second",
+                id: "second",
+                ..Sample::default()
+            }),
+        );
+        until("the new appliance is in the inventory", async || {
+            entry.store().count("vms") == 2
+        })
+        .await;
+        std::fs::remove_file(server.folder.path().join("web.ova")).expect("there");
+        until("the removed one is not", async || {
+            entry.store().count("vms") == 1
+        })
+        .await;
+        server.end.cancel();
+        running.await.expect("no panic").expect("ended as told");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_read_is_told() {
+        let server = server().await;
+        std::fs::remove_dir_all(server.folder.path()).expect("there");
+        let client = Client::new(&server.url).expect("a client");
+        until("the test fails", async || client.test().await.is_err()).await;
+        let error = client
+            .test()
+            .await
+            .expect_err("there is no folder")
+            .to_string();
+        let error = error.replace(&server.folder.path().display().to_string(), "/ova");
+        expect!["the provider's server answers 503 Service Unavailable: the folder /ova cannot be read: No such file or directory (os error 2)"].assert_eq(&error);
+    }
+
+    #[test]
+    fn settings_come_from_the_environment() {
+        let read = |pairs: &[(&str, &str)]| {
+            let find = |name: &str| {
+                pairs
+                    .iter()
+                    .find(|(n, _)| *n == name)
+                    .map(|(_, v)| (*v).to_owned())
+            };
+            Settings::read(find).map_err(|e| e.to_string())
+        };
+        let settings =
+            read(&[("POD_IP", "127.64.0.1"), ("OVA_SETTLE_SECONDS", "0.5")]).expect("good values");
+        assert_eq!(settings.listen.to_string(), "127.64.0.1:8080");
+        assert_eq!(
+            (settings.catalog, settings.settle),
+            (PathBuf::from("/ova"), Duration::from_millis(500))
+        );
+        let bad = read(&[("OVA_RESCAN_SECONDS", "-1")]).expect_err("a negative time");
+        assert_eq!(
+            bad,
+            "OVA_RESCAN_SECONDS is \"-1\", which is not a number of seconds"
+        );
+    }
+}
