@@ -533,11 +533,35 @@ mod tests {
               "id": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
               "name": "web",
               "path": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
+              "revisionValidated": 0,
+              "networks": [
+                {
+                  "ID": "ae1badc8c693926f492a01e2f357d6af321b",
+                  "Variant": "",
+                  "Name": "VM Network",
+                  "Revision": 0,
+                  "Description": "The network"
+                }
+              ],
+              "disks": [
+                {
+                  "ID": "66e74111dac16ed0ddee1cad6d55771bfcdf",
+                  "Variant": "",
+                  "Name": "disk1.vmdk",
+                  "Revision": 0,
+                  "FilePath": "/ova/web.ova",
+                  "Capacity": 1,
+                  "CapacityAllocationUnits": "byte * 2^30",
+                  "DiskId": "vmdisk1",
+                  "FileRef": "file1",
+                  "Format": "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized",
+                  "PopulatedSize": 4096
+                }
+              ],
               "concerns": [],
               "ovfPath": "/ova/web.ova",
               "exportSource": "VMware",
               "osType": "debian12_64Guest",
-              "revisionValidated": 0,
               "policyVersion": 0,
               "uuid": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
               "firmware": "efi",
@@ -571,30 +595,6 @@ mod tests {
                   "MAC": "00:50:56:01:02:03",
                   "Network": "VM Network",
                   "Config": []
-                }
-              ],
-              "disks": [
-                {
-                  "ID": "66e74111dac16ed0ddee1cad6d55771bfcdf",
-                  "Variant": "",
-                  "Name": "disk1.vmdk",
-                  "Revision": 0,
-                  "FilePath": "/ova/web.ova",
-                  "Capacity": 1,
-                  "CapacityAllocationUnits": "byte * 2^30",
-                  "DiskId": "vmdisk1",
-                  "FileRef": "file1",
-                  "Format": "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized",
-                  "PopulatedSize": 4096
-                }
-              ],
-              "networks": [
-                {
-                  "ID": "ae1badc8c693926f492a01e2f357d6af321b",
-                  "Variant": "",
-                  "Name": "VM Network",
-                  "Revision": 0,
-                  "Description": "The network"
                 }
               ]
             }"#]].assert_eq(
@@ -709,6 +709,48 @@ mod tests {
         .await;
         server.end.cancel();
         running.await.expect("no panic").expect("ended as told");
+    }
+
+    /// The rules as the program wires them.
+    struct Bundled(forklift_validation::Validator);
+
+    impl forklift_inventory::Rules for Bundled {
+        fn version(&self, provider_type: &str) -> i64 {
+            self.0.rules_version(provider_type)
+        }
+
+        fn concerns(&self, provider_type: &str, workload: &Value) -> Result<Vec<Value>, String> {
+            let found = self.0.concerns(provider_type, workload).map_err(|e| e.to_string())?;
+            Ok(found.iter().map(|c| json!(c)).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn rules_fire_on_what_the_collector_stores() {
+        let server = server().await;
+        let text = Sample { name: "my_vm", id: "x", ..Sample::default() }.descriptor();
+        let text = text
+            .replace("http://www.vmware.com/schema/ovf", "http://www.virtualbox.org/ovf/machine")
+            .replace("ovf:capacity=\"1\"", "ovf:capacity=\"0\"")
+            .replace("vmw:key=\"firmware\" vmw:value=\"efi\"", "vmw:key=\"cpuHotAddEnabled\" vmw:value=\"true\"");
+        std::fs::write(server.folder.path().join("disk1.vmdk"), [0; 600]).expect("writable");
+        server.put("vm.ovf", text.as_bytes());
+        let rules = Arc::new(Bundled(forklift_validation::Validator::new()));
+        let inventory = Inventory::new(Some(rules));
+        let entry = inventory.insert(ProviderEntry::collected(&SPEC, json!({"metadata": {"uid": "u"}})));
+        let collect = Box::new(Collect::new(Client::new(&server.url).expect("a client")));
+        tokio::spawn(collect.run(inventory.writer(&entry), server.end.clone()));
+        until("the VM is known", async || entry.store().count("vms") == 1).await;
+        let vm = entry.store().list("vms")[0].clone();
+        assert!(vm.is_validated(5), "{}", vm.json);
+        let ids: Vec<&str> = vm.json["concerns"].as_array().into_iter().flatten().filter_map(|c| c["id"].as_str()).collect();
+        let all_but_what_an_appliance_cannot_have = [
+            "ova.cpu_memory.hotplug.enabled",
+            "ova.disk.capacity.invalid",
+            "ova.name.invalid",
+            "ova.source.unsupported",
+        ];
+        assert_eq!(ids, all_but_what_an_appliance_cannot_have);
     }
 
     #[tokio::test]

@@ -1,10 +1,12 @@
 //! The inventory's resources of an OVA provider, with upstream's keys and their order.
 
+use forklift_api::rest::ova as rest;
 use forklift_inventory::{Count, Draft, Field, KindSpec, PathMatch, ProviderSpec};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::ids;
-use super::wire::{Appliance, Vm, VmDisk, VmNetwork};
+use super::wire::{Appliance, Nic, Setting, Vm, VmDisk, VmNetwork};
 
 /// The collections. `appliances` is ours: what the folder holds, usable or not.
 pub static SPEC: ProviderSpec = ProviderSpec {
@@ -81,126 +83,118 @@ const APPLIANCE: [&str; 6] = ["id", "name", "selfLink", "path", "state", "error"
 
 /// Returns a VM's resource. The VM as the server told it stays with the record.
 pub(super) fn vm(uid: &str, vm: &Vm) -> Draft {
-    let json = json!({
-        "id": vm.uuid,
-        "name": vm.name,
-        "selfLink": SPEC.resource_link(uid, "vms", &vm.uuid),
-        "path": vm.uuid,
-        "concerns": [],
-        "ovfPath": vm.ovf_path,
-        "exportSource": vm.export_source,
-        "osType": vm.os_type,
-        "revisionValidated": 0,
-        "policyVersion": 0,
-        "uuid": vm.uuid,
-        "firmware": vm.firmware,
-        "secureBoot": vm.secure_boot,
-        "cpuAffinity": vm.cpu_affinity,
-        "cpuHotAddEnabled": vm.cpu_hot_add_enabled,
-        "cpuHotRemoveEnabled": vm.cpu_hot_remove_enabled,
-        "memoryHotAddEnabled": vm.memory_hot_add_enabled,
-        "faultToleranceEnabled": vm.fault_tolerance_enabled,
-        "cpuCount": vm.cpu_count,
-        "coresPerSocket": vm.cores_per_socket,
-        "memoryMB": vm.memory_mb,
-        "memoryUnits": vm.memory_units,
-        "cpuUnits": vm.cpu_units,
-        "balloonedMemory": vm.ballooned_memory,
-        "ipAddress": vm.ip_address,
-        "numaNodeAffinity": vm.numa_node_affinity,
-        "storageUsed": vm.storage_used,
-        "changeTrackingEnabled": vm.change_tracking_enabled,
-        "devices": vm.devices.iter().map(|d| json!({"Kind": d.kind})).collect::<Vec<_>>(),
-        "nics": vm.nics.iter().map(|n| json!({
-            "Name": n.name, "MAC": n.mac, "Network": n.network, "Config": n.config,
-        })).collect::<Vec<_>>(),
-        "disks": vm.disks.iter().map(embedded_disk).collect::<Vec<_>>(),
-        "networks": vm.networks.iter().map(|n| json!({
-            "ID": n.id, "Variant": "", "Name": n.name, "Revision": 0, "Description": n.description,
-        })).collect::<Vec<_>>(),
-    });
-    // a record of strings and numbers: this cannot fail, and without it there would be no machine
-    let native = serde_json::to_value(vm).unwrap_or_default();
-    Draft {
-        id: vm.uuid.clone(),
-        name: vm.name.clone(),
-        path: vm.uuid.clone(),
-        json,
-        native,
-    }
-}
-
-fn embedded_disk(disk: &VmDisk) -> Value {
-    json!({
-        "ID": disk.id,
-        "Variant": "",
-        "Name": disk.name,
-        "Revision": 0,
-        "FilePath": disk.file_path,
-        "Capacity": disk.capacity,
-        "CapacityAllocationUnits": disk.capacity_allocation_units,
-        "DiskId": disk.disk_id,
-        "FileRef": disk.file_ref,
-        "Format": disk.format,
-        "PopulatedSize": disk.populated_size,
-    })
+    let resource = rest::Vm {
+        base: base(uid, "vms", &vm.uuid, &vm.name),
+        ovf_path: vm.ovf_path.clone(),
+        export_source: vm.export_source.clone(),
+        os_type: vm.os_type.clone(),
+        uuid: vm.uuid.clone(),
+        firmware: vm.firmware.clone(),
+        secure_boot: vm.secure_boot,
+        cpu_affinity: vm.cpu_affinity.clone(),
+        cpu_hot_add_enabled: vm.cpu_hot_add_enabled,
+        cpu_hot_remove_enabled: vm.cpu_hot_remove_enabled,
+        memory_hot_add_enabled: vm.memory_hot_add_enabled,
+        fault_tolerance_enabled: vm.fault_tolerance_enabled,
+        cpu_count: vm.cpu_count,
+        cores_per_socket: vm.cores_per_socket,
+        memory_mb: vm.memory_mb,
+        memory_units: vm.memory_units.clone(),
+        cpu_units: vm.cpu_units.clone(),
+        ballooned_memory: vm.ballooned_memory,
+        ip_address: vm.ip_address.clone(),
+        numa_node_affinity: vm.numa_node_affinity.clone(),
+        storage_used: vm.storage_used,
+        change_tracking_enabled: vm.change_tracking_enabled,
+        devices: vm.devices.iter().map(|d| rest::Device { kind: d.kind.clone() }).collect(),
+        nics: vm.nics.iter().map(nic).collect(),
+        disks: vm.disks.iter().map(embedded_disk).collect(),
+        networks: vm.networks.iter().map(embedded_network).collect(),
+        // validation fills in the rest
+        revision_validated: 0,
+        policy_version: 0,
+        concerns: Vec::new(),
+    };
+    Draft { native: plain(vm), ..draft(&resource.base, &resource) }
 }
 
 /// Returns a network's resource.
 pub(super) fn network(uid: &str, network: &VmNetwork) -> Draft {
-    let json = json!({
-        "id": network.id,
-        "name": network.name,
-        "selfLink": SPEC.resource_link(uid, "networks", &network.id),
-        "path": network.id,
-        "Description": network.description,
-    });
-    Draft {
-        id: network.id.clone(),
-        name: network.name.clone(),
-        path: network.id.clone(),
-        json,
-        native: Value::Null,
-    }
+    let base = base(uid, "networks", &network.id, &network.name);
+    let resource = rest::Network { base, description: network.description.clone() };
+    draft(&resource.base, &resource)
 }
 
 /// Returns a disk's resource.
 pub(super) fn disk(uid: &str, disk: &VmDisk) -> Draft {
-    let json = json!({
-        "id": disk.id,
-        "name": disk.name,
-        "selfLink": SPEC.resource_link(uid, "disks", &disk.id),
-        "FilePath": disk.file_path,
-        "Capacity": disk.capacity,
-        "CapacityAllocationUnits": disk.capacity_allocation_units,
-        "DiskId": disk.disk_id,
-        "FileRef": disk.file_ref,
-        "Format": disk.format,
-        "PopulatedSize": disk.populated_size,
-    });
-    Draft {
-        id: disk.id.clone(),
-        name: disk.name.clone(),
-        path: disk.id.clone(),
-        json,
-        native: Value::Null,
-    }
+    // upstream shows disks without a path
+    let base = rest::Base { path: String::new(), ..base(uid, "disks", &disk.id, &disk.name) };
+    let resource = rest::Disk { base, facts: facts(disk) };
+    draft(&resource.base, &resource)
 }
 
 /// Returns a storage's resource: each disk is its own storage, as upstream shows it.
 pub(super) fn storage(uid: &str, disk: &VmDisk) -> Draft {
-    let json = json!({
-        "id": disk.id,
-        "name": disk.name,
-        "selfLink": SPEC.resource_link(uid, "storages", &disk.id),
-        "path": disk.id,
-    });
+    let resource: rest::Storage = base(uid, "storages", &disk.id, &disk.name);
+    draft(&resource, &resource)
+}
+
+fn base(uid: &str, kind: &str, id: &str, name: &str) -> rest::Base {
+    rest::Base {
+        id: id.to_owned(),
+        variant: String::new(),
+        name: name.to_owned(),
+        self_link: SPEC.resource_link(uid, kind, id),
+        path: id.to_owned(),
+    }
+}
+
+fn draft(base: &rest::Base, resource: &impl Serialize) -> Draft {
     Draft {
-        id: disk.id.clone(),
-        name: disk.name.clone(),
-        path: disk.id.clone(),
-        json,
+        id: base.id.clone(),
+        name: base.name.clone(),
+        path: base.path.clone(),
+        json: plain(resource),
         native: Value::Null,
+    }
+}
+
+/// Strings, numbers and lists of them: this does not fail.
+fn plain(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+fn nic(nic: &Nic) -> rest::Nic {
+    let conf = |s: &Setting| rest::Conf { key: s.key.clone(), value: s.value.clone() };
+    rest::Nic {
+        name: nic.name.clone(),
+        mac: nic.mac.clone(),
+        network: nic.network.clone(),
+        config: nic.config.iter().map(conf).collect(),
+    }
+}
+
+fn embedded(id: &str, name: &str) -> rest::EmbeddedBase {
+    rest::EmbeddedBase { id: id.to_owned(), variant: String::new(), name: name.to_owned(), revision: 0 }
+}
+
+fn embedded_disk(disk: &VmDisk) -> rest::EmbeddedDisk {
+    rest::EmbeddedDisk { base: embedded(&disk.id, &disk.name), facts: facts(disk) }
+}
+
+fn embedded_network(network: &VmNetwork) -> rest::EmbeddedNetwork {
+    rest::EmbeddedNetwork { base: embedded(&network.id, &network.name), description: network.description.clone() }
+}
+
+fn facts(disk: &VmDisk) -> rest::DiskFacts {
+    rest::DiskFacts {
+        file_path: disk.file_path.clone(),
+        capacity: disk.capacity,
+        capacity_allocation_units: disk.capacity_allocation_units.clone(),
+        disk_id: disk.disk_id.clone(),
+        file_ref: disk.file_ref.clone(),
+        format: disk.format.clone(),
+        populated_size: disk.populated_size,
     }
 }
 
