@@ -459,7 +459,8 @@ mod tests {
                 "Description": "The network",
                 "ID": "ae1badc8c693926f492a01e2f357d6af321b"
               }
-            ]"#]].assert_eq(&server.shown(&fetched(&server, "/networks").await));
+            ]"#]]
+        .assert_eq(&server.shown(&fetched(&server, "/networks").await));
         assert_eq!(fetched(&server, "/test_connection").await, json!(""));
     }
 
@@ -499,7 +500,8 @@ mod tests {
                 "selfLink": "providers/ova/u/vms/5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
                 "path": "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d"
               }
-            ]"#]].assert_eq(&get("/providers/ova/u/vms").await);
+            ]"#]]
+        .assert_eq(&get("/providers/ova/u/vms").await);
         expect![[r#"
             [
               {
@@ -609,7 +611,8 @@ mod tests {
                 "path": "ae1badc8c693926f492a01e2f357d6af321b",
                 "Description": "The network"
               }
-            ]"#]].assert_eq(&get("/providers/ova/u/networks?detail=1").await);
+            ]"#]]
+        .assert_eq(&get("/providers/ova/u/networks?detail=1").await);
         expect![[r#"
             [
               {
@@ -633,7 +636,8 @@ mod tests {
                 "selfLink": "providers/ova/u/storages/66e74111dac16ed0ddee1cad6d55771bfcdf",
                 "path": "66e74111dac16ed0ddee1cad6d55771bfcdf"
               }
-            ]"#]].assert_eq(&get("/providers/ova/u/storages").await);
+            ]"#]]
+        .assert_eq(&get("/providers/ova/u/storages").await);
         expect![[r#"
             [
               {
@@ -665,7 +669,8 @@ mod tests {
                 ],
                 "state": "Ready"
               }
-            ]"#]].assert_eq(&get("/providers/ova/u/appliances?detail=all").await);
+            ]"#]]
+        .assert_eq(&get("/providers/ova/u/appliances?detail=all").await);
         expect![[r#"
             {
               "uid": "u",
@@ -688,7 +693,8 @@ mod tests {
               "networkCount": 1,
               "diskCount": 1,
               "storageCount": 1
-            }"#]].assert_eq(&get("/providers/ova/u").await);
+            }"#]]
+        .assert_eq(&get("/providers/ova/u").await);
 
         server.put(
             "second.ova",
@@ -720,7 +726,10 @@ mod tests {
         }
 
         fn concerns(&self, provider_type: &str, workload: &Value) -> Result<Vec<Value>, String> {
-            let found = self.0.concerns(provider_type, workload).map_err(|e| e.to_string())?;
+            let found = self
+                .0
+                .concerns(provider_type, workload)
+                .map_err(|e| e.to_string())?;
             Ok(found.iter().map(|c| json!(c)).collect())
         }
     }
@@ -728,22 +737,41 @@ mod tests {
     #[tokio::test]
     async fn rules_fire_on_what_the_collector_stores() {
         let server = server().await;
-        let text = Sample { name: "my_vm", id: "x", ..Sample::default() }.descriptor();
+        let text = Sample {
+            name: "my_vm",
+            id: "x",
+            ..Sample::default()
+        }
+        .descriptor();
         let text = text
-            .replace("http://www.vmware.com/schema/ovf", "http://www.virtualbox.org/ovf/machine")
+            .replace(
+                "http://www.vmware.com/schema/ovf",
+                "http://www.virtualbox.org/ovf/machine",
+            )
             .replace("ovf:capacity=\"1\"", "ovf:capacity=\"0\"")
-            .replace("vmw:key=\"firmware\" vmw:value=\"efi\"", "vmw:key=\"cpuHotAddEnabled\" vmw:value=\"true\"");
+            .replace(
+                "vmw:key=\"firmware\" vmw:value=\"efi\"",
+                "vmw:key=\"cpuHotAddEnabled\" vmw:value=\"true\"",
+            );
         std::fs::write(server.folder.path().join("disk1.vmdk"), [0; 600]).expect("writable");
         server.put("vm.ovf", text.as_bytes());
         let rules = Arc::new(Bundled(forklift_validation::Validator::new()));
         let inventory = Inventory::new(Some(rules));
-        let entry = inventory.insert(ProviderEntry::collected(&SPEC, json!({"metadata": {"uid": "u"}})));
+        let entry = inventory.insert(ProviderEntry::collected(
+            &SPEC,
+            json!({"metadata": {"uid": "u"}}),
+        ));
         let collect = Box::new(Collect::new(Client::new(&server.url).expect("a client")));
         tokio::spawn(collect.run(inventory.writer(&entry), server.end.clone()));
         until("the VM is known", async || entry.store().count("vms") == 1).await;
         let vm = entry.store().list("vms")[0].clone();
         assert!(vm.is_validated(5), "{}", vm.json);
-        let ids: Vec<&str> = vm.json["concerns"].as_array().into_iter().flatten().filter_map(|c| c["id"].as_str()).collect();
+        let ids: Vec<&str> = vm.json["concerns"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|c| c["id"].as_str())
+            .collect();
         let all_but_what_an_appliance_cannot_have = [
             "ova.cpu_memory.hotplug.enabled",
             "ova.disk.capacity.invalid",

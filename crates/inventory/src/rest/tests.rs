@@ -243,41 +243,85 @@ async fn frames(socket: &mut Socket, last: i64) -> Vec<String> {
     use futures::StreamExt;
     let mut seen = Vec::new();
     loop {
-        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("a frame in time");
-        let text = frame.expect("not closed").expect("no error").into_text().expect("text");
+        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next())
+            .await
+            .expect("a frame in time");
+        let text = frame
+            .expect("not closed")
+            .expect("no error")
+            .into_text()
+            .expect("text");
         let frame: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let name = |key: &str| frame[key]["name"].as_str().unwrap_or("-").to_owned();
-        seen.push(format!("{} {} {} {}", frame["Action"], name("Resource"), name("Updated"), frame["Labels"]));
+        seen.push(format!(
+            "{} {} {} {}",
+            frame["Action"],
+            name("Resource"),
+            name("Updated"),
+            frame["Labels"]
+        ));
         if frame["Action"] == last {
             return seen;
         }
     }
 }
 
-type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 #[tokio::test]
 async fn a_watch_begins_with_what_is_there_and_follows_each_change() {
     use futures::SinkExt;
     use tokio_tungstenite::tungstenite::client::IntoClientRequest;
     let inventory = inventory();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
     let address = listener.local_addr().expect("bound");
     let service = router(inventory.clone(), Arc::new(Open));
     tokio::spawn(async move { axum::serve(listener, service).await });
-    let mut request = format!("ws://{address}/providers/ova/u1/vms").into_client_request().expect("a URL");
-    request.headers_mut().insert("X-Watch", "snapshot".parse().expect("a value"));
-    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("upgraded");
+    let mut request = format!("ws://{address}/providers/ova/u1/vms")
+        .into_client_request()
+        .expect("a URL");
+    request
+        .headers_mut()
+        .insert("X-Watch", "snapshot".parse().expect("a value"));
+    let (mut socket, _) = tokio_tungstenite::connect_async(request)
+        .await
+        .expect("upgraded");
     let first = frames(&mut socket, 1).await;
-    assert_eq!(first, ["0 - - null", "16 web - null", "16 db - null", "16 db - null", "1 - - null"]);
+    assert_eq!(
+        first,
+        [
+            "0 - - null",
+            "16 web - null",
+            "16 db - null",
+            "16 db - null",
+            "1 - - null"
+        ]
+    );
 
     let entry = inventory.get("u1").expect("inserted");
     let writer = inventory.writer(&entry);
     let json = json!({"id": "1", "name": "www"});
-    writer.upsert("vms", Draft { id: "1".into(), name: "www".into(), json, ..Draft::default() });
+    writer.upsert(
+        "vms",
+        Draft {
+            id: "1".into(),
+            name: "www".into(),
+            json,
+            ..Draft::default()
+        },
+    );
     writer.delete("vms", "2");
-    assert_eq!(frames(&mut socket, 64).await, ["32 web www null", "64 db - null"]);
+    assert_eq!(
+        frames(&mut socket, 64).await,
+        ["32 web www null", "64 db - null"]
+    );
 
-    socket.send(json!({"Action": 4}).to_string().into()).await.expect("open");
+    socket
+        .send(json!({"Action": 4}).to_string().into())
+        .await
+        .expect("open");
     assert_eq!(frames(&mut socket, 4).await, ["4 - - null"]);
 }

@@ -8,6 +8,8 @@
 pub mod auth;
 mod live;
 mod model;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

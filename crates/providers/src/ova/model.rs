@@ -106,7 +106,13 @@ pub(super) fn vm(uid: &str, vm: &Vm) -> Draft {
         numa_node_affinity: vm.numa_node_affinity.clone(),
         storage_used: vm.storage_used,
         change_tracking_enabled: vm.change_tracking_enabled,
-        devices: vm.devices.iter().map(|d| rest::Device { kind: d.kind.clone() }).collect(),
+        devices: vm
+            .devices
+            .iter()
+            .map(|d| rest::Device {
+                kind: d.kind.clone(),
+            })
+            .collect(),
         nics: vm.nics.iter().map(nic).collect(),
         disks: vm.disks.iter().map(embedded_disk).collect(),
         networks: vm.networks.iter().map(embedded_network).collect(),
@@ -115,21 +121,33 @@ pub(super) fn vm(uid: &str, vm: &Vm) -> Draft {
         policy_version: 0,
         concerns: Vec::new(),
     };
-    Draft { native: plain(vm), ..draft(&resource.base, &resource) }
+    Draft {
+        native: plain(vm),
+        ..draft(&resource.base, &resource)
+    }
 }
 
 /// Returns a network's resource.
 pub(super) fn network(uid: &str, network: &VmNetwork) -> Draft {
     let base = base(uid, "networks", &network.id, &network.name);
-    let resource = rest::Network { base, description: network.description.clone() };
+    let resource = rest::Network {
+        base,
+        description: network.description.clone(),
+    };
     draft(&resource.base, &resource)
 }
 
 /// Returns a disk's resource.
 pub(super) fn disk(uid: &str, disk: &VmDisk) -> Draft {
     // upstream shows disks without a path
-    let base = rest::Base { path: String::new(), ..base(uid, "disks", &disk.id, &disk.name) };
-    let resource = rest::Disk { base, facts: facts(disk) };
+    let base = rest::Base {
+        path: String::new(),
+        ..base(uid, "disks", &disk.id, &disk.name)
+    };
+    let resource = rest::Disk {
+        base,
+        facts: facts(disk),
+    };
     draft(&resource.base, &resource)
 }
 
@@ -165,7 +183,10 @@ fn plain(value: &impl Serialize) -> Value {
 }
 
 fn nic(nic: &Nic) -> rest::Nic {
-    let conf = |s: &Setting| rest::Conf { key: s.key.clone(), value: s.value.clone() };
+    let conf = |s: &Setting| rest::Conf {
+        key: s.key.clone(),
+        value: s.value.clone(),
+    };
     rest::Nic {
         name: nic.name.clone(),
         mac: nic.mac.clone(),
@@ -175,15 +196,26 @@ fn nic(nic: &Nic) -> rest::Nic {
 }
 
 fn embedded(id: &str, name: &str) -> rest::EmbeddedBase {
-    rest::EmbeddedBase { id: id.to_owned(), variant: String::new(), name: name.to_owned(), revision: 0 }
+    rest::EmbeddedBase {
+        id: id.to_owned(),
+        variant: String::new(),
+        name: name.to_owned(),
+        revision: 0,
+    }
 }
 
 fn embedded_disk(disk: &VmDisk) -> rest::EmbeddedDisk {
-    rest::EmbeddedDisk { base: embedded(&disk.id, &disk.name), facts: facts(disk) }
+    rest::EmbeddedDisk {
+        base: embedded(&disk.id, &disk.name),
+        facts: facts(disk),
+    }
 }
 
 fn embedded_network(network: &VmNetwork) -> rest::EmbeddedNetwork {
-    rest::EmbeddedNetwork { base: embedded(&network.id, &network.name), description: network.description.clone() }
+    rest::EmbeddedNetwork {
+        base: embedded(&network.id, &network.name),
+        description: network.description.clone(),
+    }
 }
 
 fn facts(disk: &VmDisk) -> rest::DiskFacts {
