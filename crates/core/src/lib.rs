@@ -9,5 +9,6 @@ pub mod machine;
 pub mod mapping;
 pub mod names;
 pub mod plan;
+pub mod safety;
 pub mod source;
 pub mod template;

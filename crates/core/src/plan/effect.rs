@@ -9,8 +9,8 @@ use crate::machine::VmIdentity;
 /// Something to be done by the shell. Applying an effect that was applied already succeeds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Create the object unless one of this name exists. One that exists and does not carry the same `plan` and `vmID`
-    /// labels is not touched: [`EffectError::NotOurs`].
+    /// Create the object unless one of this name exists. One that exists and is not the same by
+    /// [`is_same`](crate::safety::is_same) is not touched: [`EffectError::NotOurs`].
     Ensure(Box<TargetObject>),
     /// Add an owner reference to an object of ours.
     Adopt {

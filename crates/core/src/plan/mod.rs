@@ -18,7 +18,10 @@ pub mod effect;
 pub mod itinerary;
 pub mod phase;
 pub mod pipeline;
+pub mod run;
+pub mod schedule;
 pub mod state;
+pub mod step;
 pub mod wire;
 pub mod world;
 

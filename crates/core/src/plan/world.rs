@@ -1,7 +1,8 @@
 //! What the shell saw: values only. [`step`](super::step::step) decides on these and nothing else.
 //!
 //! [`Needs`] says what has to be looked at for a state, so that nothing more is read. Facts that were not asked for
-//! are left at their defaults; facts that were asked for and could not be read mean that no step is made at all.
+//! are left at their defaults. When the target could not be read no step is made at all; when the source could not be
+//! asked, [`SourceFacts::unreachable`] says so.
 use forklift_api::worker::{ConversionProgress, ConversionResult, ImportProgress, ImportResult, Verify};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -363,6 +364,8 @@ pub struct SourceFacts {
     pub power: PowerState,
     /// Snapshots of this migration that exist.
     pub snapshots: Vec<SnapshotFact>,
+    /// Why the source could not be asked what [`Needs`] wanted to know; the fields above then mean nothing.
+    pub unreachable: Option<String>,
 }
 
 /// What exists on the target and in the plan's namespace.
