@@ -1,0 +1,124 @@
+//! Who makes a request: the administrator, configured tokens, and service accounts by signed tokens.
+
+pub mod rbac;
+pub mod token;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, header};
+use serde_json::{Value, json};
+
+use crate::storage::{Key, Store};
+
+/// The authenticated maker of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct User {
+    /// Name, such as `system:serviceaccount:ns:name`.
+    pub name: String,
+    /// UID, where there is one.
+    pub uid: String,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+impl User {
+    /// Somebody without credentials.
+    pub fn anonymous() -> Self {
+        Self { name: "system:anonymous".into(), uid: String::new(), groups: vec!["system:unauthenticated".into()] }
+    }
+
+    /// Whether everything is allowed.
+    pub fn is_admin(&self) -> bool {
+        self.groups.iter().any(|g| g == "system:masters")
+    }
+
+    /// As `UserInfo` in reviews.
+    pub fn info(&self) -> Value {
+        let mut info = json!({"username": self.name, "groups": self.groups});
+        if !self.uid.is_empty() {
+            info["uid"] = self.uid.clone().into();
+        }
+        info
+    }
+}
+
+/// 256 random bits as text.
+pub fn random_token() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}
+
+/// The known tokens.
+pub struct Auth {
+    fixed: HashMap<String, User>,
+    signer: token::Signer,
+}
+
+impl Auth {
+    /// Loads or makes the signing key and takes the configured tokens.
+    pub fn load(dir: &Path, admin: &str, tokens: Vec<(String, String, Vec<String>)>) -> anyhow::Result<Self> {
+        let key = crate::tls::keep(dir.join("service-account.key"), || Ok(random_token()))?;
+        let all = |mut groups: Vec<String>| {
+            groups.push("system:authenticated".into());
+            groups
+        };
+        let mut fixed = HashMap::new();
+        for (token, name, groups) in tokens {
+            fixed.insert(token, User { name, uid: String::new(), groups: all(groups) });
+        }
+        fixed.insert(admin.trim().to_string(), User { name: "kubernetes-admin".into(), uid: String::new(), groups: all(vec!["system:masters".into()]) });
+        Ok(Self { fixed, signer: token::Signer::new(key.trim().as_bytes()) })
+    }
+
+    /// The user of a request, by its bearer token.
+    pub fn authenticate(&self, store: &Store, headers: &HeaderMap) -> Option<User> {
+        let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| self.user_of(store, token.trim(), &[])).flatten()
+    }
+
+    /// The user of a token; `audiences` empty accepts the API server's own.
+    pub fn user_of(&self, store: &Store, token: &str, audiences: &[String]) -> Option<User> {
+        if let Some(user) = self.fixed.get(token) {
+            return Some(user.clone());
+        }
+        let claims = self.signer.verify(token, jiff::Timestamp::now().as_second())?;
+        let wanted = if audiences.is_empty() { vec![token::AUDIENCE.to_string()] } else { audiences.to_vec() };
+        let has: Vec<&str> = claims["aud"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        if !wanted.iter().any(|w| has.contains(&w.as_str())) {
+            return None;
+        }
+        let of = |pointer: &str| claims.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (namespace, name, uid) = (of("/kubernetes.io/namespace"), of("/kubernetes.io/serviceaccount/name"), of("/kubernetes.io/serviceaccount/uid"));
+        let lives = |resource: &str, name: &str, uid: &str| {
+            store.get(&Key::new(&Arc::from(resource), namespace, name)).is_some_and(|o| o.uid == uid)
+        };
+        if !lives("/serviceaccounts", name, uid) {
+            return None;
+        }
+        for (resource, field) in [("/pods", "pod"), ("/secrets", "secret")] {
+            let bound = of(&format!("/kubernetes.io/{field}/name"));
+            if !bound.is_empty() && !lives(resource, bound, of(&format!("/kubernetes.io/{field}/uid"))) {
+                return None;
+            }
+        }
+        Some(service_account_user(namespace, name, uid))
+    }
+
+    /// Signs a token for a service account.
+    pub fn sign(&self, claims: &Value) -> String {
+        self.signer.sign(claims)
+    }
+}
+
+/// The user that a service account is.
+pub fn service_account_user(namespace: &str, name: &str, uid: &str) -> User {
+    User {
+        name: format!("system:serviceaccount:{namespace}:{name}"),
+        uid: uid.to_string(),
+        groups: vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}"), "system:authenticated".into()],
+    }
+}

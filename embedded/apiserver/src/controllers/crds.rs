@@ -1,0 +1,48 @@
+//! The end of a custom resource definition: its objects go first.
+
+use std::sync::Arc;
+
+use crate::handlers::{self, Deletion, pipeline};
+use crate::meta;
+use crate::registry::crd;
+use crate::request::Context;
+use crate::server::Server;
+
+/// Goes on with the deletion of all definitions that are being deleted.
+pub async fn sweep(server: &Arc<Server>) {
+    let definitions = server.store.list("apiextensions.k8s.io/customresourcedefinitions", None).0;
+    for definition in definitions.iter().filter(|d| d.deleting) {
+        let value = definition.value();
+        let storage = format!("{}/{}", meta::text(&value, "/spec/group"), meta::text(&value, "/spec/names/plural"));
+        let objects = server.store.list(&storage, None).0;
+        if let Some(resource) = server.registry.stored(&storage) {
+            for object in objects.iter().filter(|o| !o.deleting) {
+                let context = Context::internal(resource.clone(), &object.key.namespace, &object.key.name);
+                if let Err(error) = handlers::delete_object(server, &context, &Deletion::default()).await
+                    && error.reason != "NotFound"
+                {
+                    tracing::warn!(%error, resource = storage, name = object.key.name, "cannot delete an object of a custom resource");
+                }
+            }
+        }
+        if server.store.list(&storage, None).0.is_empty() {
+            release(server, &definition.key.name).await;
+        }
+    }
+}
+
+async fn release(server: &Arc<Server>, name: &str) {
+    let Some(resource) = server.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions") else { return };
+    let context = Context::internal(resource, "", name);
+    let result = pipeline::change(server, &context, |old| {
+        let mut value = old.clone();
+        meta::set_finalizers(&mut value, meta::finalizers(old).into_iter().filter(|f| f != crd::CLEANUP).collect());
+        Ok(pipeline::Change { value, applied: false })
+    })
+    .await;
+    if let Err(error) = result
+        && error.reason != "NotFound"
+    {
+        tracing::warn!(%error, crd = name, "cannot finish the deletion of a custom resource definition");
+    }
+}

@@ -1,0 +1,71 @@
+//! Namespaces: what is in them from the start, and their deletion, which empties them.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::ensure;
+use crate::handlers::{self, Deletion, pipeline};
+use crate::meta;
+use crate::request::Context;
+use crate::server::Server;
+use crate::storage::Key;
+
+/// The service account and the root certificate that pods expect.
+pub async fn ensure_defaults(server: &Arc<Server>, namespace: &str) -> anyhow::Result<()> {
+    ensure(server, "", "v1", "serviceaccounts", namespace, "default", json!({})).await?;
+    let ca = json!({"data": {"ca.crt": server.ca_pem}});
+    ensure(server, "", "v1", "configmaps", namespace, "kube-root-ca.crt", ca).await
+}
+
+/// Goes on with the deletion of all namespaces that are being deleted.
+pub async fn sweep(server: &Arc<Server>) {
+    for namespace in server.store.list("/namespaces", None).0 {
+        if namespace.deleting {
+            empty(server, &namespace.key.name).await;
+            finish(server, &namespace.key.name).await;
+        }
+    }
+}
+
+async fn empty(server: &Arc<Server>, namespace: &str) {
+    for (storage, _) in server.store.counts() {
+        let Some(resource) = server.registry.stored(&storage).filter(|r| r.namespaced) else { continue };
+        for object in server.store.list(&storage, Some(namespace)).0 {
+            if object.deleting {
+                continue;
+            }
+            let context = Context::internal(resource.clone(), namespace, &object.key.name);
+            if let Err(error) = handlers::delete_object(server, &context, &Deletion::default()).await
+                && error.reason != "NotFound"
+            {
+                tracing::warn!(%error, namespace, name = object.key.name, "cannot delete the content of a namespace");
+            }
+        }
+    }
+}
+
+/// Lets the namespace go when it is being deleted and empty.
+pub async fn finish(server: &Arc<Server>, namespace: &str) {
+    let Some(object) = server.store.get(&Key::new(&"/namespaces".into(), "", namespace)).filter(|n| n.deleting) else { return };
+    let left = server.store.counts().keys().any(|storage| !server.store.list(storage, Some(namespace)).0.is_empty());
+    let finalizers = object.value().pointer("/spec/finalizers").and_then(|f| f.as_array().cloned()).unwrap_or_default();
+    if left || !finalizers.iter().any(|f| f == "kubernetes") {
+        return;
+    }
+    let Some(resource) = server.registry.find("", "v1", "namespaces") else { return };
+    let mut context = Context::internal(resource, "", namespace);
+    context.target.subresource = "finalize".into();
+    let result = pipeline::change(server, &context, |old| {
+        let mut value = old.clone();
+        let rest: Vec<_> = finalizers.iter().filter(|f| *f != "kubernetes").cloned().collect();
+        meta::object_mut(&mut value, "spec").insert("finalizers".into(), rest.into());
+        Ok(pipeline::Change { value, applied: false })
+    })
+    .await;
+    if let Err(error) = result
+        && error.reason != "NotFound"
+    {
+        tracing::warn!(%error, namespace, "cannot finish the deletion of a namespace");
+    }
+}

@@ -1,0 +1,82 @@
+//! Questions that are answered and not stored: token and access reviews.
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{output, pipeline};
+use crate::auth::{User, rbac};
+use crate::error::ApiResult;
+use crate::meta;
+use crate::request::Context;
+use crate::server::Server;
+
+fn strings(value: Option<&Value>) -> Vec<String> {
+    value.and_then(Value::as_array).into_iter().flatten().filter_map(|v| v.as_str().map(String::from)).collect()
+}
+
+/// POST of a review.
+pub fn answer(server: &Server, context: &Context, body: &[u8]) -> ApiResult<Response> {
+    let mut review = pipeline::decode(context, body)?;
+    pipeline::check_type(&context.resource, &mut review)?;
+    review["status"] = match context.resource.plural.as_str() {
+        "tokenreviews" => token_review(server, &review),
+        "selfsubjectreviews" => json!({"userInfo": context.user.info()}),
+        "selfsubjectaccessreviews" => access(server, &context.user, &review),
+        "selfsubjectrulesreviews" => rules(server, &context.user, meta::text(&review, "/spec/namespace")),
+        _ => {
+            let user = User {
+                name: meta::text(&review, "/spec/user").into(),
+                uid: meta::text(&review, "/spec/uid").into(),
+                groups: strings(review.pointer("/spec/groups")),
+            };
+            access(server, &user, &review)
+        }
+    };
+    meta::metadata_mut(&mut review).insert("creationTimestamp".into(), Value::Null);
+    Ok(output::json_response(StatusCode::CREATED, review.to_string()))
+}
+
+fn token_review(server: &Server, review: &Value) -> Value {
+    let audiences = strings(review.pointer("/spec/audiences"));
+    match server.auth.user_of(&server.store, meta::text(review, "/spec/token"), &audiences) {
+        Some(user) => {
+            let audiences = if audiences.is_empty() { vec![crate::auth::token::AUDIENCE.to_string()] } else { audiences };
+            json!({"authenticated": true, "user": user.info(), "audiences": audiences})
+        }
+        None => json!({"authenticated": false, "error": "invalid bearer token"}),
+    }
+}
+
+fn access(server: &Server, user: &User, review: &Value) -> Value {
+    let resource = |field: &str| meta::text(review, &format!("/spec/resourceAttributes/{field}"));
+    let path = meta::text(review, "/spec/nonResourceAttributes/path");
+    let wanted = if path.is_empty() {
+        rbac::Attributes {
+            verb: resource("verb"),
+            group: resource("group"),
+            resource: resource("resource"),
+            subresource: resource("subresource"),
+            namespace: resource("namespace"),
+            name: resource("name"),
+            path: None,
+        }
+    } else {
+        rbac::Attributes { verb: meta::text(review, "/spec/nonResourceAttributes/verb"), path: Some(path), ..rbac::Attributes::default() }
+    };
+    if rbac::allowed(&server.store, user, &wanted) {
+        json!({"allowed": true, "reason": "RBAC: allowed"})
+    } else {
+        json!({"allowed": false, "reason": rbac::refusal(user, &wanted)})
+    }
+}
+
+fn rules(server: &Server, user: &User, namespace: &str) -> Value {
+    let all = if user.is_admin() {
+        vec![json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}), json!({"verbs": ["*"], "nonResourceURLs": ["*"]})]
+    } else {
+        rbac::rules_for(&server.store, user, namespace)
+    };
+    let (paths, resources): (Vec<Value>, Vec<Value>) = all.into_iter().partition(|r| r.get("nonResourceURLs").is_some());
+    json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
+}

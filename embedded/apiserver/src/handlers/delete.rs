@@ -1,0 +1,186 @@
+//! delete and deletecollection: preconditions, grace periods, propagation, finalizers.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{output, read};
+use crate::error::{ApiError, ApiResult};
+use crate::request::Context;
+use crate::server::Server;
+use crate::storage::{Key, Object, WriteError};
+use crate::{convert, meta, registry, resources};
+
+/// What happens to the dependents of a deleted object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    /// They go afterwards.
+    Background,
+    /// They go first.
+    Foreground,
+    /// They stay, without owner.
+    Orphan,
+}
+
+/// Options of one deletion.
+#[derive(Clone, Debug, Default)]
+pub struct Deletion {
+    /// Seconds to wait; None for the object's own.
+    pub grace: Option<i64>,
+    /// None for the resource's own.
+    pub propagation: Option<Propagation>,
+    /// UID that the object must have.
+    pub uid: Option<String>,
+    /// Resource version that the object must have.
+    pub resource_version: Option<String>,
+    /// Store nothing.
+    pub dry_run: bool,
+}
+
+impl Deletion {
+    /// Reads DeleteOptions from body and query.
+    pub fn decode(context: &Context, body: &[u8]) -> ApiResult<Self> {
+        let options: Value = if body.iter().all(u8::is_ascii_whitespace) {
+            Value::Null
+        } else {
+            serde_json::from_slice(body).map_err(|e| ApiError::bad_request(format!("cannot read the DeleteOptions: {e}")))?
+        };
+        let text = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(String::from);
+        let named = text("/propagationPolicy").or_else(|| Some(context.params.text("propagationPolicy").to_string()).filter(|p| !p.is_empty()));
+        let propagation = match named.as_deref() {
+            None => match options.get("orphanDependents").and_then(Value::as_bool) {
+                Some(true) => Some(Propagation::Orphan),
+                Some(false) => Some(Propagation::Background),
+                None => None,
+            },
+            Some("Background") => Some(Propagation::Background),
+            Some("Foreground") => Some(Propagation::Foreground),
+            Some("Orphan") => Some(Propagation::Orphan),
+            Some(other) => return Err(ApiError::bad_request(format!("propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""))),
+        };
+        let grace = options.get("gracePeriodSeconds").and_then(Value::as_i64);
+        let dry = options.get("dryRun").and_then(Value::as_array).is_some_and(|d| !d.is_empty());
+        Ok(Self {
+            grace: if grace.is_some() { grace } else { context.params.number("gracePeriodSeconds")? },
+            propagation,
+            uid: text("/preconditions/uid"),
+            resource_version: text("/preconditions/resourceVersion"),
+            dry_run: dry || context.params.dry_run()?,
+        })
+    }
+}
+
+/// What became of an object.
+pub enum Outcome {
+    /// It is gone.
+    Gone(Arc<Object>),
+    /// It waits for finalizers or its grace period.
+    Waiting(Value),
+}
+
+/// DELETE of one object.
+pub async fn delete(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
+    let deletion = Deletion::decode(context, body)?;
+    match delete_object(server, context, &deletion).await? {
+        Outcome::Gone(object) => {
+            let details = json!({"name": object.key.name, "kind": context.resource.plural, "uid": object.uid, "group": context.resource.group});
+            // pods are answered with the object, as their strategy does
+            if context.resource.is("", "pods") {
+                return Ok(output::stored(context, StatusCode::OK, &object));
+            }
+            let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
+            Ok(output::json_response(StatusCode::OK, status.to_string()))
+        }
+        Outcome::Waiting(value) => Ok(output::object(context, StatusCode::OK, &value)),
+    }
+}
+
+/// DELETE of a collection.
+pub async fn delete_collection(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
+    let deletion = Deletion::decode(context, body)?;
+    let selector = read::selector(context)?;
+    let (objects, revision) = server.store.list(&context.resource.storage, read::namespace(context));
+    let chosen: Vec<Arc<Object>> = objects.into_iter().filter(|o| selector.matches(o)).collect();
+    for object in &chosen {
+        let one = Context::internal(context.resource.clone(), &object.key.namespace, &object.key.name);
+        match delete_object(server, &one, &deletion).await {
+            Ok(_) => {}
+            Err(error) if error.reason == "NotFound" => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(output::list(context, &chosen, json!({"resourceVersion": revision.to_string()})))
+}
+
+/// Deletes the object of the context, or starts its deletion.
+pub async fn delete_object(server: &Arc<Server>, context: &Context, deletion: &Deletion) -> ApiResult<Outcome> {
+    let (group, plural, name) = (&context.resource.group, &context.resource.plural, &context.target.name);
+    let key = Key::new(&context.resource.storage, &context.target.namespace, name);
+    for _ in 0..50 {
+        let object = server.store.get(&key).ok_or_else(|| context.not_found())?;
+        let precondition = |what: &str, wanted: &str, is: &str| {
+            ApiError::conflict(group, plural, name, &format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"))
+        };
+        if let Some(uid) = deletion.uid.as_ref().filter(|uid| **uid != object.uid) {
+            return Err(precondition("UID", uid, &object.uid));
+        }
+        if let Some(wanted) = deletion.resource_version.as_ref().filter(|rv| **rv != object.revision.to_string()) {
+            return Err(precondition("ResourceVersion", wanted, &object.revision.to_string()));
+        }
+        let old = object.value();
+        let mut value = old.clone();
+        let waits = mark(&context.resource, &mut value, deletion);
+        if deletion.dry_run {
+            convert::to_served(&mut value, &context.resource);
+            return Ok(Outcome::Waiting(value));
+        }
+        if waits && value == old {
+            convert::to_served(&mut value, &context.resource);
+            return Ok(Outcome::Waiting(value));
+        }
+        let written = if waits { server.store.replace(key.clone(), object.revision, value).await } else { server.store.delete(key.clone(), object.revision, value).await };
+        match written {
+            Ok(object) => {
+                super::pipeline::after_write(server, &object);
+                return Ok(if waits { Outcome::Waiting(output::served(&context.resource, &object)) } else { Outcome::Gone(object) });
+            }
+            Err(WriteError::Conflict) => {}
+            Err(error) => return Err(ApiError::from_write(error, group, plural, name)),
+        }
+    }
+    Err(ApiError::modified(group, plural, name))
+}
+
+/// Marks the object as going away; returns whether it has to wait.
+fn mark(resource: &registry::Resource, value: &mut Value, deletion: &Deletion) -> bool {
+    let mut finalizers = meta::finalizers(value);
+    let (foreground, orphan) = ("foregroundDeletion".to_string(), "orphan".to_string());
+    if let Some(propagation) = deletion.propagation {
+        finalizers.retain(|f| *f != foreground && *f != orphan);
+        match propagation {
+            Propagation::Foreground => finalizers.push(foreground),
+            Propagation::Orphan => finalizers.push(orphan),
+            Propagation::Background => {}
+        }
+        meta::set_finalizers(value, finalizers.clone());
+    }
+    let grace = resources::grace(resource, value, deletion.grace);
+    let waits = !finalizers.is_empty() || grace > 0 || !resources::may_vanish_at_delete(resource, value);
+    if !waits {
+        return false;
+    }
+    let shorter = value.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|now| grace < now);
+    if !meta::is_deleting(value) || shorter {
+        let first = !meta::is_deleting(value);
+        let metadata = meta::metadata_mut(value);
+        metadata.insert("deletionTimestamp".into(), meta::after(grace).into());
+        metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
+        if first && let Some(generation) = metadata.get("generation").and_then(Value::as_i64) {
+            metadata.insert("generation".into(), (generation + 1).into());
+        }
+        resources::on_delete(resource, value);
+    }
+    true
+}

@@ -1,0 +1,130 @@
+//! One file per verb, and what they share: the way of an object into the store (`pipeline`) and out of it (`output`).
+
+mod ask;
+mod create;
+mod delete;
+mod logs;
+mod output;
+mod patch;
+pub mod pipeline;
+mod read;
+mod scale;
+mod special;
+mod update;
+mod watch;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
+
+use crate::auth::{User, rbac};
+use crate::error::{ApiError, ApiResult};
+use crate::registry::Access;
+use crate::request::{Context, Target};
+use crate::server::{BODY_LIMIT, Server};
+
+pub use create::create_object;
+pub use output::json_response;
+pub use delete::{Deletion, Propagation, delete_object};
+
+/// Serves a request for a resource.
+pub async fn handle(server: Arc<Server>, request: Request<Body>) -> ApiResult<Response> {
+    let (parts, body) = request.into_parts();
+    let user = parts.extensions.get::<User>().cloned().ok_or_else(ApiError::unauthorized)?;
+    let target = Target::parse(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
+    let resource = server.registry.find(&target.group, &target.version, &target.plural).ok_or_else(ApiError::no_such_path)?;
+    let context = Context::new(resource, target, parts.method, &parts.uri, &parts.headers, user)?;
+    check_scope(&context)?;
+    authorize(&server, &context)?;
+    let body = axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| ApiError::too_large(BODY_LIMIT))?;
+    let context = Arc::new(context);
+    let mut response = route(&server, &context, body).await.unwrap_or_else(IntoResponse::into_response);
+    let warnings = std::mem::take(&mut *context.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    for text in warnings {
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    Ok(response)
+}
+
+fn check_scope(context: &Context) -> ApiResult<()> {
+    let (target, resource) = (&context.target, &context.resource);
+    if !resource.namespaced && !target.namespace.is_empty() {
+        return Err(ApiError::no_such_path());
+    }
+    let one = !target.name.is_empty() || context.method == Method::POST && resource.access == Access::Stored;
+    if resource.namespaced && target.namespace.is_empty() && one {
+        return Err(ApiError::bad_request("an empty namespace may not be set during creation"));
+    }
+    Ok(())
+}
+
+fn verb(context: &Context) -> &'static str {
+    let named = !context.target.name.is_empty();
+    match context.method.as_str() {
+        "GET" | "HEAD" if context.params.flag("watch") => "watch",
+        "GET" | "HEAD" if named => "get",
+        "GET" | "HEAD" => "list",
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" if named => "delete",
+        "DELETE" => "deletecollection",
+        _ => "",
+    }
+}
+
+fn authorize(server: &Server, context: &Context) -> ApiResult<()> {
+    let target = &context.target;
+    let wanted = rbac::Attributes {
+        verb: verb(context),
+        group: &target.group,
+        resource: &target.plural,
+        subresource: &target.subresource,
+        namespace: if context.resource.is("", "namespaces") { &target.name } else { &target.namespace },
+        name: &target.name,
+        path: None,
+    };
+    // everybody may ask about himself
+    let about_self = target.plural.starts_with("selfsubject");
+    if about_self || rbac::allowed(&server.store, &context.user, &wanted) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(&target.group, &target.plural, &target.name, &rbac::refusal(&context.user, &wanted)))
+}
+
+async fn route(server: &Arc<Server>, context: &Arc<Context>, body: Bytes) -> ApiResult<Response> {
+    let target = &context.target;
+    if context.resource.access == Access::Ask {
+        return if verb(context) == "create" { ask::answer(server, context, &body) } else { Err(ApiError::method_not_allowed()) };
+    }
+    match (verb(context), target.subresource.as_str()) {
+        ("watch", "") => watch::watch(server.clone(), context.clone()),
+        ("get", "log") if context.resource.is("", "pods") => logs::logs(server, context).await,
+        ("get", "scale") if context.resource.scale.is_some() => scale::get(server, context),
+        ("get", "") => read::get(server, context),
+        ("get", "status") if context.resource.status => read::get(server, context),
+        ("list", "") => read::list(server, context),
+        ("create", "") if target.name.is_empty() => create::create(server, context, &body).await,
+        ("create", "token") if context.resource.is("", "serviceaccounts") => special::token(server, context, &body),
+        ("create", "binding") if context.resource.is("", "pods") => special::bind(server, context, &body).await,
+        ("create", "eviction") if context.resource.is("", "pods") => special::evict(server, context, &body).await,
+        ("update", "finalize") if context.resource.is("", "namespaces") => special::finalize(server, context, &body).await,
+        ("update" | "patch", "scale") if context.resource.scale.is_some() => scale::change(server, context, &body).await,
+        ("update", "") => update::update(server, context, &body).await,
+        ("update", "status") if context.resource.status => update::update(server, context, &body).await,
+        ("patch", "") => patch::patch(server, context, &body).await,
+        ("patch", "status") if context.resource.status => patch::patch(server, context, &body).await,
+        ("update" | "patch", "ephemeralcontainers" | "resize") if context.resource.is("", "pods") => Err(ApiError::method_not_allowed()),
+        ("delete", "") => delete::delete(server, context, &body).await,
+        ("deletecollection", "") => delete::delete_collection(server, context, &body).await,
+        (_, "" | "status" | "scale") => Err(ApiError::method_not_allowed()),
+        _ => Err(ApiError::no_such_path()),
+    }
+}

@@ -1,0 +1,172 @@
+//! watch: the state, if wanted, then everything that happens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{output, read};
+use crate::error::{ApiError, ApiResult};
+use crate::request::{Context, Form};
+use crate::selector::Selector;
+use crate::server::Server;
+use crate::storage::{Event, EventKind, Object};
+use crate::table;
+
+/// How often an idle watch is told the revision.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
+/// Longest watch.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+struct Watch {
+    context: Arc<Context>,
+    selector: Selector,
+    namespace: Option<String>,
+}
+
+impl Watch {
+    fn frame(&self, kind: &str, object: &Object, at: u64) -> Bytes {
+        let resource = &self.context.resource;
+        let body = match self.context.form {
+            Form::Object if at == object.revision => output::served_bytes(resource, object),
+            form => {
+                let mut value = output::served(resource, object);
+                crate::meta::metadata_mut(&mut value).insert("resourceVersion".into(), at.to_string().into());
+                match form {
+                    Form::Object => Bytes::from(value.to_string()),
+                    Form::Metadata => Bytes::from(output::partial(&value).to_string()),
+                    Form::Table => {
+                        let metadata = json!({"resourceVersion": at.to_string()});
+                        Bytes::from(table::of(resource, &[value], self.context.params.text("includeObject"), metadata, true).to_string())
+                    }
+                }
+            }
+        };
+        let mut out = Vec::with_capacity(body.len() + 40);
+        out.extend_from_slice(b"{\"type\":\"");
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(b"\",\"object\":");
+        out.extend_from_slice(&body);
+        out.extend_from_slice(b"}\n");
+        Bytes::from(out)
+    }
+
+    fn bookmark(&self, at: u64, initial_end: bool) -> Bytes {
+        let resource = &self.context.resource;
+        let mut metadata = json!({"resourceVersion": at.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.context.form {
+            Form::Object => json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata}),
+            Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            Form::Table => {
+                let object = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
+                let row = json!({"cells": [], "object": object});
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": at.to_string()}, "columnDefinitions": [], "rows": [row]})
+            }
+        };
+        line("BOOKMARK", &object)
+    }
+
+    /// The event as this watch sees it: an object that starts or stops to match comes or goes.
+    fn show(&self, event: &Event) -> Option<Bytes> {
+        let object = &event.object;
+        if self.namespace.as_ref().is_some_and(|ns| *ns != object.key.namespace) {
+            return None;
+        }
+        let at = object.revision;
+        let now = event.kind != EventKind::Deleted && self.selector.matches(object);
+        let before = match &event.previous {
+            Some(previous) => self.selector.matches(previous),
+            None => event.kind == EventKind::Deleted && self.selector.matches(object),
+        };
+        match (before, now) {
+            (false, true) => Some(self.frame("ADDED", object, at)),
+            (true, true) => Some(self.frame("MODIFIED", object, at)),
+            (true, false) => {
+                let last = if event.kind == EventKind::Deleted { object } else { event.previous.as_ref().unwrap_or(object) };
+                Some(self.frame("DELETED", last, at))
+            }
+            (false, false) => None,
+        }
+    }
+}
+
+fn line(kind: &str, object: &Value) -> Bytes {
+    Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
+}
+
+/// GET with `watch=true`.
+pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> {
+    let selector = read::selector(&context)?;
+    let params = &context.params;
+    let from = read::revision(params.text("resourceVersion"))?;
+    let send_initial = match params.text("sendInitialEvents") {
+        "" => None,
+        _ if params.text("resourceVersionMatch") != "NotOlderThan" => {
+            return Err(ApiError::bad_request("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+        }
+        text => Some(text == "true"),
+    };
+    let bookmarks = params.flag("allowWatchBookmarks");
+    let lasts = params.number("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).map_or(LONGEST, |s| Duration::from_secs(s).min(LONGEST));
+    let current = server.store.revision();
+    if from.is_some_and(|f| f > current) {
+        return Err(read::too_new(from.unwrap_or(0), current));
+    }
+    let initial = send_initial.unwrap_or(from.is_none_or(|f| f == 0));
+    let storage = context.resource.storage.clone();
+    let watch = Watch { selector, namespace: read::namespace(&context).map(String::from), context };
+    let stream = async_stream::stream! {
+        let (objects, revision, mut changed) = server.store.list_and_watch(&storage, watch.namespace.as_deref());
+        let mut cursor = match from {
+            Some(from) if from > 0 && !initial => from,
+            _ => revision,
+        };
+        if initial {
+            for object in objects.iter().filter(|o| watch.selector.matches(o)) {
+                yield watch.frame("ADDED", object, object.revision);
+            }
+            if send_initial == Some(true) && bookmarks {
+                yield watch.bookmark(cursor, true);
+            }
+        }
+        drop(objects);
+        let deadline = tokio::time::sleep(lasts);
+        tokio::pin!(deadline);
+        let mut tick = tokio::time::interval(BOOKMARK_EVERY);
+        tick.tick().await;
+        loop {
+            changed.borrow_and_update();
+            match server.store.events_after(&storage, cursor) {
+                Err(compacted) => {
+                    let error = ApiError::expired(format!("too old resource version: {cursor} ({})", compacted.oldest));
+                    yield line("ERROR", &error.status());
+                    return;
+                }
+                Ok((events, upto)) => {
+                    for event in events {
+                        if let Some(frame) = watch.show(&event) {
+                            yield frame;
+                        }
+                    }
+                    cursor = upto;
+                }
+            }
+            tokio::select! {
+                // a closed channel cannot happen while the store lives
+                _ = changed.changed() => {}
+                _ = tick.tick() => if bookmarks { yield watch.bookmark(cursor, false) },
+                () = &mut deadline => return,
+                () = server.stop.cancelled() => return,
+            }
+        }
+    };
+    let stream = futures::StreamExt::map(stream, Ok::<Bytes, std::convert::Infallible>);
+    Ok(output::json_response(StatusCode::OK, Body::from_stream(stream)))
+}

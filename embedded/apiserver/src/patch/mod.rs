@@ -1,0 +1,3 @@
+//! Patches that no library has.
+
+pub mod strategic;

@@ -1,0 +1,38 @@
+//! Deployments and their siblings: templates and selectors.
+
+use serde_json::{Value, json};
+
+use super::{Rules, pods};
+use crate::error::Cause;
+use crate::request::Context;
+use crate::selector::label_selector_matches;
+use crate::server::Server;
+
+pub(crate) const RULES: Rules = Rules { prepare_create: Some(create), prepare_update: Some(update), validate: Some(validate), validate_update: Some(validate_update) };
+
+fn create(_: &Server, _: &Context, value: &mut Value) {
+    pods::complete_spec(value.pointer_mut("/spec/template/spec"));
+    value["status"] = json!({});
+}
+
+fn update(_: &Server, _: &Value, value: &mut Value) {
+    pods::complete_spec(value.pointer_mut("/spec/template/spec"));
+}
+
+fn validate(_: &Server, value: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let selector = value.pointer("/spec/selector").cloned().unwrap_or_default();
+    let labels = value.pointer("/spec/template/metadata/labels");
+    if !selector.is_null() && !label_selector_matches(&selector, labels) {
+        causes.push(Cause::invalid("spec.template.metadata.labels", labels.unwrap_or(&Value::Null), "`selector` does not match template `labels`"));
+    }
+    if let Some(template) = value.pointer("/spec/template/spec") {
+        causes.extend(pods::validate_spec(template, "spec.template.spec"));
+    }
+    causes
+}
+
+fn validate_update(_: &Context, old: &Value, value: &Value) -> Vec<Cause> {
+    let (before, after) = (old.pointer("/spec/selector"), value.pointer("/spec/selector"));
+    if before == after { Vec::new() } else { vec![Cause::invalid("spec.selector", after.unwrap_or(&Value::Null), "field is immutable")] }
+}
