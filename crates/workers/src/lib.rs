@@ -2,4 +2,6 @@
 //! mounted files; their outputs are a volume, an exit code, a termination
 //! message and an HTTP endpoint. They know nothing of the controllers.
 
+pub mod conversion;
+pub mod hook_runner;
 pub mod ova_server;

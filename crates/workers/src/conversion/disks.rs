@@ -1,0 +1,149 @@
+//! Where the disks of the VM are, and where their conversion's files go.
+
+use std::path::{Path, PathBuf};
+
+use super::config::Config;
+use super::error::ConversionError;
+
+/// One disk of the VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// Number in the VM, from 0.
+    pub index: usize,
+    /// The raw disk: a file or a device.
+    pub path: PathBuf,
+    /// The folder for what must survive a crash: the disk's volume, or scratch space for a real device.
+    pub state_dir: PathBuf,
+}
+
+impl Disk {
+    fn new(index: usize, path: PathBuf, scratch: &Path) -> Self {
+        // a block volume of the embedded node is a link to a file: its folder can hold our files
+        let path = path.canonicalize().unwrap_or(path);
+        let is_file = path.metadata().is_ok_and(|m| m.is_file());
+        let state_dir = match path.parent() {
+            Some(parent) if is_file => parent.to_owned(),
+            _ => scratch.to_owned(),
+        };
+        Self {
+            index,
+            path,
+            state_dir,
+        }
+    }
+
+    /// A file beside the disk, e.g. `disk.img.overlay.qcow2`.
+    pub fn beside(&self, suffix: &str) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.state_dir.join(format!("{name}.{suffix}"))
+    }
+
+    /// The overlay that the conversion writes to.
+    pub fn overlay(&self) -> PathBuf {
+        self.beside("overlay.qcow2")
+    }
+
+    /// Whether our files beside the disk outlive the pod.
+    pub fn state_is_durable(&self) -> bool {
+        self.path.parent() == Some(&self.state_dir)
+    }
+}
+
+/// Finds the VM's disks, ordered by their number, whatever kind of volume each is in.
+pub fn find(config: &Config) -> Result<Vec<Disk>, ConversionError> {
+    let mut found: Vec<(usize, PathBuf)> = Vec::new();
+    for (folder, prefix, file) in [
+        (
+            config.disks_dir.clone(),
+            "disk".to_owned(),
+            Some("disk.img"),
+        ),
+        (
+            config
+                .block_prefix
+                .parent()
+                .unwrap_or(Path::new("/"))
+                .to_owned(),
+            config
+                .block_prefix
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            None,
+        ),
+    ] {
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(number) = name
+                .to_str()
+                .and_then(|n| n.strip_prefix(&prefix))
+                .and_then(|n| n.parse().ok())
+            else {
+                continue;
+            };
+            let path = match file {
+                Some(file) => entry.path().join(file),
+                None => entry.path(),
+            };
+            if path.exists() {
+                found.push((number, path));
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(ConversionError::NoDisks(format!(
+            "{} and {}*",
+            config.disks_dir.display(),
+            config.block_prefix.display()
+        )));
+    }
+    found.sort();
+    Ok(found
+        .into_iter()
+        .map(|(index, path)| Disk::new(index, path, &config.work_dir))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_ordered_by_number_across_kinds() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for n in [0, 2, 10] {
+            let d = root.join(format!("mnt/disk{n}"));
+            std::fs::create_dir_all(&d).unwrap();
+            std::fs::write(d.join("disk.img"), b"x").unwrap();
+        }
+        std::fs::create_dir_all(root.join("mnt/disk7")).unwrap(); // a volume without a disk
+        std::fs::create_dir_all(root.join("dev")).unwrap();
+        std::fs::write(root.join("dev/block1"), b"x").unwrap();
+        let mut config = Config::from_env(|_| None);
+        config.disks_dir = root.join("mnt");
+        config.block_prefix = root.join("dev/block");
+        let disks = find(&config).unwrap();
+        assert_eq!(
+            disks.iter().map(|d| d.index).collect::<Vec<_>>(),
+            [0, 1, 2, 10]
+        );
+        assert_eq!(disks[1].overlay(), root.join("dev/block1.overlay.qcow2"));
+        assert!(disks.iter().all(Disk::state_is_durable));
+    }
+
+    #[test]
+    fn no_disk_says_where_it_looked() {
+        let mut config = Config::from_env(|_| None);
+        config.disks_dir = "/nonexistent/disks".into();
+        config.block_prefix = "/nonexistent/block".into();
+        assert_eq!(
+            find(&config).unwrap_err().to_string(),
+            "no disk found below /nonexistent/disks and /nonexistent/block*"
+        );
+    }
+}
