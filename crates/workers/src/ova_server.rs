@@ -782,6 +782,97 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_registry_leads_from_a_reference_to_the_importers_input() {
+        use forklift_api::{Provider, Ref};
+        use forklift_providers::{Context, Endpoint, Found, Registry, Thing};
+        let server = server().await;
+        server.put("web.ova", &ova(&Sample::default()));
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // an appliance needs no cluster: nothing listens there
+        let config = kube::Config::new("http://127.0.0.1:1".parse().expect("a URL"));
+        let client = kube::Client::try_from(config).expect("a client");
+        let context = Context {
+            client,
+            config: None,
+            namespace: "konveyor-forklift".into(),
+        };
+        let registry = Registry::new(Inventory::new(None), context);
+        let provider: Provider = serde_json::from_value(json!({
+            "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "Provider",
+            "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+            "spec": {"type": "ova", "url": "/ova", "secret": {}},
+        }))
+        .expect("a Provider");
+        let endpoint = |url: Option<&str>| Endpoint {
+            provider: Arc::new(provider.clone()),
+            secret: Default::default(),
+            server: url.map(str::to_owned),
+        };
+        let starting = registry.test(&endpoint(None)).await.expect_err("no server");
+        assert_eq!(starting.to_string(), "the provider's server is not up yet");
+        registry
+            .test(&endpoint(Some(&server.url)))
+            .await
+            .expect("it answers");
+        assert!(matches!(
+            registry
+                .find(&provider, Thing::Vm, &Ref::by_name("web"))
+                .await,
+            Found::NotLoaded
+        ));
+
+        let (collecting, end) = (registry.clone(), server.end.clone());
+        let run = endpoint(Some(&server.url));
+        tokio::spawn(async move { collecting.collect(run, end).await });
+        let named = Ref::by_name("web");
+        until("the VM is found", async || {
+            matches!(
+                registry.find(&provider, Thing::Vm, &named).await,
+                Found::One(..)
+            )
+        })
+        .await;
+        let Found::One(vm, _) = registry.find(&provider, Thing::Vm, &named).await else {
+            panic!("just found")
+        };
+        assert_eq!(vm.id, "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d");
+        let network = registry
+            .find(&provider, Thing::Network, &Ref::by_name("VM Network"))
+            .await;
+        assert!(matches!(network, Found::One(..)), "{network:?}");
+        assert!(matches!(
+            registry
+                .find(&provider, Thing::Storage, &Ref::by_name("none"))
+                .await,
+            Found::None
+        ));
+
+        let source = registry.source(&provider).expect("a source");
+        let machine = source.machine(&vm.id).await.expect("there");
+        let disks = source.disk_sources(&machine).await.expect("readable");
+        let page = serde_json::to_value(&disks).expect("plain data");
+        expect![[r#"
+            [
+              {
+                "source": {
+                  "file": {
+                    "path": "/ova/web.ova",
+                    "member": "disk1.vmdk",
+                    "format": "vmdk",
+                    "digest": {
+                      "algorithm": "SHA256",
+                      "hex": "f3729137ab245824f035f3a855878a52ffed858b8b01482a1d6bae6d0d9f7028"
+                    }
+                  }
+                },
+                "identity": "/ova/web.ova|disk1.vmdk|600|1700000000000000000|SHA256:f3729137ab245824f035f3a855878a52ffed858b8b01482a1d6bae6d0d9f7028",
+                "virtualSize": 1073741824
+              }
+            ]"#]].assert_eq(&server.shown(&page));
+        assert!(source.machine("nobody").await.is_err());
+    }
+
+    #[tokio::test]
     async fn a_folder_that_cannot_be_read_is_told() {
         let server = server().await;
         std::fs::remove_dir_all(server.folder.path()).expect("there");

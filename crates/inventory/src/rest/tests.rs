@@ -325,3 +325,61 @@ async fn a_watch_begins_with_what_is_there_and_follows_each_change() {
         .expect("open");
     assert_eq!(frames(&mut socket, 4).await, ["4 - - null"]);
 }
+
+#[tokio::test]
+async fn the_client_tells_what_to_do_next() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let service = router_with(inventory(), Arc::new(Two), Duration::from_millis(10));
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    let told = async |token: Option<&str>, path: &str, query: &[(&str, &str)]| {
+        let client =
+            crate::client::InventoryClient::new(&format!("http://{address}/"), token, None, false);
+        match client.expect("a client").get(path, query).await {
+            Ok(value) => value.to_string(),
+            Err(error) => format!("{error:?}: {error}")
+                .split(" { ")
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    };
+    let admin = Some("admin");
+    assert_eq!(
+        told(
+            admin,
+            "providers/ova/u1/vms",
+            &[("name", "web"), ("detail", "1")]
+        )
+        .await,
+        r#"[{"id":"1","networks":null,"concerns":[]}]"#
+    );
+    assert_eq!(
+        told(admin, "/providers/ova/u1/vms/9", &[]).await,
+        "NotFound(\"/providers/ova/u1/vms/9\"): /providers/ova/u1/vms/9 is not in the inventory"
+    );
+    assert_eq!(
+        told(admin, "/providers/ova/u9/vms", &[]).await,
+        "NotReady: the provider's inventory is not ready"
+    );
+    assert_eq!(
+        told(admin, "/providers/ova/u2/vms", &[]).await,
+        "NotReady: the provider's inventory is not ready"
+    );
+    assert_eq!(
+        told(None, "/providers", &[]).await,
+        "Unauthorized: the inventory does not accept the token"
+    );
+    assert!(
+        told(Some("guest"), "/providers", &[])
+            .await
+            .starts_with("Forbidden")
+    );
+    assert!(
+        told(admin, "/providers", &[("limit", "x")])
+            .await
+            .starts_with("Status")
+    );
+}
