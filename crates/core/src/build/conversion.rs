@@ -96,8 +96,12 @@ fn settings(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, target: &str) -> M
         crate::machine::FirmwareKind::Bios => "bios".into(),
         crate::machine::FirmwareKind::Uefi => "uefi".into(),
     });
-    let macs: Vec<_> = machine.nics.iter().map(|nic| nic.mac.as_str()).collect();
-    set("V2V_macAddresses", macs.join("_").trim_matches('_').to_owned());
+    // a card without an address keeps its place: the order also tells which card is which
+    let macs: Vec<_> = machine.nics.iter().map(|nic| if nic.mac.is_empty() { "-" } else { nic.mac.as_str() }).collect();
+    set("V2V_macAddresses", macs.join("_"));
+    if plan.options.conversion_temp_storage_class.is_some() && plan.options.conversion_temp_storage_size.is_some() {
+        set("TMPDIR", "/var/tmp/virt-v2v".into());
+    }
     if vm.nbde_clevis {
         set("V2V_NBDE_CLEVIS", "true".into());
     }

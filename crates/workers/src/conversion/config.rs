@@ -84,7 +84,11 @@ impl Config {
             xfs_repair_ignore: flag("V2V_xfsRepairIgnore", false),
             firmware: text("V2V_firmware"),
             local_migration: flag("LOCAL_MIGRATION", true),
-            work_dir: path("V2V_workDir", "/var/tmp/v2v"),
+            work_dir: match (text("V2V_workDir"), text("TMPDIR")) {
+                (Some(dir), _) => dir.into(),
+                (None, Some(tmp)) => PathBuf::from(tmp).join("v2v"),
+                (None, None) => "/var/tmp/v2v".into(),
+            },
             scripts_dir: path("V2V_dynamicScriptsDir", "/mnt/dynamic_scripts"),
             disks_dir: path("V2V_disksDir", "/mnt/disks"),
             block_prefix: path("V2V_blockPrefix", "/dev/block"),

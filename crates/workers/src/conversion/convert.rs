@@ -211,7 +211,17 @@ async fn finish_linux(
     keys: &[String],
     shared: &Shared,
 ) -> Result<Vec<Warning>, ConversionError> {
-    let mut session = Session::open(tools, overlays, &found.root, keys).await?;
+    let mut session = match Session::open(tools, overlays, &found.root, keys).await {
+        Ok(session) => session,
+        // virt-v2v has converted it: that we cannot mount it the plain way is no failure
+        Err(ConversionError::Failed(message)) => {
+            return Ok(vec![Warning {
+                reason: "RootDeviceNotChecked".into(),
+                message: format!("the converted guest could not be looked at: {message}"),
+            }]);
+        }
+        Err(error) => return Err(error),
+    };
     let devices = session.devices().await?;
     let boot = session.files(root_device::PATTERNS).await?;
     let mut warnings = root_device::check(&boot, &devices)?;

@@ -17,12 +17,16 @@ pub struct Disk {
 }
 
 impl Disk {
-    fn new(index: usize, path: PathBuf, scratch: &Path) -> Self {
-        // a block volume of the embedded node is a link to a file: its folder can hold our files
+    /// A disk in a volume with a file system has our files beside it. A device has them in scratch space, also when
+    /// it is really a file that a node shows as a device: what is beside it there is not its volume.
+    fn new(index: usize, path: PathBuf, in_file_system: bool, scratch: &Path) -> Self {
+        let shown = path.parent().map(Path::to_owned);
         let path = path.canonicalize().unwrap_or(path);
-        let is_file = path.metadata().is_ok_and(|m| m.is_file());
-        let state_dir = match path.parent() {
-            Some(parent) if is_file => parent.to_owned(),
+        let parent = path.parent().map(Path::to_owned);
+        // a link to a file elsewhere leads to its volume
+        let is_linked_file = parent != shown && path.metadata().is_ok_and(|m| m.is_file());
+        let state_dir = match parent {
+            Some(parent) if in_file_system || is_linked_file => parent,
             _ => scratch.to_owned(),
         };
         Self {
@@ -51,7 +55,7 @@ impl Disk {
 
 /// Finds the VM's disks, ordered by their number, whatever kind of volume each is in.
 pub fn find(config: &Config) -> Result<Vec<Disk>, ConversionError> {
-    let mut found: Vec<(usize, PathBuf)> = Vec::new();
+    let mut found: Vec<(usize, PathBuf, bool)> = Vec::new();
     for (folder, prefix, file) in [
         (
             config.disks_dir.clone(),
@@ -90,7 +94,7 @@ pub fn find(config: &Config) -> Result<Vec<Disk>, ConversionError> {
                 None => entry.path(),
             };
             if path.exists() {
-                found.push((number, path));
+                found.push((number, path, file.is_some()));
             }
         }
     }
@@ -104,7 +108,9 @@ pub fn find(config: &Config) -> Result<Vec<Disk>, ConversionError> {
     found.sort();
     Ok(found
         .into_iter()
-        .map(|(index, path)| Disk::new(index, path, &config.work_dir))
+        .map(|(index, path, in_file_system)| {
+            Disk::new(index, path, in_file_system, &config.work_dir)
+        })
         .collect())
 }
 
@@ -127,13 +133,24 @@ mod tests {
         let mut config = Config::from_env(|_| None);
         config.disks_dir = root.join("mnt");
         config.block_prefix = root.join("dev/block");
+        config.work_dir = root.join("scratch");
         let disks = find(&config).unwrap();
         assert_eq!(
             disks.iter().map(|d| d.index).collect::<Vec<_>>(),
             [0, 1, 2, 10]
         );
-        assert_eq!(disks[1].overlay(), root.join("dev/block1.overlay.qcow2"));
-        assert!(disks.iter().all(Disk::state_is_durable));
+        assert_eq!(
+            disks[0].overlay(),
+            root.join("mnt/disk0/disk.img.overlay.qcow2")
+        );
+        assert_eq!(
+            disks[1].overlay(),
+            root.join("scratch/block1.overlay.qcow2")
+        );
+        assert_eq!(
+            disks.iter().map(Disk::state_is_durable).collect::<Vec<_>>(),
+            [true, false, true, true]
+        );
     }
 
     #[test]

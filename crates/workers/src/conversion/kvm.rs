@@ -46,7 +46,7 @@ async fn usable(env: &impl Fn(&str) -> Option<String>) -> bool {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let cache = env("XDG_CACHE_HOME")
         .map(PathBuf::from)
-        .or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
         .map(|dir| dir.join("forklift/kvm"));
     if let Some(known) = cache
         .as_deref()

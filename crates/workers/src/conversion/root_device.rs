@@ -25,6 +25,16 @@ pub const PATTERNS: &[&str] = &[
     "/etc/kernel/cmdline",
 ];
 
+/// The same files by what counts first. Within a tier of several one good root is enough: they stand for kernels of
+/// which the newest is booted.
+const TIERS: &[&[&str]] = &[
+    &["/loader/entries/", "/grubenv"],
+    &["/grub.cfg"],
+    &["/menu.lst", "/grub.conf"],
+    &["/extlinux.conf"],
+    &["/etc/kernel/cmdline"],
+];
+
 /// What the guest's disks have, as its kernel will be able to name it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Devices {
@@ -108,17 +118,34 @@ fn found(is: bool) -> Fate {
 
 /// Fails when the guest would not find its root; returns warnings for other file systems that it would miss.
 pub fn check(guest: &GuestFiles, devices: &Devices) -> Result<Vec<Warning>, ConversionError> {
-    for (path, text) in guest.iter() {
-        if path == "/etc/fstab" {
-            continue;
-        }
-        for device in boot_roots(path, text) {
-            if devices.fate(device) == Fate::Missing {
-                return Err(ConversionError::RootDeviceUnresolved {
-                    device: device.into(),
-                    place: path.into(),
-                });
+    if devices.tags.is_empty() && devices.volumes.is_empty() {
+        return Ok(vec![Warning {
+            reason: "RootDeviceNotChecked".into(),
+            message: "the guest's disks have no file system that could be looked at".into(),
+        }]);
+    }
+    // what boots: the entries that grub's menu is made of and the menu itself; older files only where there is none
+    for tier in TIERS {
+        let mut seen = Vec::new();
+        for (path, text) in guest
+            .iter()
+            .filter(|(path, _)| tier.iter().any(|t| path.contains(t)))
+        {
+            // the first entry is the default; those below may be of other systems on the same disks
+            if let Some(device) = boot_roots(path, text).first() {
+                seen.push((path, *device, devices.fate(device)));
             }
+        }
+        if let Some((path, device, _)) = seen.iter().find(|(.., fate)| *fate == Fate::Missing)
+            && (tier.len() == 1 || seen.iter().all(|(.., fate)| *fate == Fate::Missing))
+        {
+            return Err(ConversionError::RootDeviceUnresolved {
+                device: (*device).into(),
+                place: (*path).into(),
+            });
+        }
+        if !seen.is_empty() {
+            break;
         }
     }
     let mut warnings = Vec::new();
@@ -285,6 +312,27 @@ mod tests {
                 "# linux root=/dev/sda1\nsearch root=/dev/sda1\n"
             ),
             Ok(0)
+        );
+    }
+
+    #[test]
+    fn the_default_entry_counts_and_older_menus_do_not() {
+        let menu = "linux /a root=LABEL=rootfs\nlinux /other-system root=/dev/sda7\n";
+        assert_eq!(check_boot("/boot/grub/grub.cfg", menu), Ok(0));
+        let guest = GuestFiles::of(&[
+            ("/boot/grub2/grub.cfg", "linux /a root=LABEL=rootfs\n"),
+            ("/boot/grub/grub.conf", "kernel /old root=/dev/sda1\n"),
+            ("/etc/kernel/cmdline", "root=/dev/sda1\n"),
+        ]);
+        assert_eq!(check(&guest, &devices()).unwrap(), []);
+    }
+
+    #[test]
+    fn disks_that_show_nothing_are_no_proof() {
+        let guest = GuestFiles::of(&[("/boot/grub/grub.cfg", "linux /a root=LABEL=x\n")]);
+        assert_eq!(
+            check(&guest, &Devices::default()).unwrap()[0].reason,
+            "RootDeviceNotChecked"
         );
     }
 
