@@ -3,6 +3,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use forklift_api::Settings;
+use forklift_core::plan::PlanFacts;
+use forklift_core::plan::schedule::{Queued, to_start};
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{Api, Client};
 
@@ -60,6 +62,8 @@ pub struct Context {
     pub workers: WorkerClient,
     /// What is remembered of plans between two passes; losing it costs time only.
     plans: Mutex<HashMap<String, Arc<PlanMemory>>>,
+    /// What runs, by the UID of its source provider, by the UID of its plan, by host.
+    slots: Mutex<HashMap<String, HashMap<String, BTreeMap<String, u32>>>>,
 }
 
 impl Context {
@@ -73,6 +77,7 @@ impl Context {
             collectors: Collectors::default(),
             workers: WorkerClient::default(),
             plans: Mutex::default(),
+            slots: Mutex::default(),
         }
     }
 
@@ -90,6 +95,43 @@ impl Context {
     /// Forgets a plan.
     pub fn forget_plan(&self, uid: &str) {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.release_slots(uid);
+    }
+
+    /// Takes places for VMs of a plan, beside those that run; returns the ids of those that may start. Several plans may
+    /// ask at a time: they share what their source can bear.
+    pub fn take_slots(&self, plan: &PlanFacts, running: BTreeMap<String, u32>, queue: &[Queued], max: u32) -> Vec<String> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_source = slots.entry(plan.provider.uid.clone()).or_default();
+        // After a start of the controllers, plans that did not ask yet are counted by what their status says.
+        for other in self.caches.plans.state() {
+            let uid = other.metadata.uid.clone().unwrap_or_default();
+            let same_source = self.caches.provider(&other.spec.provider.source).is_some_and(|source| {
+                source.metadata.uid.as_deref() == Some(plan.provider.uid.as_str())
+            });
+            if same_source && uid != plan.uid && !of_source.contains_key(&uid) {
+                let vms = other.status.iter().flat_map(|status| &status.migration.vms);
+                let count = u32::try_from(vms.filter(|vm| vm.timed.is_running()).count()).unwrap_or(u32::MAX);
+                of_source.insert(uid, BTreeMap::from([(String::new(), count)]));
+            }
+        }
+        let mut mine = running.clone();
+        let mut in_flight = running;
+        for (host, count) in of_source.iter().filter(|(uid, _)| **uid != plan.uid).flat_map(|(_, hosts)| hosts) {
+            *in_flight.entry(host.clone()).or_default() += count;
+        }
+        let started = to_start(queue, &in_flight, max);
+        for queued in queue.iter().filter(|queued| started.contains(&queued.id)) {
+            *mine.entry(queued.host.clone()).or_default() += queued.cost;
+        }
+        of_source.insert(plan.uid.clone(), mine);
+        started
+    }
+
+    /// Gives the places of a plan back.
+    pub fn release_slots(&self, plan_uid: &str) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.values_mut().for_each(|of_source| drop(of_source.insert(plan_uid.to_owned(), BTreeMap::new())));
     }
 
     /// Reads a secret; `None` when it does not exist.

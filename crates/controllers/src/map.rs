@@ -13,7 +13,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client};
 
 use crate::context::{Context, is_set};
-use crate::ports::{Found, Kind};
+use crate::ports::{Found, Thing};
 use crate::shell::status::{LONG, Pass, ReconcileError, SLOW};
 
 /// Looks at a network map.
@@ -31,7 +31,7 @@ async fn network_pass(context: &Context, pass: &mut Pass<'_, NetworkMap>) -> Res
 
     let mut sources = Sources::default();
     for pair in &map.spec.map {
-        sources.look_up(context, &source, Kind::Network, &pair.source.reference, false).await;
+        sources.look_up(context, &source, Thing::Network, &pair.source.reference, false).await;
     }
     let (mut missing, mut ambiguous) = (Vec::new(), Vec::new());
     for destination in map.spec.map.iter().map(|pair| &pair.destination) {
@@ -84,7 +84,7 @@ async fn storage_pass(context: &Context, pass: &mut Pass<'_, StorageMap>) -> Res
     let mut sources = Sources::default();
     for pair in &map.spec.map {
         let glance = source.is(ProviderType::OpenStack) && pair.source.name == GLANCE;
-        sources.look_up(context, &source, Kind::Storage, &pair.source, glance).await;
+        sources.look_up(context, &source, Thing::Storage, &pair.source, glance).await;
     }
     let missing: Vec<String> = map
         .spec
@@ -138,9 +138,9 @@ struct Sources {
 }
 
 impl Sources {
-    async fn look_up(&mut self, context: &Context, provider: &Provider, kind: Kind, wanted: &Ref, known: bool) {
+    async fn look_up(&mut self, context: &Context, provider: &Provider, kind: Thing, wanted: &Ref, known: bool) {
         // The pod network of an OpenShift source has a type and nothing else.
-        let by_type = kind == Kind::Network && wanted.type_ == "pod";
+        let by_type = kind == Thing::Network && wanted.type_ == "pod";
         if known || by_type {
             return self.found.push(wanted.clone());
         }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::caches::named;
 use crate::context::{Context, is_set};
-use crate::ports::{Found, Kind};
+use crate::ports::{Found, Thing};
 use crate::shell::apply::{owner, patch};
 use crate::shell::status::{LONG, Pass, ReconcileError, SLOW};
 
@@ -105,7 +105,7 @@ async fn check_cancel(context: &Context, pass: &mut Pass<'_, Migration>, plan: &
     let Some(source) = context.caches.provider(&plan.spec.provider.source) else { return };
     let (mut missing, mut ambiguous) = (Vec::new(), Vec::new());
     for reference in &pass.object.spec.cancel {
-        match context.providers().find(&source, Kind::Vm, reference).await {
+        match context.providers().find(&source, Thing::Vm, reference).await {
             Found::None => missing.push(reference.to_string()),
             Found::Many => ambiguous.push(reference.to_string()),
             Found::One(_) | Found::NotLoaded => {}

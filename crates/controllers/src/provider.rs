@@ -13,6 +13,7 @@ use forklift_api::annotations::OVA_PROVIDER_FINALIZER;
 use forklift_api::condition::{reasons, types};
 use forklift_api::provider::{ProviderPhase, secret_key};
 use forklift_api::{Category, Condition, Provider, ProviderType};
+use forklift_core::build::ova_server::parse_url;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
@@ -87,7 +88,7 @@ async fn keep_collecting(context: Arc<Context>, endpoint: Endpoint, cancel: Canc
             }
         };
         if let Err(error) = ended {
-            tracing::warn!(provider = name, namespace, error, "collector ended");
+            tracing::warn!(provider = name, namespace, %error, "collector ended");
         }
         tokio::select! {
             () = cancel.cancelled() => {}
@@ -118,6 +119,7 @@ pub async fn reconcile(provider: Arc<Provider>, context: Arc<Context>) -> Result
         // The change comes back as an event.
         return Ok(Action::requeue(SLOW));
     }
+    context.providers().refresh(&provider);
     let mut pass = Pass::begin(&context.client, provider.as_ref(), jiff::Timestamp::now());
     pass.status.phase = Some(ProviderPhase::Staging);
     let result = examine(&context, provider.clone(), &mut pass).await;
@@ -191,6 +193,9 @@ async fn examine(
     context.collectors.ensure(context, &endpoint, &version);
     pass.status.secret_resource_version = version;
     pass.set(Condition::new(types::VALIDATED, Category::Advisory, "Validation has been completed.").reason(reasons::COMPLETED));
+    if let Some(failure) = context.providers().failure(&provider) {
+        pass.set(Condition::new(types::INVENTORY_ERROR, Category::Warn, failure));
+    }
     if !context.providers().loaded(&provider) {
         pass.set(
             Condition::new(types::LOAD_INVENTORY, Category::Advisory, "Loading the inventory.").reason(reasons::STARTED),
@@ -258,12 +263,9 @@ pub fn check_spec(provider: &Provider) -> Vec<Condition> {
     match type_ {
         ProviderType::OpenShift if url.is_empty() => Vec::new(),
         _ if url.is_empty() => not_valid(reasons::NOT_SET, "The provider URL is not set.".to_owned()),
-        ProviderType::Ova => match ova_server::Folder::parse(url) {
-            Some(_) => Vec::new(),
-            None => not_valid(
-                reasons::MALFORMED,
-                format!("The provider URL {url:?} is not valid: expected an NFS export (server:/path) or an absolute directory."),
-            ),
+        ProviderType::Ova => match parse_url(url) {
+            Ok(_) => Vec::new(),
+            Err(error) => not_valid(reasons::MALFORMED, format!("The provider URL is not valid: {error}.")),
         },
         ProviderType::HyperV | ProviderType::Ec2 => Vec::new(),
         ProviderType::OpenShift | ProviderType::VSphere | ProviderType::OVirt | ProviderType::OpenStack | ProviderType::Nutanix => {

@@ -1,7 +1,8 @@
 //! Applying the effects of a step, in their order; the first one refused ends it.
 use std::sync::Arc;
 
-use forklift_api::{Plan, labels};
+use forklift_api::Plan;
+use forklift_core::safety::is_same;
 use forklift_core::plan::{Effect, EffectError, ObjectRef, TargetObject};
 use forklift_core::source::{Source, SourceError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -66,7 +67,7 @@ impl Target<'_> {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => match api.get_metadata_opt(&object.name).await {
                 // A namespace is shared; everything else has to be this VM's.
-                Ok(Some(found)) if object.kind == "Namespace" || same(object, found.labels()) => Ok(()),
+                Ok(Some(found)) if object.kind == "Namespace" || is_same(object, found.labels()) => Ok(()),
                 Ok(Some(_)) => Err(EffectError::NotOurs(describe(object))),
                 Ok(None) => Err(EffectError::Conflict(format!("{} is being removed", describe(object)))),
                 Err(error) => Err(of_client(&describe(object), error)),
@@ -131,14 +132,6 @@ fn describe(object: &TargetObject) -> String {
         Some(namespace) => format!("{} {namespace}/{}", object.kind, object.name),
         None => format!("{} {}", object.kind, object.name),
     }
-}
-
-/// Whether an existing object carries the same plan and VM as the wanted one.
-fn same(object: &TargetObject, found: &std::collections::BTreeMap<String, String>) -> bool {
-    [labels::PLAN, labels::VM_ID].iter().all(|key| {
-        let wanted = object.label(key);
-        wanted.is_some() && wanted == found.get(*key).map(String::as_str)
-    })
 }
 
 fn no_snapshots() -> EffectError {

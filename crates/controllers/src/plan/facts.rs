@@ -7,6 +7,7 @@ use forklift_api::map::DestinationNetworkType;
 use forklift_api::plan::{MigrationType, PlanVM, TargetPowerState};
 use forklift_api::step::{POST_HOOK, PRE_HOOK};
 use forklift_api::{Migration, NetworkMap, Plan, Provider, ProviderType, Ref, StorageMap};
+use forklift_core::build::ova_server::parse_url;
 use forklift_core::machine::ResourceRef;
 use forklift_core::plan::world::{
     HookSpec, NetworkDestination, NetworkPair, PlanOptions, ProviderFacts, StorageClassFacts, StoragePair, StoreFacts,
@@ -21,8 +22,7 @@ use kube::runtime::reflector::ObjectRef;
 use crate::caches::named;
 use crate::context::Context;
 use crate::hook::decoded_playbook;
-use crate::ova_server::Folder;
-use crate::ports::{Found, Kind};
+use crate::ports::{Found, Thing};
 
 /// The annotation that marks the default storage class.
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
@@ -96,7 +96,7 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
                     name: pair.destination.name.clone(),
                 },
             };
-            let source = resolved(context, source, Kind::Network, &pair.source.reference).await;
+            let source = resolved(context, source, Thing::Network, &pair.source.reference).await;
             facts.networks.push(NetworkPair { source, destination });
         }
     }
@@ -104,7 +104,7 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
         for pair in &map.spec.map {
             let destination = &pair.destination;
             facts.storage.push(StoragePair {
-                source: resolved(context, source, Kind::Storage, &pair.source).await,
+                source: resolved(context, source, Thing::Storage, &pair.source).await,
                 storage_class: destination.storage_class.clone(),
                 access_mode: destination.access_mode.map(|mode| mode.to_string()),
                 volume_mode: destination.volume_mode.map(|mode| mode.to_string()),
@@ -115,7 +115,7 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
 }
 
 /// Fills in id or name of a reference where the inventory knows it.
-async fn resolved(context: &Context, provider: &Provider, kind: Kind, reference: &Ref) -> ResourceRef {
+async fn resolved(context: &Context, provider: &Provider, kind: Thing, reference: &Ref) -> ResourceRef {
     let known = match context.providers().find(provider, kind, reference).await {
         Found::One(found) => found,
         Found::None | Found::Many | Found::NotLoaded => reference.clone(),
@@ -150,6 +150,8 @@ fn provider_facts(provider: Option<&Provider>) -> ProviderFacts {
         name: provider.name_any(),
         namespace: provider.namespace().unwrap_or_default(),
         uid: provider.uid().unwrap_or_default(),
+        secret_name: provider.spec.secret.name.clone().unwrap_or_default(),
+        secret_namespace: provider.spec.secret.namespace.clone().unwrap_or_default(),
     })
 }
 
@@ -157,10 +159,7 @@ fn store(provider: &Provider) -> Option<StoreFacts> {
     if !provider.is(ProviderType::Ova) {
         return None;
     }
-    Some(match Folder::parse(&provider.spec.url)? {
-        Folder::Directory(path) => StoreFacts::HostPath { path },
-        Folder::Nfs { server, path } => StoreFacts::Nfs { server, path },
-    })
+    parse_url(&provider.spec.url).ok()
 }
 
 fn storage_classes(context: &Context) -> Vec<StorageClassFacts> {
@@ -235,7 +234,7 @@ fn power(state: Option<TargetPowerState>) -> Option<TargetPower> {
 /// Resolves one VM of the plan. The reference's id and name are what the inventory says.
 pub async fn resolve_vm(context: &Context, plan: &Plan, source: Option<&Provider>, vm: &PlanVM) -> PlanVm {
     let reference = match source {
-        Some(source) => match context.providers().find(source, Kind::Vm, &vm.reference).await {
+        Some(source) => match context.providers().find(source, Thing::Vm, &vm.reference).await {
             Found::One(found) => found,
             Found::None | Found::Many | Found::NotLoaded => vm.reference.clone(),
         },

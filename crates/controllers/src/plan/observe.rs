@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use forklift_api::worker::{ImportProgress, ImportResult};
 use forklift_api::{Conversion, annotations, labels};
+use forklift_core::build::importer_job::ROUND;
 use forklift_core::plan::world::{
     ConversionFact, HookFact, ImportFact, JobState, Observed, PvcFact, VmFact,
 };
 use forklift_core::plan::{Needs, ObjectRef, PlanFacts, PlanVm, TargetFacts};
-use futures::{StreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret};
 use kube::api::{DynamicObject, ListParams};
@@ -242,41 +244,44 @@ fn job_state(job: &Job, pods: &[&Arc<Pod>]) -> JobState {
 }
 
 async fn imports(context: &Context, of: &OfVm, with_progress: bool) -> Vec<ImportFact> {
-    let jobs = of.jobs.iter().filter(|job| job.annotations().contains_key(annotations::DISK_SOURCE));
-    stream::iter(jobs)
-        .map(|job| async move {
-            let mut pods: Vec<&Arc<Pod>> = of.pods.iter().filter(|pod| owned_by(pod.as_ref(), job.as_ref())).collect();
-            pods.sort_by_key(|pod| pod.creation_timestamp().map(|made| made.0));
-            let state = job_state(job, &pods);
-            let last = pods.last();
-            let result = pods.iter().rev().find_map(|pod| {
-                serde_json::from_str::<ImportResult>(worker::termination_message(pod, IMPORTER)?).ok()
-            });
-            let mut progress: Option<ImportProgress> = None;
-            if with_progress && let Some(ip) = last.and_then(|pod| worker::running_ip(pod)) {
-                progress = context.workers.import_progress(ip).await;
-            }
-            let restarts = pods
-                .iter()
-                .filter_map(|pod| worker::container(pod, IMPORTER))
-                .map(|status| u32::try_from(status.restart_count).unwrap_or(0))
-                .sum::<u32>()
-                + u32::try_from(pods.len().saturating_sub(1)).unwrap_or(0);
-            let waiting = last.and_then(|pod| worker::waiting(pod)).map(|(reason, message)| format!("{reason}: {message}"));
-            ImportFact {
-                seen: observed(job.as_ref()),
-                disk: annotation(job.as_ref(), annotations::DISK_SOURCE),
-                state,
-                round: 0,
-                progress,
-                result,
-                restarts,
-                waiting,
-            }
-        })
-        .buffered(ASKED_AT_ONCE)
-        .collect()
-        .await
+    let looks: Vec<BoxFuture<'_, ImportFact>> = of
+        .jobs
+        .iter()
+        .filter(|job| job.annotations().contains_key(annotations::DISK_SOURCE))
+        .map(|job| import(context, of, job, with_progress).boxed())
+        .collect();
+    stream::iter(looks).buffered(ASKED_AT_ONCE).collect().await
+}
+
+async fn import(context: &Context, of: &OfVm, job: &Job, with_progress: bool) -> ImportFact {
+    let mut pods: Vec<&Arc<Pod>> = of.pods.iter().filter(|pod| owned_by(pod.as_ref(), job)).collect();
+    pods.sort_by_key(|pod| pod.creation_timestamp().map(|made| made.0));
+    let state = job_state(job, &pods);
+    let last = pods.last();
+    let result = pods.iter().rev().find_map(|pod| {
+        serde_json::from_str::<ImportResult>(worker::termination_message(pod, IMPORTER)?).ok()
+    });
+    let mut progress: Option<ImportProgress> = None;
+    if with_progress && let Some(ip) = last.and_then(|pod| worker::running_ip(pod)) {
+        progress = context.workers.import_progress(ip).await;
+    }
+    let restarts = pods
+        .iter()
+        .filter_map(|pod| worker::container(pod, IMPORTER))
+        .map(|status| u32::try_from(status.restart_count).unwrap_or(0))
+        .sum::<u32>()
+        + u32::try_from(pods.len().saturating_sub(1)).unwrap_or(0);
+    let waiting = last.and_then(|pod| worker::waiting(pod)).map(|(reason, message)| format!("{reason}: {message}"));
+    ImportFact {
+        seen: observed(job),
+        disk: annotation(job, annotations::DISK_SOURCE),
+        state,
+        round: job.labels().get(ROUND).and_then(|round| round.parse().ok()).unwrap_or(0),
+        progress,
+        result,
+        restarts,
+        waiting,
+    }
 }
 
 fn owned_by(pod: &Pod, job: &Job) -> bool {

@@ -225,8 +225,21 @@ impl<'a, K: Conditioned> Pass<'a, K> {
         K::conditions(&self.status)
     }
 
+    /// Takes a condition away.
+    pub fn remove(&mut self, type_: &str) {
+        K::conditions_mut(&mut self.status).remove(type_);
+    }
+
     /// Closes the pass: writes what changed, tells events, and turns an error into what it means.
-    pub async fn finish(mut self, result: Result<Action, ReconcileError>) -> Result<Action, ReconcileError> {
+    pub async fn finish(self, result: Result<Action, ReconcileError>) -> Result<Action, ReconcileError> {
+        let (client, object) = (self.client.clone(), self.object);
+        let (action, status) = self.close(result)?;
+        write(&client, object, &status).await?;
+        Ok(action)
+    }
+
+    /// Ends the staging; returns what is to be written, or the error that leaves the status as it is.
+    pub fn close(mut self, result: Result<Action, ReconcileError>) -> Result<(Action, K::Status), ReconcileError> {
         let action = match result {
             Ok(action) => action,
             Err(error) => match &error.disposition {
@@ -241,13 +254,12 @@ impl<'a, K: Conditioned> Pass<'a, K> {
         };
         K::conditions_mut(&mut self.status).end_staging();
         K::observe_generation(&mut self.status, self.object.meta().generation.unwrap_or(0));
-        write(&self.client, self.object, &self.status).await?;
-        Ok(action)
+        Ok((action, self.status))
     }
 }
 
-/// Writes a status where it differs from the stored one. Returns whether there was anything to write.
-pub async fn write<K: Conditioned>(client: &Client, object: &K, status: &K::Status) -> Result<bool, ReconcileError> {
+/// Writes a status where it differs from the stored one. Returns the object as it is now stored, if it was written.
+pub async fn write<K: Conditioned>(client: &Client, object: &K, status: &K::Status) -> Result<Option<K>, ReconcileError> {
     let encode = |status: &K::Status| {
         serde_json::to_value(status).map_err(|error| ReconcileError::retry(format!("encoding the status: {error}")))
     };
@@ -255,19 +267,19 @@ pub async fn write<K: Conditioned>(client: &Client, object: &K, status: &K::Stat
         Some(stored) => encode(stored)?,
         None => Value::Object(Map::new()),
     };
-    let Some(change) = difference(&before, &encode(status)?) else { return Ok(false) };
+    let Some(change) = difference(&before, &encode(status)?) else { return Ok(None) };
     let patch = json!({"metadata": {"resourceVersion": object.resource_version()}, "status": change});
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_status(&object.name_any(), &params, &Patch::Merge(&patch)).await {
-        Ok(_) => {}
+    let written = match api.patch_status(&object.name_any(), &params, &Patch::Merge(&patch)).await {
+        Ok(written) => written,
         Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => return Err(ReconcileError::stale()),
         Err(error) => return Err(error.into()),
-    }
+    };
     let none = Conditions::default();
     let old = object.stored().map_or(&none, K::conditions);
     event::publish(client, object, &K::conditions(status).changes_since(old));
-    Ok(true)
+    Ok(Some(written))
 }
 
 /// Returns the JSON merge patch that turns `before` into `after`; `None` when they are equal.
