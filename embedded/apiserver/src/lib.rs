@@ -19,6 +19,7 @@ mod handlers;
 mod meta;
 mod openapi;
 mod patch;
+mod protobuf;
 mod registry;
 mod request;
 mod resources;

@@ -45,8 +45,13 @@ impl Deletion {
         let options: Value = if body.iter().all(u8::is_ascii_whitespace) {
             Value::Null
         } else {
-            serde_json::from_slice(body).map_err(|e| ApiError::bad_request(format!("cannot read the DeleteOptions: {e}")))?
+            super::pipeline::decode(context, body)?
         };
+        Self::from_options(context, &options)
+    }
+
+    /// Reads DeleteOptions and query.
+    pub fn from_options(context: &Context, options: &Value) -> ApiResult<Self> {
         let text = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(String::from);
         let named = text("/propagationPolicy").or_else(|| Some(context.params.text("propagationPolicy").to_string()).filter(|p| !p.is_empty()));
         let propagation = match named.as_deref() {

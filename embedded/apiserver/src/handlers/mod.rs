@@ -106,6 +106,7 @@ async fn route(server: &Arc<Server>, context: &Arc<Context>, body: Bytes) -> Api
     }
     match (verb(context), target.subresource.as_str()) {
         ("watch", "") => watch::watch(server.clone(), context.clone()),
+        ("update" | "patch", _) if target.name.is_empty() => Err(ApiError::method_not_allowed()),
         ("get", "log") if context.resource.is("", "pods") => logs::logs(server, context).await,
         ("get", "scale") if context.resource.scale.is_some() => scale::get(server, context),
         ("get", "") => read::get(server, context),

@@ -11,12 +11,12 @@ use crate::request::Context;
 use crate::schema::{self, Schema};
 use crate::server::Server;
 use crate::storage::{Key, Object, WriteError};
-use crate::{apply, convert, meta, resources};
+use crate::{apply, convert, meta, protobuf, resources};
 
 /// How often a change is made again after somebody else was faster.
 const ATTEMPTS: usize = 50;
 
-/// Reads a JSON or YAML body.
+/// Reads a JSON, YAML or protobuf body.
 pub fn decode(context: &Context, body: &[u8]) -> ApiResult<Value> {
     let value: Value = match context.content_type.as_str() {
         "application/yaml" | "text/yaml" | "application/apply-patch+yaml" => {
@@ -26,6 +26,7 @@ pub fn decode(context: &Context, body: &[u8]) -> ApiResult<Value> {
         "" | "application/json" | "*/*" => {
             serde_json::from_slice(body).map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?
         }
+        protobuf::MEDIA_TYPE => protobuf::decode(body).map_err(ApiError::unsupported_media_type)?,
         other => {
             return Err(ApiError::unsupported_media_type(format!(
                 "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml (got {other})"

@@ -82,8 +82,7 @@ pub async fn evict(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiR
             return Err(ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget."));
         }
     }
-    let options = eviction.get("deleteOptions").map(Value::to_string).unwrap_or_default();
-    let deletion = Deletion::decode(context, options.as_bytes())?;
+    let deletion = Deletion::from_options(context, eviction.get("deleteOptions").unwrap_or(&Value::Null))?;
     delete_object(server, context, &deletion).await?;
     Ok(output::json_response(StatusCode::CREATED, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string()))
 }
