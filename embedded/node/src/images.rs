@@ -29,6 +29,21 @@ pub struct Image {
     /// Environment which the image brings along.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Whether the entry point also stands before a pod's own `command`: for a program that
+    /// takes the place of what the pod expects in the image.
+    #[serde(default)]
+    pub wraps: bool,
+}
+
+impl Image {
+    /// What runs when a pod gives this `command`, or none.
+    pub fn argv(&self, given: Option<Vec<String>>) -> Vec<String> {
+        match given {
+            Some(given) if self.wraps => self.command.iter().cloned().chain(given).collect(),
+            Some(given) => given,
+            None => self.command.clone(),
+        }
+    }
 }
 
 impl ImageTable {
@@ -46,7 +61,22 @@ impl ImageTable {
         self.push(Image {
             name: name.into(),
             command: command.into_iter().map(Into::into).collect(),
-            env: BTreeMap::new(),
+            ..Image::default()
+        });
+        self
+    }
+
+    /// Adds a row whose entry point also stands before a pod's own `command`.
+    pub fn wrapping<S: Into<String>>(
+        mut self,
+        name: impl Into<String>,
+        command: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.push(Image {
+            name: name.into(),
+            command: command.into_iter().map(Into::into).collect(),
+            wraps: true,
+            ..Image::default()
         });
         self
     }
@@ -109,6 +139,16 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn an_entry_point_gives_way_to_the_pods_command_unless_it_wraps() {
+        let table = ImageTable::default().with("plain", ["/bin/a"]).wrapping("wrapped", ["/bin/a", "-x"]);
+        let argv = |name, given| table.resolve(name).map(|image| image.argv(given));
+        let given = || Some(vec!["/bin/b".to_owned()]);
+        assert_eq!(argv("plain", None), Some(vec!["/bin/a".into()]));
+        assert_eq!(argv("plain", given()), Some(vec!["/bin/b".into()]));
+        assert_eq!(argv("wrapped", given()), Some(vec!["/bin/a".into(), "-x".into(), "/bin/b".into()]));
     }
 
     #[test]

@@ -161,13 +161,16 @@ pub fn conversion_pod(name: &str, spec: &ConversionSpec, labels: &Map<String, Va
     let mut volumes = vec![json!({"name": "scratch", "emptyDir": {}})];
     let mut mounts = vec![json!({"name": "scratch", "mountPath": SCRATCH})];
     let mut devices: Vec<Value> = Vec::new();
+    let mut paths: Vec<String> = Vec::new();
     for (i, disk) in spec.disks.iter().enumerate() {
         let volume = format!("disk{i}");
         volumes.push(json!({"name": volume, "persistentVolumeClaim": {"claimName": disk.name}}));
         if !disk.device_path.is_empty() {
             devices.push(json!({"name": volume, "devicePath": disk.device_path}));
+            paths.push(disk.device_path.clone());
         } else {
             let path = if disk.mount_path.is_empty() { format!("/mnt/disks/disk{i}") } else { disk.mount_path.clone() };
+            paths.push(format!("{path}/disk.img"));
             mounts.push(json!({"name": volume, "mountPath": path}));
         }
     }
@@ -183,6 +186,14 @@ pub fn conversion_pod(name: &str, spec: &ConversionSpec, labels: &Map<String, Va
     let mut env: Vec<Value> = spec.settings.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
     if spec.type_ == ConversionType::InPlace && !spec.settings.contains_key("V2V_inPlace") {
         env.push(json!({"name": "V2V_inPlace", "value": "1"}));
+    }
+    // the paths are also said, so that a node without mount namespaces can say where they really are
+    env.push(json!({"name": "V2V_disks", "value": paths.join(",")}));
+    for (variable, path) in [("V2V_workDir", SCRATCH), ("V2V_luksDir", "/etc/luks"), ("V2V_dynamicScriptsDir", "/mnt/dynamic_scripts")] {
+        let elsewhere = path == SCRATCH && spec.settings.contains_key("TMPDIR");
+        if !elsewhere && mounts.iter().any(|mount| mount["mountPath"] == path) {
+            env.push(json!({"name": variable, "value": path}));
+        }
     }
     env.push(pod_ip());
     let mut container = json!({

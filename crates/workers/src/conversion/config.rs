@@ -36,6 +36,8 @@ pub struct Config {
     pub work_dir: PathBuf,
     /// The user's own scripts for the guest.
     pub scripts_dir: PathBuf,
+    /// The disks, when they are said one by one.
+    pub disks: Vec<PathBuf>,
     /// Folder below which volumes with files are mounted (`disk0`, `disk1`, …).
     pub disks_dir: PathBuf,
     /// Block devices are this path followed by their number.
@@ -90,6 +92,9 @@ impl Config {
                 (None, None) => "/var/tmp/v2v".into(),
             },
             scripts_dir: path("V2V_dynamicScriptsDir", "/mnt/dynamic_scripts"),
+            disks: text("V2V_disks")
+                .map(|v| v.split(',').map(PathBuf::from).collect())
+                .unwrap_or_default(),
             disks_dir: path("V2V_disksDir", "/mnt/disks"),
             block_prefix: path("V2V_blockPrefix", "/dev/block"),
             listen: text("POD_IP")

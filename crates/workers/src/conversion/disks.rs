@@ -55,6 +55,14 @@ impl Disk {
 
 /// Finds the VM's disks, ordered by their number, whatever kind of volume each is in.
 pub fn find(config: &Config) -> Result<Vec<Disk>, ConversionError> {
+    if !config.disks.is_empty() {
+        return config
+            .disks
+            .iter()
+            .enumerate()
+            .map(|(index, path)| told(index, path, config))
+            .collect();
+    }
     let mut found: Vec<(usize, PathBuf, bool)> = Vec::new();
     for (folder, prefix, file) in [
         (
@@ -114,6 +122,20 @@ pub fn find(config: &Config) -> Result<Vec<Disk>, ConversionError> {
         .collect())
 }
 
+/// A disk whose path is said. A volume with a file system shows it as `disk.img`.
+fn told(index: usize, path: &Path, config: &Config) -> Result<Disk, ConversionError> {
+    if !path.exists() {
+        return Err(ConversionError::NoDisks(path.display().to_string()));
+    }
+    let in_file_system = path.file_name().is_some_and(|name| name == "disk.img");
+    Ok(Disk::new(
+        index,
+        path.to_owned(),
+        in_file_system,
+        &config.work_dir,
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +173,30 @@ mod tests {
             disks.iter().map(Disk::state_is_durable).collect::<Vec<_>>(),
             [true, false, true, true]
         );
+    }
+
+    #[test]
+    fn disks_that_are_said_keep_the_order_in_which_they_are_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs_write(&root.join("b/disk.img"));
+        fs_write(&root.join("a/block7"));
+        let said = format!("{0}/b/disk.img,{0}/a/block7", root.display());
+        let mut config = Config::from_env(|key| (key == "V2V_disks").then(|| said.clone()));
+        config.work_dir = root.join("scratch");
+        let disks = find(&config).unwrap();
+        assert_eq!(disks[0].overlay(), root.join("b/disk.img.overlay.qcow2"));
+        assert_eq!(
+            disks[1].overlay(),
+            root.join("scratch/block7.overlay.qcow2")
+        );
+        config.disks.push(root.join("c/disk.img"));
+        assert!(find(&config).is_err());
+    }
+
+    fn fs_write(path: &Path) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"x").unwrap();
     }
 
     #[test]

@@ -59,10 +59,7 @@ impl Recipe<'_> {
             })
         };
         let given = self.container.command.as_ref().filter(|command| !command.is_empty());
-        let mut argv: Vec<String> = match given {
-            Some(command) => command.iter().map(expand).collect(),
-            None => image.command.clone(),
-        };
+        let mut argv = image.argv(given.map(|command| command.iter().map(expand).collect()));
         argv.extend(self.container.args.iter().flatten().map(expand));
 
         let hostname = self.pod.metadata.name.clone().unwrap_or_default();
