@@ -21,6 +21,7 @@
 pub mod archive;
 pub mod cancel;
 pub mod chunk_map;
+pub mod cli;
 pub mod copy;
 pub mod digest;
 pub mod error;

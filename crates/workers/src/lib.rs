@@ -4,4 +4,5 @@
 
 pub mod conversion;
 pub mod hook_runner;
+pub mod importer;
 pub mod ova_server;

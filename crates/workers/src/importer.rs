@@ -1,0 +1,351 @@
+//! `worker importer`: copies one disk into a volume, verifies it and leaves its manifest.
+//!
+//! ```text
+//! FORKLIFT_IMPORT ─► job ─► copy ─► verify ─► manifest ─► termination message, exit 0
+//!                     │                                   error: termination message,
+//!                GET /progress                            exit 1 (may work later) or 3 (will not)
+//! ```
+//!
+//! The volume holds all state: `disk.img.chunks` while a copy runs, `disk.img.manifest.json` once it
+//! is verified. A run that is killed is gone on with; a run after a finished one ends at once. A
+//! source that changed since is copied anew.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `FORKLIFT_IMPORT` | the order, JSON of [`ImportSpec`] | – |
+//! | `POD_IP` | where to serve `/progress`, port 8080 | `0.0.0.0` |
+//! | `TERMINATION_LOG` | where to leave the [`ImportResult`] | `/dev/termination-log` |
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use forklift_api::worker::{
+    self, ImportPhase, ImportProgress, ImportResult, ImportSource, ImportSpec, Verify, VolumeMode,
+    WorkerError,
+};
+use forklift_disk::digest::Algorithm;
+use forklift_disk::open::{Options, References};
+use forklift_disk::target::Volume;
+use forklift_disk::verify::Scope;
+use forklift_disk::{Format, Job, Outcome, Phase, Watch, copy};
+use tokio::net::TcpListener;
+
+/// The most bytes that a kubelet keeps of a termination message.
+const MESSAGE: usize = 4096;
+
+/// Runs the importer as the environment says.
+pub async fn run() -> ExitCode {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let log = PathBuf::from(
+        variable(worker::TERMINATION_LOG_ENV).unwrap_or_else(|| worker::TERMINATION_LOG.into()),
+    );
+    let started = Instant::now();
+    let result = match read_spec(variable(worker::IMPORT_ENV)) {
+        Err(error) => failed(started, &Watch::new(), error),
+        Ok(spec) => {
+            let address = variable(worker::POD_IP_ENV).unwrap_or_else(|| "0.0.0.0".into());
+            let listener = listen(&address).await;
+            import(spec, listener, terminated()).await
+        }
+    };
+    leave(&log, &result);
+    match &result.error {
+        None => ExitCode::SUCCESS,
+        Some(error) => {
+            tracing::error!(code = error.code, hint = error.hint, "{}", error.message);
+            ExitCode::from(if error.retryable {
+                worker::EXIT_RETRYABLE
+            } else {
+                worker::EXIT_PERMANENT
+            })
+        }
+    }
+}
+
+/// Copies the disk; serves its progress where there is a listener; ends early when `stop` comes.
+pub async fn import(
+    spec: ImportSpec,
+    listener: Option<TcpListener>,
+    stop: impl Future<Output = ()>,
+) -> ImportResult {
+    let started = Instant::now();
+    let watch = Watch::new();
+    let job = match job(&spec) {
+        Ok(job) => job,
+        Err(error) => return failed(started, &watch, error),
+    };
+    let server = listener.map(|listener| tokio::spawn(serve(listener, watch.clone())));
+    let work = {
+        let watch = watch.clone();
+        tokio::task::spawn_blocking(move || job.run(&watch))
+    };
+    tokio::pin!(work);
+    let outcome = tokio::select! {
+        outcome = &mut work => outcome,
+        () = stop => {
+            tracing::info!("asked to end: what is copied is kept for the next run");
+            watch.cancel().cancel();
+            work.await
+        }
+    };
+    if let Some(server) = server {
+        server.abort();
+    }
+    match outcome {
+        Ok(Ok(outcome)) => succeeded(started, &outcome),
+        Ok(Err(error)) => failed(started, &watch, worker_error(&error)),
+        Err(error) => failed(
+            started,
+            &watch,
+            problem(
+                "Internal",
+                format!("the copy broke off: {error}"),
+                None,
+                true,
+            ),
+        ),
+    }
+}
+
+fn read_spec(text: Option<String>) -> Result<ImportSpec, WorkerError> {
+    let text = text.ok_or_else(|| invalid(format!("{} is not set", worker::IMPORT_ENV)))?;
+    serde_json::from_str(&text).map_err(|error| invalid(format!("{}: {error}", worker::IMPORT_ENV)))
+}
+
+/// Translates the order into the engine's terms.
+fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
+    let ImportSource::File {
+        path,
+        member,
+        format,
+        compression,
+        digest,
+    } = &spec.source
+    else {
+        return Err(problem(
+            "UnsupportedSource",
+            "this importer reads files and archives; NBD and HTTP sources are not read yet".into(),
+            Some("put the disk on the provider's storage"),
+            false,
+        ));
+    };
+    let format = format
+        .as_deref()
+        .map(|name| {
+            name.parse::<Format>().map_err(|error| {
+                let hint = "convert the disk first, e.g. qemu-img convert -O qcow2";
+                problem(
+                    "UnsupportedFormat",
+                    format!("{path}: {error}"),
+                    Some(hint),
+                    false,
+                )
+            })
+        })
+        .transpose()?;
+    let gzip = match compression.as_deref() {
+        None | Some("" | "identity") => false,
+        Some("gzip") => true,
+        Some(other) => {
+            let hint = "export the appliance without compressed references";
+            return Err(problem(
+                "UnsupportedFormat",
+                format!("{path}: compression {other:?}"),
+                Some(hint),
+                false,
+            ));
+        }
+    };
+    let digest = digest
+        .as_ref()
+        .map(|digest| match Algorithm::parse(&digest.algorithm) {
+            Some(algorithm) => Ok((algorithm, digest.hex.clone())),
+            None => Err(invalid(format!(
+                "{path}: digest algorithm {:?} of the manifest is not known",
+                digest.algorithm
+            ))),
+        })
+        .transpose()?;
+    Ok(Job {
+        source: path.into(),
+        open: Options {
+            member: member.clone(),
+            format,
+            gzip,
+            references: References::Siblings,
+        },
+        identity: spec.identity.clone(),
+        digest,
+        target: spec.target.clone().into(),
+        volume: match spec.volume_mode {
+            VolumeMode::Filesystem => Volume::File,
+            VolumeMode::Block => Volume::Device,
+        },
+        room: spec.virtual_size,
+        verify: match spec.verify {
+            Verify::Full => Some(Scope::Full),
+            Verify::Sampled => Some(Scope::Sampled),
+            Verify::None => None,
+        },
+        start_over: true,
+        copy: copy::Options {
+            workers: None,
+            bandwidth: spec.bandwidth,
+        },
+    })
+}
+
+async fn listen(address: &str) -> Option<TcpListener> {
+    let listen = async {
+        let ip: IpAddr = address.parse()?;
+        anyhow::Ok(TcpListener::bind(SocketAddr::new(ip, worker::PORT)).await?)
+    };
+    match listen.await {
+        Ok(listener) => Some(listener),
+        // the copy matters more than its progress
+        Err(error) => {
+            tracing::warn!(address, %error, "cannot serve the progress");
+            None
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, watch: Watch) {
+    let router = Router::new()
+        .route(
+            worker::PROGRESS_PATH,
+            get(|State(watch): State<Watch>| async move { Json(progress(&watch)) }),
+        )
+        .with_state(watch);
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::warn!(%error, "cannot serve the progress");
+    }
+}
+
+/// Comes when the pod is asked to end.
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Returns how far the job is.
+fn progress(watch: &Watch) -> ImportProgress {
+    let (copy, verify) = (watch.copy().snapshot(), watch.verify().snapshot());
+    let (phase, stage) = match watch.phase() {
+        Phase::Preparing => (ImportPhase::Preparing, copy),
+        Phase::Copying => (ImportPhase::Copying, copy),
+        Phase::Verifying => (ImportPhase::Verifying, verify),
+        Phase::Done => (ImportPhase::Done, copy),
+        Phase::Failed => (ImportPhase::Failed, copy),
+    };
+    let message = (phase == ImportPhase::Verifying).then(|| {
+        let percent = verify
+            .done
+            .saturating_mul(100)
+            .checked_div(verify.total)
+            .unwrap_or(0);
+        format!("reading the copy back: {percent}%")
+    });
+    let running = matches!(phase, ImportPhase::Copying | ImportPhase::Verifying);
+    ImportProgress {
+        phase,
+        bytes_total: copy.total,
+        bytes_done: copy.done,
+        bytes_read: watch.bytes_read(),
+        bytes_written: copy.written,
+        bytes_skipped: copy.skipped,
+        bytes_resumed: copy.resumed,
+        rate: if running { stage.rate } else { 0.0 },
+        eta_seconds: stage.eta.filter(|_| running).map(|eta| eta.as_secs()),
+        message,
+    }
+}
+
+fn succeeded(started: Instant, outcome: &Outcome) -> ImportResult {
+    ImportResult {
+        bytes_total: outcome.size,
+        bytes_written: outcome.written,
+        bytes_resumed: outcome.resumed,
+        seconds: started.elapsed().as_secs_f64(),
+        digest: Some(format!("blake3:{}", outcome.root)),
+        verified: outcome.verified,
+        error: None,
+    }
+}
+
+fn failed(started: Instant, watch: &Watch, error: WorkerError) -> ImportResult {
+    let copy = watch.copy().snapshot();
+    ImportResult {
+        bytes_total: copy.total,
+        bytes_written: copy.written,
+        bytes_resumed: copy.resumed,
+        seconds: started.elapsed().as_secs_f64(),
+        digest: None,
+        verified: false,
+        error: Some(error),
+    }
+}
+
+fn worker_error(error: &forklift_disk::Error) -> WorkerError {
+    problem(
+        error.code(),
+        error.chain(),
+        Some(error.hint()),
+        error.retryable(),
+    )
+}
+
+fn invalid(message: String) -> WorkerError {
+    problem(
+        "InvalidOrder",
+        message,
+        Some("this is a mistake of the controller: report it"),
+        false,
+    )
+}
+
+fn problem(code: &str, message: String, hint: Option<&str>, retryable: bool) -> WorkerError {
+    WorkerError {
+        code: code.into(),
+        message,
+        hint: hint.map(Into::into),
+        retryable,
+    }
+}
+
+/// Leaves the result where the kubelet takes the termination message from.
+fn leave(path: &Path, result: &ImportResult) {
+    let mut result = result.clone();
+    // a message of thousands of bytes would be cut in the middle of the JSON
+    if let Some(error) = result.error.as_mut()
+        && error.message.len() > MESSAGE / 2
+    {
+        let cut = error.message.floor_char_boundary(MESSAGE / 2);
+        error.message.truncate(cut);
+        error.message.push('…');
+    }
+    let written = serde_json::to_vec(&result)
+        .map_err(std::io::Error::from)
+        .and_then(|text| std::fs::write(path, text));
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "cannot leave the result for the pod's status");
+    }
+}
+
+#[cfg(test)]
+mod tests;
