@@ -54,13 +54,16 @@ impl WorkerClient {
     }
 
     fn http(&self) -> Option<&reqwest::Client> {
-        let make = || match reqwest::Client::builder().connect_timeout(PATIENCE).no_proxy().build() {
+        let make = || {
+            // The program may have chosen a provider already; then that one holds.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            match reqwest::Client::builder().connect_timeout(PATIENCE).no_proxy().build() {
             Ok(client) => Some(client),
             Err(error) => {
                 tracing::error!(%error, "no HTTP client: progress of workers is not shown");
                 None
             }
-        };
+        }};
         self.http.get_or_init(make).as_ref()
     }
 }

@@ -258,9 +258,11 @@ async fn import(context: &Context, of: &OfVm, job: &Job, with_progress: bool) ->
     pods.sort_by_key(|pod| pod.creation_timestamp().map(|made| made.0));
     let state = job_state(job, &pods);
     let last = pods.last();
-    let result = pods.iter().rev().find_map(|pod| {
-        serde_json::from_str::<ImportResult>(worker::termination_message(pod, IMPORTER)?).ok()
-    });
+    let mut result = pods.iter().rev().find_map(|pod| import_result(pod));
+    if result.is_none() && matches!(state, JobState::Succeeded | JobState::Failed) {
+        // The Job's event may come before its pod's: an importer that succeeded is not run again for that.
+        result = read_result(context, job).await;
+    }
     let mut progress: Option<ImportProgress> = None;
     if with_progress && let Some(ip) = last.and_then(|pod| worker::running_ip(pod)) {
         progress = context.workers.import_progress(ip).await;
@@ -282,6 +284,20 @@ async fn import(context: &Context, of: &OfVm, job: &Job, with_progress: bool) ->
         restarts,
         waiting,
     }
+}
+
+fn import_result(pod: &Pod) -> Option<ImportResult> {
+    serde_json::from_str(worker::termination_message(pod, IMPORTER)?).ok()
+}
+
+/// Reads the result of a Job from its pods, past the cache.
+async fn read_result(context: &Context, job: &Job) -> Option<ImportResult> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &job.namespace()?);
+    let selector = format!("{}={}", labels::VM_ID, job.labels().get(labels::VM_ID)?);
+    let mut pods = api.list(&ListParams::default().labels(&selector)).await.ok()?.items;
+    pods.retain(|pod| owned_by(pod, job));
+    pods.sort_by_key(|pod| pod.creation_timestamp().map(|made| made.0));
+    pods.iter().rev().find_map(import_result)
 }
 
 fn owned_by(pod: &Pod, job: &Job) -> bool {

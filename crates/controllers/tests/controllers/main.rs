@@ -1,0 +1,8 @@
+//! The controllers against the embedded API server in this process, over real HTTP.
+//!
+//! The source ([`source`]) and the node ([`kubelet`]) are made up: nothing is copied or converted, only said to be.
+mod cluster;
+mod conditions;
+mod kubelet;
+mod plans;
+mod source;

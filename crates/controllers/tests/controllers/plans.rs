@@ -1,0 +1,137 @@
+//! Plans from their checks to the created VM, against the embedded API server over real HTTP.
+use crate::cluster::{Cluster, NS, TARGET, background, condition, has};
+use forklift_api::{Conversion, Migration, Plan};
+use forklift_controllers::caches::VirtualMachine;
+use forklift_core::machine::PowerState;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+async fn names<K>(api: Api<K>) -> Vec<String>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let list = api.list(&ListParams::default()).await.expect("a list");
+    list.items.iter().map(ResourceExt::name_any).collect()
+}
+
+fn vm<'a>(plan: &'a Plan, id: &str) -> &'a forklift_api::plan::VMStatus {
+    let status = plan.status.as_ref().expect("a status");
+    status.migration.vms.iter().find(|vm| vm.reference().id == id).expect("the VM")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_broken_disk_fails_one_vm_and_a_restart_migrates_only_that_one() {
+    let cluster = Cluster::start().await;
+    cluster.source.add("vm-1", "Good VM", &["good-0", "good-1"]);
+    cluster.source.add("vm-2", "bad", &["bad-0"]);
+    cluster.fate.breaks("bad-0", "the disk's file ends before its last grain");
+    cluster.plan(&["vm-1", "vm-2"]).await;
+    cluster.migrate("first").await;
+
+    let plan = cluster.until("plan", |plan: Option<&Plan>| has(plan, "Failed") && !has(plan, "Executing")).await;
+    let good = vm(&plan, "vm-1");
+    assert!(good.conditions.has("Succeeded") && good.timed.is_completed(), "{good:?}");
+    assert_eq!(good.new_name, "good-vm");
+    let bad = vm(&plan, "vm-2");
+    assert!(bad.conditions.has("Failed"), "{bad:?}");
+    let reasons = bad.error.as_ref().expect("an error").reasons.join(" ");
+    assert!(reasons.contains("ends before its last grain") && reasons.contains("export the appliance again"), "{reasons}");
+    let machines: Api<VirtualMachine> = Api::namespaced(cluster.client.clone(), TARGET);
+    assert_eq!(names(machines.clone()).await, ["good-vm"]);
+    assert_eq!(cluster.source.power("vm-1"), PowerState::Off);
+    assert_eq!(cluster.source.power("vm-2"), PowerState::On, "a failed VM runs again as it was found");
+    let first = cluster.until("first", |m: Option<&Migration>| has(m, "Failed")).await;
+    assert_eq!(first.status.map(|status| status.vms.len()), Some(2));
+
+    cluster.fate.repair("bad-0");
+    cluster.migrate("second").await;
+    let plan = cluster.until("plan", |plan: Option<&Plan>| has(plan, "Succeeded") && !has(plan, "Executing")).await;
+    assert!(vm(&plan, "vm-2").conditions.has("Succeeded"));
+    assert_eq!(plan.status.as_ref().map(|status| status.migration.history.len()), Some(2));
+    let mut made = names(machines).await;
+    made.sort();
+    assert_eq!(made, ["bad", "good-vm"]);
+    let copies = cluster.fate.copied();
+    assert_eq!(copies.iter().filter(|disk| disk.starts_with("good")).count(), 2, "{copies:?}");
+    assert_eq!(copies.iter().filter(|disk| disk.starts_with("bad")).count(), 2, "{copies:?}");
+    cluster.until("second", |m: Option<&Migration>| has(m, "Succeeded")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_vm_leaves_nothing_and_its_source_runs_again() {
+    let cluster = Cluster::start().await;
+    cluster.source.add("vm-1", "one", &["stuck"]);
+    cluster.fate.sticks("stuck");
+    cluster.plan(&["vm-1"]).await;
+    cluster.migrate("run").await;
+    let waits = |plan: Option<&Plan>| {
+        plan.is_some_and(|plan| {
+            let vms = plan.status.iter().flat_map(|status| &status.migration.vms);
+            vms.filter_map(|vm| vm.waiting_on.as_ref()).any(|waiting| waiting.code == "Copy")
+        })
+    };
+    cluster.until("plan", waits).await;
+    assert_eq!(cluster.source.power("vm-1"), PowerState::Off);
+
+    let cancel = json!({"spec": {"cancel": [{"id": "vm-1"}]}});
+    let migrations: Api<Migration> = cluster.api();
+    migrations.patch("run", &PatchParams::default(), &Patch::Merge(&cancel)).await.expect("is changed");
+    let plan = cluster.until("plan", |plan: Option<&Plan>| has(plan, "Canceled")).await;
+    assert!(vm(&plan, "vm-1").conditions.has("Canceled"));
+    assert_eq!(cluster.source.power("vm-1"), PowerState::On);
+    assert!(names(Api::<PersistentVolumeClaim>::namespaced(cluster.client.clone(), TARGET)).await.is_empty());
+    assert!(names(Api::<Job>::namespaced(cluster.client.clone(), TARGET)).await.is_empty());
+    cluster.until("run", |m: Option<&Migration>| has(m, "Canceled")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_deleted_while_it_runs_leaves_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.source.add("vm-1", "one", &["stuck"]);
+    cluster.fate.sticks("stuck");
+    cluster.plan(&["vm-1"]).await;
+    cluster.migrate("run").await;
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), TARGET);
+    cluster.eventually("the importer runs", || async { !names(pods.clone()).await.is_empty() }).await;
+
+    cluster.api::<Plan>().delete("plan", &background()).await.expect("is deleted");
+    let (claims, jobs) = (Api::<PersistentVolumeClaim>::namespaced(cluster.client.clone(), TARGET), Api::<Job>::namespaced(cluster.client.clone(), TARGET));
+    cluster
+        .eventually("everything is gone", || async {
+            names(claims.clone()).await.is_empty() && names(jobs.clone()).await.is_empty() && names(pods.clone()).await.is_empty()
+        })
+        .await;
+    let migrations: Api<Migration> = cluster.api();
+    cluster.eventually("its migration is gone", || async { names(migrations.clone()).await.is_empty() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn controllers_that_were_stopped_go_on_where_they_were() {
+    let mut cluster = Cluster::start().await;
+    cluster.source.add("vm-1", "one", &["disk"]);
+    cluster.plan(&["vm-1"]).await;
+    cluster.migrate("run").await;
+    cluster.until("plan", |plan: Option<&Plan>| has(plan, "Executing")).await;
+    cluster.stop_controllers().await;
+    cluster.run_controllers();
+    cluster.until("plan", |plan: Option<&Plan>| has(plan, "Succeeded")).await;
+    assert_eq!(cluster.fate.copied(), ["disk"], "nothing is copied twice");
+    assert_eq!(names(Api::<VirtualMachine>::namespaced(cluster.client.clone(), TARGET)).await, ["one"]);
+    assert!(names(Api::<Conversion>::namespaced(cluster.client.clone(), NS)).await.len() <= 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_says_what_it_lacks() {
+    let cluster = Cluster::start().await;
+    cluster.source.add("vm-1", "one", &["disk"]);
+    cluster.plan(&["vm-1"]).await;
+    let plans: Api<Plan> = cluster.api();
+    let change = json!({"spec": {"map": {"network": {"name": "nowhere"}}}});
+    plans.patch("plan", &PatchParams::default(), &Patch::Merge(&change)).await.expect("is changed");
+    let plan = cluster.until("plan", |plan: Option<&Plan>| has(plan, "NetworkMapRefNotValid")).await;
+    assert!(!has(Some(&plan), "Ready"));
+    assert_eq!(condition(Some(&plan), "NetworkMapRefNotValid").map(|c| c["reason"].clone()), Some(json!("NotFound")));
+}
