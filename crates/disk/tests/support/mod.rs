@@ -28,16 +28,16 @@ pub fn pattern(path: &Path, size: u64, seed: u64) -> Vec<u8> {
     while at < bytes.len() {
         let length = (random.random_range(1..600) * 512).min(bytes.len() - at);
         let part = &mut bytes[at..at + length];
-        match random.random_range(0..4) {
-            0 => random.fill(part),
-            1 => part
+        match random.random_range(0..16) {
+            0..7 => random.fill(part),
+            7..12 => part
                 .iter_mut()
                 .enumerate()
                 .for_each(|(i, byte)| *byte = (i / 97) as u8 | 1),
-            2 => {}
+            12..15 => {}
             // a long hole: whole clusters, grains and now and then a chunk
             _ => {
-                at += length * 20;
+                at += length * random.random_range(1..40);
                 continue;
             }
         }
