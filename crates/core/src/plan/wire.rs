@@ -1,7 +1,7 @@
 //! The wire form of [`VmState`](super::state::VmState): upstream's `VMStatus`.
 //!
 //! Outcome, queueing and warnings are conditions there; the count of refused effects is an annotation (`retries`) of
-//! the running pipeline step, so that it is visible and survives a restart.
+//! the running (or last begun) pipeline step, so that it is visible and survives a restart.
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -102,10 +102,13 @@ pub(super) fn merge(state: &VmState, status: &mut Value, now: Timestamp) -> Resu
     }
     let Some(object) = status.as_object_mut() else { return Ok(()) };
     let mut pipeline = state.pipeline.clone();
-    if state.retries > 0
-        && let Some(step) = pipeline.iter_mut().find(|s| s.task.phase == StepPhase::Running)
-    {
-        step.task.annotations.insert(RETRIES.into(), state.retries.to_string());
+    if state.retries > 0 {
+        // while settling no step runs any more: the last that was begun
+        let running = pipeline.iter().position(|s| s.task.phase == StepPhase::Running);
+        let at = running.or_else(|| pipeline.iter().rposition(|s| s.task.phase != StepPhase::Pending)).unwrap_or(0);
+        if let Some(step) = pipeline.get_mut(at) {
+            step.task.annotations.insert(RETRIES.into(), state.retries.to_string());
+        }
     }
     let text = |value: &Option<String>| value.as_ref().map_or(Value::Null, |v| json!(v));
     let fields = [

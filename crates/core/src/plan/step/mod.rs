@@ -103,7 +103,10 @@ pub fn needs(state: &VmState, canceled: bool) -> Needs {
         Phase::PreHook | Phase::PostHook => Needs { machine: true, target: true, labelled: true, ..nothing },
         Phase::StorePowerState | Phase::PowerOffSource | Phase::WaitForPowerOff => Needs { power: true, ..machine },
         Phase::CreateDataVolumes => Needs { target: true, ..machine },
-        Phase::CopyDisks | Phase::Finalize => Needs { target: true, import_progress: true, labelled: true, ..machine },
+        // the power too: a source that is switched on while it is copied is noticed at once
+        Phase::CopyDisks | Phase::Finalize => {
+            Needs { target: true, import_progress: true, labelled: true, power: true, ..machine }
+        }
         Phase::AddCheckpoint | Phase::AddFinalCheckpoint => Needs { target: true, labelled: true, ..machine },
         Phase::CopyingPaused | Phase::PreflightInspection | Phase::WaitForGuestReboots => machine,
         Phase::CreateInitialSnapshot
@@ -168,7 +171,9 @@ pub fn is_converted(step: &Step) -> bool {
 }
 
 fn wait(next: &mut VmState, code: WaitCode, message: impl Into<String>, now: Timestamp) {
-    let since = next.waiting_on.as_ref().filter(|w| w.code == code).map_or_else(|| stamp(now), |w| w.since);
+    // while settling, since the end was decided: the clean-up has a grace that begins there
+    let same = |w: &&WaitingOn| w.code == code || next.outcome.is_some();
+    let since = next.waiting_on.as_ref().filter(same).map_or_else(|| stamp(now), |w| w.since);
     next.waiting_on = Some(WaitingOn { code, message: message.into(), since });
 }
 
@@ -185,6 +190,7 @@ fn decide(next: &mut VmState, outcome: Outcome, reasons: &[String], now: Timesta
     next.outcome = Some(outcome);
     next.retries = 0;
     next.pending = None;
+    next.waiting_on = None;
     pipeline::stop(&mut next.pipeline, reasons, now);
     wait(next, WaitCode::CleanUp, "what is left to be put in order", now);
 }

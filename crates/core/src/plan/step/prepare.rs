@@ -7,6 +7,9 @@ use crate::plan::effect::Effect;
 use crate::plan::state::WaitCode;
 use crate::plan::world::{CancelReason, MigrationKind, Observed};
 
+/// How long a guest may take to shut down.
+const POWER_OFF_SECONDS: i64 = 30 * 60;
+
 /// Removes what earlier runs of this plan left of this VM, then chooses the target's name.
 pub(super) fn started(turn: &Turn<'_>) -> Transition {
     let world = turn.world;
@@ -109,19 +112,34 @@ pub(super) fn power_off(turn: &Turn<'_>) -> Transition {
     }
 }
 
-/// Waits until the source is off.
+/// Waits until the source is off; not for ever, and not for another VM.
 pub(super) fn wait_for_power_off(turn: &Turn<'_>) -> Transition {
-    if !turn.world.plan.source.power {
+    let world = turn.world;
+    if !world.plan.source.power {
         return turn.go(turn.state.clone());
     }
-    if let Some(away) = turn.source_away() {
-        return away;
+    let waited = turn.state.waiting_on.as_ref().filter(|w| w.code == WaitCode::PowerOff);
+    let waited = waited.map_or(0, |w| world.now.as_second().saturating_sub(w.since.as_second()));
+    if waited > POWER_OFF_SECONDS {
+        return turn.fail([format!(
+            "the guest of {} did not shut down within {} minutes; shut it down by hand, then migrate it again",
+            world.vm.name,
+            POWER_OFF_SECONDS / 60
+        )]);
     }
-    match turn.world.source.power {
+    if let Some(why) = &world.source.unreachable {
+        return turn.wait(WaitCode::PowerOff, format!("the source to tell whether {} is off; it does not answer: {why}", world.vm.name));
+    }
+    if let (Some(planned), Some(found)) = (world.machine.map(Machine::identity), &world.source.identity)
+        && planned != *found
+    {
+        return turn.fail([format!("the source now has another VM under id {} ({}, {})", planned.id, found.name, found.uuid)]);
+    }
+    match world.source.power {
         PowerState::Off => turn.go(turn.state.clone()),
         PowerState::On | PowerState::Unknown => turn.wait(
             WaitCode::PowerOff,
-            format!("the guest of {} to shut down; shut it down by hand if it does not follow", turn.world.vm.name),
+            format!("the guest of {} to shut down; shut it down by hand if it does not follow", world.vm.name),
         ),
     }
 }

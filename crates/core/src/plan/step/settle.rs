@@ -14,6 +14,9 @@ use crate::plan::state::{Outcome, VmError, VmState, WaitCode, stamp};
 use crate::plan::world::Observed;
 use crate::plan::{Recheck, Transition};
 
+/// How long after the end was decided objects may still turn up.
+const GRACE_SECONDS: i64 = 5;
+
 /// Puts things in order, one after the other, then completes.
 pub(super) fn settle(turn: &Turn<'_>) -> Transition {
     let (state, world) = (turn.state, turn.world);
@@ -28,6 +31,11 @@ pub(super) fn settle(turn: &Turn<'_>) -> Transition {
         let effects: Vec<_> = goes.iter().filter(|o| !o.deleting).map(|o| Effect::Delete(o.object.clone())).collect();
         let message = format!("{} to be gone ({} in all)", first.object, goes.len());
         return go_on(turn, effects, WaitCode::CleanUp, message);
+    }
+    // what was created just before the end, perhaps by a controller that died, may not be seen yet
+    let since = state.waiting_on.as_ref().map_or(0, |w| w.since.as_second());
+    if outcome != Outcome::Succeeded && world.now.as_second().saturating_sub(since) < GRACE_SECONDS {
+        return go_on(turn, Vec::new(), WaitCode::CleanUp, "a moment, for objects that were just created to be seen".into());
     }
     if outcome == Outcome::Succeeded && !world.plan.source.warm {
         return complete(turn, state.clone(), None);

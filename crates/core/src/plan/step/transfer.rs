@@ -3,7 +3,7 @@ use forklift_api::worker::{Verify, WorkerError};
 
 use super::Turn;
 use crate::build::{importer_job, namespace, pvc, store};
-use crate::machine::Machine;
+use crate::machine::{Machine, PowerState};
 use crate::plan::effect::{Effect, TargetObject};
 use crate::plan::phase::Phase;
 use crate::plan::pipeline::{self, StepName};
@@ -114,6 +114,14 @@ enum Look {
 /// Follows the importers until every disk is copied and verified.
 pub(super) fn copy(turn: &Turn<'_>) -> Transition {
     let mut next = turn.state.clone();
+    let stands_still = turn.world.plan.kind == MigrationKind::Cold || next.phase == Phase::Finalize;
+    let on = turn.world.source.power == PowerState::On && turn.world.source.unreachable.is_none();
+    if turn.world.plan.source.power && stands_still && on {
+        return turn.fail([format!(
+            "source VM {} was switched on while its disks were copied; the copy is not used",
+            turn.world.vm.name
+        )]);
+    }
     let name = if next.phase == Phase::Finalize { StepName::Cutover } else { StepName::DiskTransfer };
     let Some(step) = pipeline::find(&mut next.pipeline, name) else {
         return turn.fail([format!("the pipeline has no step {}", name.as_str())]);
