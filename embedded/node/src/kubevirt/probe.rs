@@ -4,7 +4,8 @@
 //! and then emulates it a hundred times slower than QEMU itself does, so that a stock kernel
 //! seems to hang. The probe guest is a boot sector that enters 64-bit mode with paging,
 //! increments a counter in memory four million times under lock and prints a word: some
-//! 50 ms on a real processor, far beyond the deadline on an emulated one.
+//! 50 ms on a real processor, far beyond the deadline on an emulated one. It gets the processor
+//! that machines get ([`processor`]): there are hosts where QEMU aborts with `-cpu host` only.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -101,12 +102,17 @@ fn remembered(cache: &Path) -> bool {
     usable
 }
 
+/// The processor that machines get when they ask for none.
+pub fn processor(kvm: bool) -> &'static str {
+    if kvm { "host" } else { "max" }
+}
+
 /// Runs the probe guest and says whether it finished in time.
 pub fn runs(accelerator: &str, deadline: Duration) -> bool {
     let Ok(file) = image() else { return false };
     let drive = format!("if=virtio,format=raw,snapshot=on,file={}", file.display());
     let child = Command::new("qemu-system-x86_64")
-        .args(["-accel", accelerator, "-machine", "q35", "-m", "64", "-display", "none", "-nodefaults", "-no-reboot"])
+        .args(["-accel", accelerator, "-cpu", processor(accelerator == "kvm"), "-machine", "q35", "-m", "64", "-display", "none", "-nodefaults", "-no-reboot"])
         .args(["-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-drive", &drive])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

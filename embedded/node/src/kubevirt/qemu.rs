@@ -137,7 +137,7 @@ impl Builder {
         let kind = if kind == "pc" || kind.starts_with("pc-i440fx") { "pc" } else { "q35" };
         let smm = if self.secure { ",smm=on" } else { "" };
         self.arg("-machine", format!("{kind},accel={}{smm}", if facts.kvm { "kvm" } else { "tcg" }));
-        let best = if facts.kvm { "host" } else { "max" };
+        let best = super::probe::processor(facts.kvm);
         let model = domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());
         let model = match model {
             None | Some("host-model" | "host-passthrough") => best,
