@@ -222,6 +222,9 @@ pub fn open(client: &Client, queues: &Queues, cancel: &CancellationToken) -> Cac
         }
         Change::Listed(plan) => push(&q.plans, plan),
         Change::Applied(plan) => {
+            if let Some(run) = plan.status.as_ref().and_then(|status| status.migration.active_snapshot()) {
+                q.migrations.push(&run.migration.namespace, &run.migration.name);
+            }
             if changed(plan, plan.status.as_ref().map(|status| status.observed_generation)) {
                 push(&q.plans, plan);
             }

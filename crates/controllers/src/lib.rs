@@ -28,6 +28,8 @@ pub mod ova_server;
 pub mod plan;
 pub mod ports;
 pub mod provider;
+mod registry;
+pub mod rules;
 pub mod shell;
 pub mod worker;
 

@@ -1,0 +1,60 @@
+//! The providers of `forklift_providers`, behind the port that the reconcilers ask.
+use std::sync::Arc;
+
+use forklift_api::{Provider, ProviderType, Ref};
+use forklift_core::source::{Capabilities, Source, SourceError};
+use forklift_providers::Registry;
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::ports::{ConnectError, Endpoint, Found, Providers, Thing};
+
+impl Providers for Registry {
+    fn capabilities(&self, type_: ProviderType) -> Option<Capabilities> {
+        Registry::capabilities(self, type_)
+    }
+
+    fn test<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, Result<(), ConnectError>> {
+        Box::pin(Registry::test(self, endpoint))
+    }
+
+    fn collect(&self, endpoint: Endpoint, cancel: CancellationToken) -> BoxFuture<'static, Result<(), ConnectError>> {
+        let registry = self.clone();
+        Box::pin(async move { Registry::collect(&registry, endpoint, cancel).await })
+    }
+
+    fn loaded(&self, provider: &Provider) -> bool {
+        Registry::loaded(self, provider)
+    }
+
+    fn refresh(&self, provider: &Provider) {
+        Registry::refresh(self, provider);
+    }
+
+    fn failure(&self, provider: &Provider) -> Option<String> {
+        Registry::failure(self, provider)
+    }
+
+    fn forget(&self, provider: &Provider) {
+        Registry::forget(self, provider);
+    }
+
+    fn source(&self, provider: &Provider) -> Result<Arc<dyn Source>, SourceError> {
+        Registry::source(self, provider)
+    }
+
+    fn find<'a>(&'a self, provider: &'a Provider, thing: Thing, reference: &'a Ref) -> BoxFuture<'a, Found> {
+        Box::pin(async move {
+            match Registry::find(self, provider, thing, reference).await {
+                forklift_providers::Found::One(found, _) => Found::One(found),
+                forklift_providers::Found::None => Found::None,
+                forklift_providers::Found::Many => Found::Many,
+                forklift_providers::Found::NotLoaded => Found::NotLoaded,
+            }
+        })
+    }
+
+    fn workload(&self, provider: &Provider, id: &str) -> Option<serde_json::Value> {
+        Registry::workload(self, provider, id)
+    }
+}
