@@ -51,6 +51,9 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Whether containers get namespaces of their own; none: where the kernel allows it.
     pub namespaces: Option<bool>,
+    /// A program that mounts an NFS export where the kernel has no client: it is given
+    /// `server:/path` and the directory, mounts (by FUSE, say) and returns. Empty: there is none.
+    pub nfs_mount: Vec<String>,
     /// Whether virtual machines are run (needs KubeVirt's CRDs in the API server).
     pub kubevirt: bool,
 }
@@ -68,6 +71,7 @@ impl Config {
             restart_backoff: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(10),
             namespaces: None,
+            nfs_mount: Vec::new(),
             kubevirt: true,
         }
     }
@@ -89,7 +93,10 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let address = listener.local_addr().context("cannot read the kubelet endpoint's address")?;
 
     let machine = register::Machine::look();
-    let isolated = config.namespaces.unwrap_or_else(kubelet::process::namespaces_allowed);
+    let isolated = match config.namespaces {
+        Some(wanted) => wanted,
+        None => kubelet::process::namespaces_work(&data_dir).await,
+    };
     let images = kubevirt::with_images(config.images.clone());
     let kubelet = Arc::new(Kubelet {
         client: client.clone(),
@@ -104,6 +111,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
             memory: machine.memory,
         },
         isolated,
+        nfs_mount: config.nfs_mount,
         restart_backoff: config.restart_backoff,
         shutdown_grace: config.shutdown_grace,
         addresses: network::Addresses::default(),

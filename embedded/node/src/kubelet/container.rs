@@ -62,7 +62,9 @@ impl Recipe<'_> {
         let mut argv = image.argv(given.map(|command| command.iter().map(expand).collect()));
         argv.extend(self.container.args.iter().flatten().map(expand));
 
-        let hostname = self.pod.metadata.name.clone().unwrap_or_default();
+        let name = self.pod.metadata.name.as_deref().unwrap_or_default();
+        // the kernel takes 64 bytes, Kubernetes 63
+        let hostname = name[..name.len().min(63)].trim_end_matches(['-', '.']).to_owned();
         let mut env = vec![
             ("PATH".to_owned(), std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.into())),
             ("HOME".to_owned(), std::env::var("HOME").unwrap_or_else(|_| "/root".into())),
@@ -73,7 +75,7 @@ impl Recipe<'_> {
             env.push((name, value));
         }
 
-        let mounts = self.mounts()?;
+        let mut mounts = self.mounts()?;
         let cwd = PathBuf::from(self.container.working_dir.clone().unwrap_or_else(|| "/".into()));
         if !self.isolated {
             let rewrite = |text: &str| rewrite(text, &mounts);
@@ -86,6 +88,14 @@ impl Recipe<'_> {
                 hostname,
                 root: None,
             });
+        }
+        // the container's own /tmp must not hide a program of the image table
+        if let Some(program) = argv.first().map(PathBuf::from)
+            && image.command.first().is_some_and(|known| Path::new(known) == program)
+            && program.starts_with("/tmp")
+            && program.is_file()
+        {
+            mounts.push(Mount { source: program.clone(), target: program, read_only: true });
         }
         let root = self.dir.join("root");
         let failed = |error: std::io::Error| Waiting {

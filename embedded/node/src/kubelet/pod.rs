@@ -364,8 +364,13 @@ impl Worker {
     async fn prepare_volumes(&mut self, now: Timestamp) {
         let facts = self.facts();
         let dir = self.dir.join("volumes");
-        let preparer =
-            Preparer { client: &self.kubelet.client, pod: &self.pod, dir: &dir, facts: &facts };
+        let preparer = Preparer {
+            client: &self.kubelet.client,
+            pod: &self.pod,
+            dir: &dir,
+            facts: &facts,
+            nfs_mount: &self.kubelet.nfs_mount,
+        };
         match preparer.prepare().await {
             Ok(volumes) => {
                 self.volumes = Some(volumes);
@@ -613,17 +618,21 @@ impl Worker {
         self.terminate(|_| true);
         let mut left: Vec<usize> =
             self.slots.iter().enumerate().filter(|(_, slot)| slot.is_running()).map(|(index, _)| index).collect();
-        let grace = tokio::time::sleep(self.kubelet.shutdown_grace);
-        tokio::pin!(grace);
-        while !left.is_empty() {
-            tokio::select! {
-                () = &mut grace => break,
-                message = inbox.recv() => match message {
-                    Some(Message::Ended { container, .. }) => left.retain(|index| *index != container),
-                    Some(_) => {}
-                    None => break,
-                },
+        // by request first, then by force; the node has stopped when its processes have
+        for wait in [self.kubelet.shutdown_grace, Duration::from_secs(5)] {
+            let limit = tokio::time::sleep(wait);
+            tokio::pin!(limit);
+            while !left.is_empty() {
+                tokio::select! {
+                    () = &mut limit => break,
+                    message = inbox.recv() => match message {
+                        Some(Message::Ended { container, .. }) => left.retain(|index| *index != container),
+                        Some(_) => {}
+                        None => break,
+                    },
+                }
             }
+            self.kill_all();
         }
         // letting go of a handle kills what is left
         self.slots.clear();

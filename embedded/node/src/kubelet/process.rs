@@ -286,10 +286,28 @@ pub fn kill_leftover(pid: u32, started: u64) -> bool {
     rustix::process::pidfd_send_signal(descriptor, Signal::KILL).is_ok()
 }
 
-/// Says whether containers can have their own mount and PID namespaces here.
-pub fn namespaces_allowed() -> bool {
-    rustix::process::geteuid().is_root()
-        && std::thread::spawn(|| unshare_pids().is_ok()).join().unwrap_or(false)
+/// Says whether containers can have namespaces of their own here: by running one, as being
+/// root is not enough inside some containers. Leaves nothing in the directory.
+pub async fn namespaces_work(dir: &Path) -> bool {
+    let root = dir.join("namespace-trial");
+    let code = async {
+        let steps = super::rootfs::plan(&root, &[]).ok()?;
+        let launch = Launch {
+            argv: vec!["/bin/sh".into(), "-c".into(), "test $$ = 1".into()],
+            env: Vec::new(),
+            cwd: "/".into(),
+            hostname: "trial".into(),
+            root: Some((root.clone(), steps)),
+        };
+        let process = start(launch).await.ok()?;
+        process.end.await.ok()
+    };
+    let code = code.await;
+    // mounts were only visible inside
+    if let Err(error) = std::fs::remove_dir_all(&root) {
+        tracing::debug!(%error, "the namespace trial left files");
+    }
+    code == Some(0)
 }
 
 #[expect(unsafe_code, reason = "the wrapper asks for a promise about file descriptors")]

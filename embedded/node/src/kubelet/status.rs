@@ -47,13 +47,16 @@ pub struct Whole {
     pub failed: Option<(String, String)>,
 }
 
-/// The phase that a pod's status shows.
+/// The phase that a pod's status shows: an end only once nothing of it runs any more, so that
+/// who sees the end finds the logs and volumes complete.
 pub fn phase(pod: &Pod, containers: &[Shown<'_>], whole: &Whole) -> Phase {
     let members: Vec<Member<'_>> = containers
         .iter()
         .map(|shown| Member { role: shown.role, record: shown.record })
         .collect();
-    if whole.failed.is_some() { Phase::Failed } else { decide::phase(RestartPolicy::of(pod), &members) }
+    let phase = if whole.failed.is_some() { Phase::Failed } else { decide::phase(RestartPolicy::of(pod), &members) };
+    let runs = containers.iter().any(|shown| matches!(shown.record.state, State::Running { .. }));
+    if phase.is_terminal() && runs { Phase::Running } else { phase }
 }
 
 /// Computes the status; times of unchanged conditions are kept from the one before.

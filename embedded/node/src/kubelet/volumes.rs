@@ -38,7 +38,11 @@ pub struct Preparer<'a> {
     pub dir: &'a Path,
     /// What the downward API tells.
     pub facts: &'a Facts,
+    /// The program that mounts NFS exports where the kernel cannot.
+    pub nfs_mount: &'a [String],
 }
+
+const MOUNT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
 
 impl Preparer<'_> {
     /// Makes all volumes, or says what the first one waits for. May be called again.
@@ -73,7 +77,7 @@ impl Preparer<'_> {
             return made(host_path(host)?, false);
         }
         if let Some(nfs) = &volume.nfs {
-            return self.nfs(nfs).map(|path| Ready { path, read_only: nfs.read_only == Some(true) });
+            return made(self.nfs(nfs).await?, nfs.read_only == Some(true));
         }
         std::fs::create_dir_all(&own).map_err(|error| format!("cannot create {}: {error}", own.display()))?;
         if let Some(source) = &volume.config_map {
@@ -128,7 +132,7 @@ impl Preparer<'_> {
             .ok_or_else(|| format!("persistentvolume \"{volume_name}\" not found"))?;
         let spec = volume.spec.clone().unwrap_or_default();
         if let Some(nfs) = &spec.nfs {
-            let path = self.nfs(nfs)?;
+            let path = self.nfs(nfs).await?;
             return Ok(Ready { path, read_only: nfs.read_only == Some(true) });
         }
         if store::is_ours(&volume) {
@@ -175,33 +179,34 @@ impl Preparer<'_> {
         self.claim(&name).await
     }
 
-    /// Mounts an export with the kernel's client.
-    fn nfs(&self, nfs: &NFSVolumeSource) -> Result<PathBuf, Wait> {
+    /// Mounts an export: with the kernel's client, else with the program set for that.
+    async fn nfs(&self, nfs: &NFSVolumeSource) -> Result<PathBuf, Wait> {
         let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let source = format!("{}:{}", nfs.server, nfs.path);
-        if !known.split_whitespace().any(|name| name == "nfs" || name == "nfs4") {
+        let in_kernel = known.split_whitespace().any(|name| name == "nfs" || name == "nfs4");
+        let kernel = ["mount", "-t", "nfs", "-o", "soft,timeo=100"].map(String::from);
+        let argv: &[String] = if in_kernel { &kernel } else { self.nfs_mount };
+        let Some((program, args)) = argv.split_first() else {
             return Err(format!(
                 "cannot mount {source}: this machine's kernel has no NFS client; \
                  mount the export elsewhere and use its directory as a hostPath volume"
             ));
-        }
+        };
         let target = self.dir.join(format!("nfs-{}", crate::events::short_hash(&source)));
         std::fs::create_dir_all(&target).map_err(|error| error.to_string())?;
         if is_mount_point(&target) {
             return Ok(target);
         }
-        let output = std::process::Command::new("mount")
-            .args(["-t", "nfs", "-o", "soft,timeo=100"])
-            .arg(&source)
-            .arg(&target)
-            .output()
-            .map_err(|error| format!("cannot run mount: {error}; install nfs-common"))?;
-        if output.status.success() {
-            Ok(target)
-        } else {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Err(format!("cannot mount {source}: {}", said.trim()))
+        let mounting = tokio::process::Command::new(program).args(args).arg(&source).arg(&target).kill_on_drop(true).output();
+        let output = tokio::time::timeout(MOUNT_DEADLINE, mounting)
+            .await
+            .map_err(|_| format!("cannot mount {source}: {program} did not answer; is the server up?"))?
+            .map_err(|error| format!("cannot run {program} to mount {source}: {error}; install nfs-common"))?;
+        if output.status.success() && is_mount_point(&target) {
+            return Ok(target);
         }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("cannot mount {source}: {}", said.trim()))
     }
 
     async fn config_map(&self, name: &str, optional: Option<bool>) -> Result<BTreeMap<String, Vec<u8>>, Wait> {
