@@ -250,6 +250,8 @@ pub mod types {
         VM_REF_NOT_VALID = "VMRefNotValid";
         /// A VM is named twice, or its name is ambiguous.
         DUPLICATE_VM = "DuplicateVM";
+        /// Several VMs of a plan would get the same name; upstream says DuplicateVM here too.
+        DUPLICATE_TARGET_NAME = "DuplicateTargetName";
         /// A VM of that name exists in the target namespace.
         VM_ALREADY_EXISTS = "VMAlreadyExists";
         /// The source's name must be changed for the target.

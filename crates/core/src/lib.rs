@@ -5,6 +5,7 @@
 //! never be done ([`safety`]). No client, no runtime, no clock, no randomness, no file: time and facts come in as
 //! values, what is to be done goes out as [`plan::Effect`]s.
 pub mod build;
+pub mod check;
 pub mod machine;
 pub mod mapping;
 pub mod names;

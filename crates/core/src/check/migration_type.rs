@@ -1,0 +1,69 @@
+//! Whether the source can be migrated the way the plan asks, and whether each VM is in a state for it.
+use forklift_api::condition::{reasons, types};
+use forklift_api::{Category, Condition};
+
+use super::{Check, Facts, finding};
+use crate::plan::world::MigrationKind;
+
+/// The check.
+pub const CHECK: Check = Check {
+    conditions: &[
+        types::WARM_MIGRATION_NOT_READY,
+        types::MIGRATION_TYPE_NOT_VALID,
+        types::VM_MIGRATION_TYPE_UNSUPPORTED,
+        types::VM_MISSING_CHANGED_BLOCK_TRACKING,
+        types::VM_HAS_SNAPSHOTS,
+        types::VM_CONSOLIDATION_NEEDED,
+    ],
+    run,
+};
+
+fn run(facts: &Facts<'_>) -> Vec<Condition> {
+    let source = facts.plan.source;
+    let unsupported = |type_: &str, message: &str| {
+        Condition::new(type_, Category::Critical, message).reason(reasons::NOT_SUPPORTED)
+    };
+    let mut found = Vec::new();
+    match facts.plan.kind {
+        MigrationKind::Warm if !source.warm => found.push(
+            unsupported(types::WARM_MIGRATION_NOT_READY, "Warm migration from the source provider is not supported.")
+                .suggestion("Use a cold migration."),
+        ),
+        MigrationKind::Live => found.push(
+            unsupported(types::MIGRATION_TYPE_NOT_VALID, "Live migration is not supported by this version.")
+                .suggestion("Use a cold migration."),
+        ),
+        MigrationKind::Conversion if !source.conversion_only => found.push(unsupported(
+            types::MIGRATION_TYPE_NOT_VALID,
+            "Conversion of disks that are already on the target is not supported for the source provider.",
+        )),
+        MigrationKind::Cold | MigrationKind::Warm | MigrationKind::Conversion => {}
+    }
+    let refused = facts.items(|_, machine| {
+        let template = machine.traits.template.then(|| "is a template".to_owned());
+        template.or_else(|| machine.traits.disconnected.then(|| "is not connected".to_owned()))
+    });
+    found.extend(finding(refused, || unsupported(types::VM_MIGRATION_TYPE_UNSUPPORTED, "These VMs cannot be migrated.")));
+    if facts.plan.kind == MigrationKind::Warm && source.warm {
+        found.extend(warm(facts));
+    }
+    found
+}
+
+fn warm(facts: &Facts<'_>) -> Vec<Condition> {
+    let none = |holds: bool| holds.then(String::new);
+    let untracked = finding(facts.items(|_, m| none(!m.traits.change_tracking)), || {
+        Condition::new(types::VM_MISSING_CHANGED_BLOCK_TRACKING, Category::Critical, "Changed Block Tracking (CBT) has not been enabled on some VMs. This feature is a prerequisite for VM warm migration.")
+            .reason(reasons::MISSING_CHANGED_BLOCK_TRACKING)
+    });
+    let snapshots = finding(facts.items(|_, m| none(m.traits.snapshots > 0)), || {
+        Condition::new(types::VM_HAS_SNAPSHOTS, Category::Critical, "Warm migration needs VMs without snapshots.")
+            .reason(reasons::NOT_VALID)
+            .suggestion("Remove the VMs' snapshots.")
+    });
+    let consolidation = finding(facts.items(|_, m| none(m.traits.consolidation_needed)), || {
+        Condition::new(types::VM_CONSOLIDATION_NEEDED, Category::Warn, "The disks of some VMs need consolidation.")
+            .reason(reasons::CONSOLIDATION_NEEDED)
+    });
+    [untracked, snapshots, consolidation].into_iter().flatten().collect()
+}
