@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 fn sample() -> PathBuf {
     let cache = || {
         let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        home.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache")).join("forklift/guest/guest.ova")
+        home.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache")).join("forklift/guest/webserver01.ova")
     };
     let path = std::env::var_os("FORKLIFT_GUEST_OVA").map_or_else(cache, PathBuf::from);
     assert!(path.exists(), "{} is missing: `./x guest` makes the sample appliance", path.display());
