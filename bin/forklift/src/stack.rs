@@ -84,10 +84,9 @@ impl Stack {
         let shutdown = CancellationToken::new();
         let kubelet_token = kept_secret(&data.join("kubelet.token"))?;
         let server = apiserver::start(apiserver::Config {
-            data_dir: data.join("apiserver"),
             listen: kept_address(data, "listen", listen)?,
             kubelet_token: kubelet_token.clone(),
-            ..apiserver::Config::default()
+            ..apiserver::Config::new(data.join("apiserver"))
         })
         .await
         .with_context(|| format!("cannot start the API server on {listen}"))?;
@@ -98,7 +97,7 @@ impl Stack {
 
         let crds = forklift_api::crds().into_iter().chain(forklift_kubevirt_types::crds());
         install_crds(&client, crds).await?;
-        ensure_namespace(&client, forklift_api::NAMESPACE).await?;
+        ensure_namespace(&client, forklift_api::DEFAULT_NAMESPACE).await?;
 
         let mut tasks = JoinSet::new();
         let node = node::run(
@@ -257,7 +256,7 @@ async fn ensure_namespace(client: &kube::Client, name: &str) -> anyhow::Result<(
 
 /// Writes the Service by which clients find the inventory, as the operator does on a cluster.
 async fn publish_inventory(client: &kube::Client, address: SocketAddr) -> anyhow::Result<()> {
-    let api: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(client.clone(), forklift_api::NAMESPACE);
+    let api: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(client.clone(), forklift_api::DEFAULT_NAMESPACE);
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "forklift-inventory", "labels": {"app": "forklift", "service": "forklift-inventory"}},
@@ -269,10 +268,10 @@ async fn publish_inventory(client: &kube::Client, address: SocketAddr) -> anyhow
 
 /// The target of migrations that stay on this machine: the provider `host`, as the operator makes it.
 async fn ensure_host_provider(client: &kube::Client) -> anyhow::Result<()> {
-    let api: Api<forklift_api::provider::Provider> = Api::namespaced(client.clone(), forklift_api::NAMESPACE);
+    let api: Api<forklift_api::provider::Provider> = Api::namespaced(client.clone(), forklift_api::DEFAULT_NAMESPACE);
     let provider = json!({
         "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "Provider",
-        "metadata": {"name": "host", "namespace": forklift_api::NAMESPACE},
+        "metadata": {"name": "host", "namespace": forklift_api::DEFAULT_NAMESPACE},
         "spec": {"type": "openshift", "url": "", "secret": {}},
     });
     api.patch("host", &PatchParams::apply(MANAGER).force(), &Patch::Apply(&provider)).await.context("cannot make the provider host")?;
