@@ -1,8 +1,18 @@
 //! The controllers with their inventory and validation, as one process on a cluster and as a part of `forklift up`.
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
+use forklift_api::Settings;
+use forklift_controllers::ControllerConfig;
+use forklift_controllers::rules::Concerns;
 use forklift_inventory::Inventory;
+use forklift_providers::openshift::auth::ClusterAuthorizer;
+use forklift_providers::{Context, Registry};
+use forklift_validation::Validator;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Options of `forklift controller`.
@@ -10,43 +20,67 @@ use tokio_util::sync::CancellationToken;
 pub struct ControllerArgs {
     /// Address of the inventory's REST service
     #[arg(long, default_value = "0.0.0.0:8443", env = "INVENTORY_LISTEN")]
-    pub inventory_listen: std::net::SocketAddr,
+    pub inventory_listen: SocketAddr,
     /// Serving certificate of the inventory, PEM
     #[arg(long, env = "API_TLS_CERTIFICATE")]
-    pub tls_certificate: std::path::PathBuf,
+    pub tls_certificate: PathBuf,
     /// Key of the serving certificate, PEM
     #[arg(long, env = "API_TLS_KEY")]
-    pub tls_key: std::path::PathBuf,
+    pub tls_key: PathBuf,
+    /// Namespace of the product
+    #[arg(long, default_value = forklift_api::DEFAULT_NAMESPACE, env = "POD_NAMESPACE")]
+    pub namespace: String,
+    /// Folder with rules of your own, .rego files
+    #[arg(long, env = "VALIDATION_RULES")]
+    pub rules: Option<PathBuf>,
+}
+
+/// The controllers' parts, ready to run.
+pub struct Controller {
+    client: kube::Client,
+    registry: Registry,
+    namespace: String,
 }
 
 /// Runs the controllers against the cluster that the environment names.
 pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
-    use anyhow::Context;
-    let client = kube::Client::try_default().await.context("cannot find a cluster: set KUBECONFIG, or run inside a pod")?;
-    let read = |path: &std::path::Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let config = kube::Config::infer().await.context("cannot find a cluster: set KUBECONFIG, or run inside a pod")?;
+    let client = kube::Client::try_from(config.clone())?;
+    let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     let (cert, key) = (read(&args.tls_certificate)?, read(&args.tls_key)?);
-    let inventory = Arc::new(Inventory::new());
+    let controller = Controller::new(client, Some(config), &args.namespace, args.rules.as_deref());
     let shutdown = CancellationToken::new();
-    let listener = tokio::net::TcpListener::bind(args.inventory_listen).await.with_context(|| format!("cannot listen on {}", args.inventory_listen))?;
-    let router = inventory_router(&client, inventory.clone());
-    tokio::try_join!(
-        crate::tls::serve(listener, &cert, &key, router, shutdown.clone()),
-        start(client, inventory, shutdown.clone()),
-        async {
-            tokio::signal::ctrl_c().await?;
-            shutdown.cancel();
-            Ok(())
-        },
-    )?;
+    let listener = TcpListener::bind(args.inventory_listen).await.with_context(|| format!("cannot listen on {}", args.inventory_listen))?;
+    let router = controller.inventory_router();
+    tokio::try_join!(crate::tls::serve(listener, &cert, &key, router, shutdown.clone()), controller.run(shutdown.clone()), async {
+        tokio::signal::ctrl_c().await?;
+        shutdown.cancel();
+        Ok(())
+    })?;
     Ok(())
 }
 
-/// Returns the inventory's REST service, which asks the cluster who may see what.
-pub fn inventory_router(client: &kube::Client, inventory: Arc<Inventory>) -> axum::Router {
-    todo_router(client, inventory)
-}
+impl Controller {
+    /// Puts the parts together; `config` lets the inventory act with its callers' own rights.
+    pub fn new(client: kube::Client, config: Option<kube::Config>, namespace: &str, rules: Option<&Path>) -> Self {
+        let validator = rules.map_or_else(Validator::new, Validator::with_user_rules);
+        for error in validator.rule_errors() {
+            tracing::error!(%error, "a rule file is left out");
+        }
+        let inventory = Inventory::new(Some(Arc::new(Concerns(validator))));
+        let context = Context { client: client.clone(), config, namespace: namespace.into() };
+        Controller { client, registry: Registry::new(inventory, context), namespace: namespace.into() }
+    }
 
-/// Runs every reconciler until `shutdown`.
-pub async fn start(client: kube::Client, inventory: Arc<Inventory>, shutdown: CancellationToken) -> anyhow::Result<()> {
-    forklift_controllers::run(client, inventory, shutdown).await
+    /// Returns the inventory's REST service, which asks the cluster who may see what.
+    pub fn inventory_router(&self) -> axum::Router {
+        forklift_inventory::rest::router(self.registry.inventory().clone(), Arc::new(ClusterAuthorizer::new(self.client.clone())))
+    }
+
+    /// Runs every reconciler until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let settings = Settings::from_env().context("cannot read the settings from the environment")?;
+        let config = ControllerConfig::new(self.namespace, Arc::new(self.registry), settings);
+        forklift_controllers::run(self.client, config, shutdown).await
+    }
 }

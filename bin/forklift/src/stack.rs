@@ -5,11 +5,9 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use forklift_inventory::Inventory;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -18,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{controller, default_data_dir, tls};
+use crate::controller::Controller;
+use crate::{default_data_dir, tls};
 
 /// Field manager of what the composition writes.
 const MANAGER: &str = "forklift";
@@ -93,7 +92,8 @@ impl Stack {
         keep_address(data, "listen", server.address())?;
         let kubeconfig = data.join("kubeconfig");
         write_private(&kubeconfig, &server.kubeconfig())?;
-        let client = client(&server.kubeconfig()).await?;
+        let config = client_config(&server.kubeconfig()).await?;
+        let client = kube::Client::try_from(config.clone())?;
 
         let crds = forklift_api::crds().into_iter().chain(forklift_kubevirt_types::crds());
         install_crds(&client, crds).await?;
@@ -113,17 +113,17 @@ impl Stack {
         );
         tasks.spawn(async move { ("node", node.await.map_err(anyhow::Error::from)) });
 
-        let inventory = Arc::new(Inventory::new());
+        let controller = Controller::new(client.clone(), Some(config), forklift_api::DEFAULT_NAMESPACE, None);
         let inventory_listener = bind(kept_address(data, "inventory.listen", SocketAddr::from(([127, 0, 0, 1], 0)))?).await?;
         let inventory_address = inventory_listener.local_addr()?;
         keep_address(data, "inventory.listen", inventory_address)?;
         let (cert, key) = server.issue_certificate(&["127.0.0.1", "localhost", "forklift-inventory"])?;
-        let router = controller::inventory_router(&client, inventory.clone());
+        let router = controller.inventory_router();
         let stop = shutdown.clone();
         tasks.spawn(async move { ("inventory", tls::serve(inventory_listener, &cert, &key, router, stop).await) });
         publish_inventory(&client, inventory_address).await?;
 
-        let controllers = controller::start(client.clone(), inventory, shutdown.clone());
+        let controllers = controller.run(shutdown.clone());
         tasks.spawn(async move { ("controllers", controllers.await) });
         ensure_host_provider(&client).await?;
 
@@ -231,10 +231,9 @@ fn images() -> anyhow::Result<node::ImageTable> {
     ]))
 }
 
-async fn client(kubeconfig: &str) -> anyhow::Result<kube::Client> {
+async fn client_config(kubeconfig: &str) -> anyhow::Result<kube::Config> {
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig)?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(kube::Client::try_from(config)?)
+    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }
 
 async fn install_crds(client: &kube::Client, crds: impl Iterator<Item = CustomResourceDefinition>) -> anyhow::Result<()> {
