@@ -66,7 +66,7 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<()> {
     let mut stack = Stack::start(&state, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     eprintln!("embedded stack ready after {:.1} s", begin.elapsed().as_secs_f64());
     let outcome = tokio::select! {
-        outcome = drive(&stack, &args, &appliance, &stem, &to) => outcome,
+        outcome = drive(&stack, &args, &appliance, &stem, &state) => outcome,
         error = stack.failed() => Err(error),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted: the same command goes on where it was")),
     };
@@ -87,9 +87,9 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<()> {
 }
 
 /// Writes the objects, follows the migration, boots the machine.
-async fn drive(stack: &Stack, args: &MigrateArgs, appliance: &Path, stem: &str, to: &Path) -> anyhow::Result<result::Finished> {
+async fn drive(stack: &Stack, args: &MigrateArgs, appliance: &Path, stem: &str, state: &Path) -> anyhow::Result<result::Finished> {
     let objects = Objects::new(stack, stem);
-    objects.provider(appliance).await?;
+    objects.provider(&catalog(appliance, state)?).await?;
     let provider = objects.wait_for_provider(PATIENCE).await?;
     let inventory = objects.inventory(&provider)?;
     let vm = inventory.vm(args.vm.as_deref(), appliance).await?;
@@ -106,8 +106,29 @@ async fn drive(stack: &Stack, args: &MigrateArgs, appliance: &Path, stem: &str, 
     if args.boot {
         boot(&objects, &finished, args).await?;
     }
-    let _ = to;
     Ok(finished)
+}
+
+/// Returns the folder that the provider reads: one with a link to the appliance, or else the appliance's own.
+fn catalog(appliance: &Path, state: &Path) -> anyhow::Result<PathBuf> {
+    let own = appliance.parent().context("the appliance is in no folder")?.to_owned();
+    let (folder, Some(name)) = (state.join("catalog"), appliance.file_name()) else { return Ok(own) };
+    // an unpacked appliance is more than its descriptor
+    if appliance.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("ovf")) {
+        return Ok(own);
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let link = folder.join(name);
+    match std::fs::hard_link(appliance, &link) {
+        Ok(()) => Ok(folder),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(&link)?;
+            std::fs::hard_link(appliance, &link)?;
+            Ok(folder)
+        }
+        // another file system, or one without links
+        Err(_) => Ok(own),
+    }
 }
 
 /// Shows the migration until it has ended; a failure's reasons become the error.

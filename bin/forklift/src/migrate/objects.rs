@@ -64,9 +64,9 @@ impl<'a> Objects<'a> {
         json!({"name": name, "namespace": NAMESPACE})
     }
 
-    /// Makes the provider for the appliance.
-    pub async fn provider(&self, appliance: &Path) -> anyhow::Result<()> {
-        let url = appliance.to_str().context("the appliance's path is not UTF-8")?;
+    /// Makes the provider for the folder with the appliance.
+    pub async fn provider(&self, catalog: &Path) -> anyhow::Result<()> {
+        let url = catalog.to_str().context("the appliance's path is not UTF-8")?;
         let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(self.stack.client.clone(), NAMESPACE);
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.name}, "stringData": {"url": url}});
         secrets.patch(&self.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret)).await.context("cannot write the provider's secret")?;
@@ -274,10 +274,13 @@ impl Inventory<'_> {
 
     /// Returns the machine to migrate: the named one, or the only one.
     pub async fn vm(&self, wanted: Option<&str>, appliance: &Path) -> anyhow::Result<Value> {
-        let vms = self.list("vms").await?;
+        let file = appliance.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let mut vms = self.list("vms").await?;
+        // the folder may hold other appliances
+        vms.retain(|vm| vm["ovaPath"].as_str().is_none_or(|path| path.ends_with(file)));
         let names = || vms.iter().filter_map(|vm| vm["name"].as_str()).collect::<Vec<_>>().join(", ");
         match (wanted, vms.as_slice()) {
-            (_, []) => bail!("{} holds no virtual machine that can be read{}", appliance.display(), self.reasons().await),
+            (_, []) => bail!("{} holds no virtual machine that can be read{}", appliance.display(), self.reasons(file).await),
             (None, [vm]) => Ok(vm.clone()),
             (None, _) => bail!("{} holds several virtual machines: choose one with --vm ({})", appliance.display(), names()),
             (Some(name), _) => vms.iter().find(|vm| vm["name"] == name).cloned().with_context(|| format!("{} holds no virtual machine {name}: it has {}", appliance.display(), names())),
@@ -285,9 +288,10 @@ impl Inventory<'_> {
     }
 
     /// Returns why appliances could not be read, where the inventory knows.
-    async fn reasons(&self) -> String {
+    async fn reasons(&self, file: &str) -> String {
         let appliances = self.list("appliances").await.unwrap_or_default();
-        let errors: Vec<_> = appliances.iter().filter_map(|appliance| appliance["error"].as_str()).collect();
+        let this = appliances.iter().filter(|appliance| appliance.to_string().contains(file));
+        let errors: Vec<_> = this.filter_map(|appliance| appliance["error"].as_str()).collect();
         if errors.is_empty() { String::new() } else { format!(": {}", errors.join("; ")) }
     }
 }
