@@ -35,7 +35,7 @@ pub(crate) struct ProviderArgs {
     /// Bearer token (openshift)
     #[arg(long, short = 'T')]
     provider_token: Option<String>,
-    /// Limit of the bytes read from the provider in a second, over all its disks
+    /// Limit of the bytes copied in a second, for each disk
     #[arg(long, value_name = "BYTES")]
     bandwidth_limit: Option<u64>,
     #[command(flatten)]
