@@ -37,6 +37,9 @@ enum Command {
     Worker {
         /// Name of the worker
         name: worker::Name,
+        /// What the pod's command asks the worker for; workers read it themselves
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        _rest: Vec<String>,
     },
 }
 
@@ -59,7 +62,7 @@ fn main() -> ExitCode {
         Command::Controller(args) => runtime.block_on(controller::run(args)),
         Command::Crds => print_crds(),
         Command::Disk(args) => return forklift_disk::cli::run(args),
-        Command::Worker { name } => return runtime.block_on(name.run()),
+        Command::Worker { name, .. } => return runtime.block_on(name.run()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

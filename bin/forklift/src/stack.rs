@@ -12,6 +12,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
+use node::images::ImageTable;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -89,7 +90,8 @@ impl Stack {
         })
         .await
         .with_context(|| format!("cannot start the API server on {listen}"))?;
-        keep_address(data, "listen", server.address())?;
+        let address = server.url().trim_start_matches("https://").parse().context("the API server has no address")?;
+        keep_address(data, "listen", address)?;
         let kubeconfig = data.join("kubeconfig");
         write_private(&kubeconfig, &server.kubeconfig())?;
         let config = client_config(&server.kubeconfig()).await?;
@@ -102,22 +104,16 @@ impl Stack {
         let mut tasks = JoinSet::new();
         let node = node::run(
             client.clone(),
-            node::Config {
-                name: "local".into(),
-                data_dir: data.join("node"),
-                kubelet_token,
-                images: images()?,
-                ..node::Config::default()
-            },
+            node::Config { images: images()?, ..node::Config::new("local", data.join("node"), kubelet_token) },
             shutdown.clone(),
         );
-        tasks.spawn(async move { ("node", node.await.map_err(anyhow::Error::from)) });
+        tasks.spawn(async move { ("node", node.await) });
 
         let controller = Controller::new(client.clone(), Some(config), forklift_api::DEFAULT_NAMESPACE, None);
         let inventory_listener = bind(kept_address(data, "inventory.listen", SocketAddr::from(([127, 0, 0, 1], 0)))?).await?;
         let inventory_address = inventory_listener.local_addr()?;
         keep_address(data, "inventory.listen", inventory_address)?;
-        let (cert, key) = server.issue_certificate(&["127.0.0.1", "localhost", "forklift-inventory"])?;
+        let (cert, key) = server.issue_certificate(&["127.0.0.1", "localhost", "forklift-inventory"].map(String::from))?;
         let router = controller.inventory_router();
         let stop = shutdown.clone();
         tasks.spawn(async move { ("inventory", tls::serve(inventory_listener, &cert, &key, router, stop).await) });
@@ -221,14 +217,13 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// The programs that pods may name: our own image is this executable.
-fn images() -> anyhow::Result<node::ImageTable> {
+fn images() -> anyhow::Result<ImageTable> {
     let this = std::env::current_exe().context("cannot find the path of this program")?;
     let this = this.to_str().context("the path of this program is not UTF-8")?.to_owned();
-    Ok(node::ImageTable::new([
-        (forklift_api::IMAGE, vec![this.clone()]),
-        ("quay.io/kubev2v/hook-runner*", vec![this.clone(), "worker".into(), "hook-runner".into()]),
-        ("quay.io/konveyor/hook-runner*", vec![this, "worker".into(), "hook-runner".into()]),
-    ]))
+    Ok(ImageTable::default()
+        .with(forklift_api::IMAGE, [this.as_str()])
+        .with("quay.io/kubev2v/hook-runner*", [this.as_str(), "worker", "hook-runner"])
+        .with("quay.io/konveyor/hook-runner*", [this.as_str(), "worker", "hook-runner"]))
 }
 
 async fn client_config(kubeconfig: &str) -> anyhow::Result<kube::Config> {
