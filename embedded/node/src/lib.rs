@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod kubelet;
 pub mod kubevirt;
 pub mod network;
+pub mod nfs;
 pub mod quantity;
 pub mod register;
 pub mod scheduler;
