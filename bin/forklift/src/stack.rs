@@ -222,8 +222,8 @@ fn images() -> anyhow::Result<ImageTable> {
     let this = this.to_str().context("the path of this program is not UTF-8")?.to_owned();
     Ok(ImageTable::default()
         .with(forklift_api::IMAGE, [this.as_str()])
-        .with("quay.io/kubev2v/hook-runner*", [this.as_str(), "worker", "hook-runner"])
-        .with("quay.io/konveyor/hook-runner*", [this.as_str(), "worker", "hook-runner"]))
+        .wrapping("quay.io/kubev2v/hook-runner*", [this.as_str(), "worker", "hook-runner"])
+        .wrapping("quay.io/konveyor/hook-runner*", [this.as_str(), "worker", "hook-runner"]))
 }
 
 async fn client_config(kubeconfig: &str) -> anyhow::Result<kube::Config> {
