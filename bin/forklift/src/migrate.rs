@@ -63,21 +63,21 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<()> {
 
     let begin = Instant::now();
     let state = to.join(".forklift");
-    let mut stack = Stack::start(&state, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let (stack, mut parts) = Stack::start(&state, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     eprintln!("embedded stack ready after {:.1} s", begin.elapsed().as_secs_f64());
     let outcome = tokio::select! {
         outcome = drive(&stack, &args, &appliance, &stem, &state) => outcome,
-        error = stack.failed() => Err(error),
+        error = parts.failed() => Err(error),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted: the same command goes on where it was")),
     };
     let finished = match outcome {
         Ok(finished) => finished,
         Err(error) => {
-            stack.stop().await;
+            stack.stop(parts).await;
             return Err(error);
         }
     };
-    stack.stop().await;
+    stack.stop(parts).await;
     let made = result::collect(&finished, &state, &to)?;
     println!("\nmigrated {} in {:.0} s:", finished.vm, begin.elapsed().as_secs_f64());
     for (path, what) in made {

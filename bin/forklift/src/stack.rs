@@ -50,16 +50,30 @@ pub struct Stack {
     /// The certificate authority of both, PEM.
     pub ca: String,
     server: apiserver::Handle,
-    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
     shutdown: CancellationToken,
     _lock: File,
+}
+
+/// The running parts of a stack.
+pub struct Parts(JoinSet<(&'static str, anyhow::Result<()>)>);
+
+impl Parts {
+    /// Returns when a part has ended by itself, with its reason.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        match self.0.join_next().await {
+            Some(Ok((part, Err(error)))) => error.context(format!("the {part} failed")),
+            Some(Ok((part, Ok(())))) => anyhow::anyhow!("the {part} ended"),
+            Some(Err(error)) => anyhow::anyhow!("a part of the stack failed: {error}"),
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Runs the stack until Ctrl-C or SIGTERM.
 pub async fn up(args: UpArgs) -> anyhow::Result<()> {
     let start = Instant::now();
     let data = args.data_dir.clone().unwrap_or_else(default_data_dir);
-    let mut stack = Stack::start(&data, args.listen).await?;
+    let (stack, mut parts) = Stack::start(&data, args.listen).await?;
     println!("forklift is ready after {:.2} s", start.elapsed().as_secs_f64());
     println!("  API server   {}", stack.server.url());
     println!("  inventory    {}", stack.inventory_url);
@@ -71,15 +85,15 @@ pub async fn up(args: UpArgs) -> anyhow::Result<()> {
     let outcome = tokio::select! {
         _ = tokio::signal::ctrl_c() => Ok(()),
         _ = terminate.recv() => Ok(()),
-        failed = stack.failed() => Err(failed),
+        failed = parts.failed() => Err(failed),
     };
-    stack.stop().await;
+    stack.stop(parts).await;
     outcome
 }
 
 impl Stack {
     /// Starts everything with its state in `data` and returns when all of it answers.
-    pub async fn start(data: &Path, listen: SocketAddr) -> anyhow::Result<Self> {
+    pub async fn start(data: &Path, listen: SocketAddr) -> anyhow::Result<(Self, Parts)> {
         let lock = lock(data)?;
         let shutdown = CancellationToken::new();
         let kubelet_token = kept_secret(&data.join("kubelet.token"))?;
@@ -123,33 +137,23 @@ impl Stack {
         tasks.spawn(async move { ("controllers", controllers.await) });
         ensure_host_provider(&client).await?;
 
-        Ok(Stack {
+        let stack = Stack {
             client,
             kubeconfig,
             inventory_url: format!("https://{inventory_address}"),
             token: server.admin_token().to_string(),
             ca: server.ca_pem().to_string(),
             server,
-            tasks,
             shutdown,
             _lock: lock,
-        })
-    }
-
-    /// Returns when a part of the stack has ended by itself, with its reason.
-    pub async fn failed(&mut self) -> anyhow::Error {
-        match self.tasks.join_next().await {
-            Some(Ok((part, Err(error)))) => error.context(format!("the {part} failed")),
-            Some(Ok((part, Ok(())))) => anyhow::anyhow!("the {part} ended"),
-            Some(Err(error)) => anyhow::anyhow!("a part of the stack failed: {error}"),
-            None => std::future::pending().await,
-        }
+        };
+        Ok((stack, Parts(tasks)))
     }
 
     /// Stops the controllers, the node with its pods, and last the API server.
-    pub async fn stop(mut self) {
+    pub async fn stop(self, mut parts: Parts) {
         self.shutdown.cancel();
-        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let all = async { while parts.0.join_next().await.is_some() {} };
         if tokio::time::timeout(Duration::from_secs(30), all).await.is_err() {
             tracing::warn!("a part of the stack did not stop within 30 s");
         }
