@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::cancel::Cancel;
 use crate::chunk_map::{ChunkMap, Copied};
 use crate::digest::{Blake3, CHUNK, update_zeros};
+use crate::direct::Aligned;
 use crate::error::{Error, Result};
 use crate::extents::{Extents, Kind, is_zero};
 use crate::open::Disk;
@@ -38,7 +39,7 @@ const ZERO_BLOCK: usize = 64 << 10;
 /// How to copy.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Number of workers; none for one per processor, two at least.
+    /// Number of workers; none for two per processor, so that some inflate while others write.
     pub workers: Option<usize>,
     /// The most bytes read of the disk a second.
     pub bandwidth: Option<u64>,
@@ -48,8 +49,8 @@ pub struct Options {
 pub(crate) fn workers(asked: Option<usize>) -> usize {
     let default = || {
         std::thread::available_parallelism()
-            .map_or(2, usize::from)
-            .clamp(2, 16)
+            .map_or(4, |n| 2 * n.get())
+            .clamp(4, 16)
     };
     asked.unwrap_or_else(default).clamp(1, 64)
 }
@@ -114,13 +115,14 @@ impl Run<'_> {
     fn work(&self) {
         // the ledger must hear of the end even if a bug panics here, or it would wait for ever
         let leave = self.ledger.enter();
-        let mut buf = vec![0; PIECE];
+        let mut memory = Aligned::new(PIECE);
+        let buf = memory.bytes();
         let mut extents = Extents::default();
         while let Some(index) = self.todo.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             if self.ledger.stopped() {
                 return;
             }
-            match self.copy_chunk(*index, &mut buf, &mut extents) {
+            match self.copy_chunk(*index, buf, &mut extents) {
                 Ok((copied, written)) => leave.done(*index, copied, written),
                 Err(error) => {
                     leave.fail(error);

@@ -24,6 +24,7 @@ pub mod chunk_map;
 pub mod cli;
 pub mod copy;
 pub mod digest;
+mod direct;
 pub mod error;
 pub mod extents;
 pub mod format;

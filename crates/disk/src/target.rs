@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+use crate::direct::Direct;
 use crate::error::{Error, Result};
 use crate::source::file_length;
 
@@ -42,9 +43,12 @@ pub enum Volume {
 }
 
 /// A file or device, locked against a second copy.
+///
+/// Aligned writes go past the page cache where the file system lets them: see `direct.rs`.
 #[derive(Debug)]
 pub struct FileTarget {
     file: File,
+    direct: Option<Direct>,
     path: PathBuf,
     volume: Volume,
     zeroed: bool,
@@ -88,6 +92,7 @@ impl FileTarget {
             }
         }
         Ok(Self {
+            direct: Direct::open(path, OpenOptions::new().write(true)),
             file,
             path: path.to_owned(),
             volume,
@@ -131,6 +136,11 @@ impl Sink for FileTarget {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if let Some(direct) = &self.direct
+            && direct.write_at(bytes, offset)?
+        {
+            return Ok(());
+        }
         self.file.write_all_at(bytes, offset)
     }
 

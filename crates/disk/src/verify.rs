@@ -1,10 +1,11 @@
 //! Verification: what the target really holds against the digests of what was copied.
 //!
-//! The page cache is dropped first, so that the bytes come from the storage. Chunks are read by
+//! The bytes come from the storage: direct reads where the file system has them, else the page cache
+//! is dropped first. Chunks are read by
 //! several workers in ascending order; the first that differs is reported. A digest can only name
 //! the chunk: [`locate`] compares it with the source, where that is at hand, and names the byte.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Mutex;
@@ -16,6 +17,7 @@ use crate::cancel::Cancel;
 use crate::chunk_map::Copied;
 use crate::copy::workers;
 use crate::digest::{Blake3, CHUNK};
+use crate::direct::{Aligned, Direct};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::open::Disk;
@@ -183,7 +185,9 @@ impl Run<'_> {
                 );
             }
         };
-        let mut buf = vec![0; PIECE];
+        let direct = Direct::open(self.path, OpenOptions::new().read(true));
+        let mut memory = Aligned::new(PIECE);
+        let buf = memory.bytes();
         while let Some((index, chunk)) = self.chunks.get(self.next.fetch_add(1, Ordering::Relaxed))
         {
             if self.cancel.is_cancelled() {
@@ -193,7 +197,7 @@ impl Run<'_> {
             if self.lock().as_ref().is_some_and(|(found, _)| found < index) {
                 return;
             }
-            if let Err(error) = self.check(&file, *index, chunk, &mut buf) {
+            if let Err(error) = self.check(&file, direct.as_ref(), *index, chunk, buf) {
                 return self.failed(*index, error);
             }
         }
@@ -213,7 +217,14 @@ impl Run<'_> {
         }
     }
 
-    fn check(&self, file: &File, index: u64, chunk: &Copied, buf: &mut [u8]) -> Result<()> {
+    fn check(
+        &self,
+        file: &File,
+        direct: Option<&Direct>,
+        index: u64,
+        chunk: &Copied,
+        buf: &mut [u8],
+    ) -> Result<()> {
         let start = index * CHUNK;
         let length = chunk_length(self.size, index);
         let digest = if is_hole(file, start, length) {
@@ -223,7 +234,7 @@ impl Run<'_> {
                 Blake3::of_zeros(length)
             }
         } else {
-            self.digest(file, start, length, buf)?
+            self.digest(file, direct, start, length, buf)?
         };
         if digest != chunk.digest {
             return Err(Error::VerifyFailed {
@@ -238,18 +249,29 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn digest(&self, file: &File, start: u64, length: u64, buf: &mut [u8]) -> Result<Blake3> {
+    fn digest(
+        &self,
+        file: &File,
+        direct: Option<&Direct>,
+        start: u64,
+        length: u64,
+        buf: &mut [u8],
+    ) -> Result<Blake3> {
         let mut hasher = blake3::Hasher::new();
         let mut at = start;
         while at < start + length {
             let step = (buf.len() as u64).min(start + length - at) as usize;
             let part = buf.get_mut(..step).unwrap_or_default();
-            file.read_exact_at(part, at)
-                .map_err(|source| Error::Target {
-                    path: self.path.to_owned(),
-                    action: format!("read back at offset {at}"),
-                    source,
-                })?;
+            let read = match direct.map(|direct| direct.read_at(part, at)) {
+                Some(Ok(true)) => Ok(()),
+                None | Some(Ok(false)) => file.read_exact_at(part, at),
+                Some(Err(error)) => Err(error),
+            };
+            read.map_err(|source| Error::Target {
+                path: self.path.to_owned(),
+                action: format!("read back at offset {at}"),
+                source,
+            })?;
             hasher.update(part);
             at += step as u64;
         }
