@@ -12,6 +12,7 @@ pub mod observe;
 pub mod record;
 pub mod validate;
 pub mod vm;
+pub mod vms;
 
 use std::sync::Arc;
 use std::time::Duration;

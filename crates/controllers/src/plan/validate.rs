@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
 use kube::{Api, ResourceExt};
 
 use super::facts::Named;
+use super::vms::check_vms;
 use crate::caches::named;
 use crate::context::{Context, is_set};
 use crate::hook::image_reference;
@@ -22,6 +23,7 @@ pub async fn validate(context: &Context, pass: &mut Pass<'_, Plan>, named: &Name
         return Ok(false);
     }
     surroundings(context, pass).await?;
+    check_vms(context, pass, named).await?;
     Ok(true)
 }
 

@@ -135,3 +135,14 @@ async fn a_plan_says_what_it_lacks() {
     assert!(!has(Some(&plan), "Ready"));
     assert_eq!(condition(Some(&plan), "NetworkMapRefNotValid").map(|c| c["reason"].clone()), Some(json!("NotFound")));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_names_the_vms_that_cannot_be_migrated() {
+    let cluster = Cluster::start().await;
+    cluster.source.add("vm-1", "one", &["disk"]);
+    cluster.plan(&["vm-1", "vm-9"]).await;
+    let plan = cluster.until("plan", |plan: Option<&Plan>| has(plan, "VMNotFound")).await;
+    assert!(!has(Some(&plan), "Ready"));
+    let items = condition(Some(&plan), "VMNotFound").map(|c| c["items"].to_string()).unwrap_or_default();
+    assert!(items.contains("vm-9") && !items.contains("vm-1"), "{items}");
+}
