@@ -92,7 +92,7 @@ async fn drive(stack: &Stack, args: &MigrateArgs, appliance: &Path, stem: &str, 
     objects.provider(&catalog(appliance, state)?).await?;
     let provider = objects.wait_for_provider(PATIENCE).await?;
     let inventory = objects.inventory(&provider)?;
-    let vm = inventory.vm(args.vm.as_deref(), appliance).await?;
+    let vm = inventory.vm(args.vm.as_deref(), appliance, PATIENCE).await?;
     eprintln!("{}", result::describe(&vm));
     for concern in vm["concerns"].as_array().into_iter().flatten() {
         eprintln!("  {}: {}", concern["category"].as_str().unwrap_or("Concern"), concern["label"].as_str().unwrap_or_default());

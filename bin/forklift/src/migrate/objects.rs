@@ -272,26 +272,32 @@ impl Inventory<'_> {
         Ok(value.as_array().cloned().unwrap_or_default())
     }
 
-    /// Returns the machine to migrate: the named one, or the only one.
-    pub async fn vm(&self, wanted: Option<&str>, appliance: &Path) -> anyhow::Result<Value> {
+    /// Returns the machine to migrate: the named one, or the only one. Waits until the appliance has been read.
+    pub async fn vm(&self, wanted: Option<&str>, appliance: &Path, patience: Duration) -> anyhow::Result<Value> {
         let file = appliance.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let start = Instant::now();
+        let mut tick = tokio::time::interval(LOOK);
+        loop {
+            tick.tick().await;
+            let known = self.list("appliances").await?;
+            let state = known.iter().find(|known| known["file"] == file);
+            match state.and_then(|known| known["state"].as_str()) {
+                Some("Broken") => bail!("{} cannot be used: {}", appliance.display(), state.map(|known| known["error"].to_string()).unwrap_or_default().trim_matches('"')),
+                Some("Ready") => break,
+                // a file that was modified a moment ago may still be growing
+                _ if start.elapsed() < patience => {}
+                _ => bail!("{} is still being written: try again when it is complete", appliance.display()),
+            }
+        }
         let mut vms = self.list("vms").await?;
         // the folder may hold other appliances
-        vms.retain(|vm| vm["ovaPath"].as_str().is_none_or(|path| path.ends_with(file)));
+        vms.retain(|vm| vm["ovfPath"].as_str().is_none_or(|path| path.ends_with(file)));
         let names = || vms.iter().filter_map(|vm| vm["name"].as_str()).collect::<Vec<_>>().join(", ");
         match (wanted, vms.as_slice()) {
-            (_, []) => bail!("{} holds no virtual machine that can be read{}", appliance.display(), self.reasons(file).await),
+            (_, []) => bail!("{} holds no virtual machine", appliance.display()),
             (None, [vm]) => Ok(vm.clone()),
             (None, _) => bail!("{} holds several virtual machines: choose one with --vm ({})", appliance.display(), names()),
             (Some(name), _) => vms.iter().find(|vm| vm["name"] == name).cloned().with_context(|| format!("{} holds no virtual machine {name}: it has {}", appliance.display(), names())),
         }
-    }
-
-    /// Returns why appliances could not be read, where the inventory knows.
-    async fn reasons(&self, file: &str) -> String {
-        let appliances = self.list("appliances").await.unwrap_or_default();
-        let this = appliances.iter().filter(|appliance| appliance.to_string().contains(file));
-        let errors: Vec<_> = this.filter_map(|appliance| appliance["error"].as_str()).collect();
-        if errors.is_empty() { String::new() } else { format!(": {}", errors.join("; ")) }
     }
 }
