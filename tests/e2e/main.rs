@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forklift_testkit::stack::{Stack, has_condition};
+use forklift_testkit::wait_for;
 use serde_json::{Value, json};
 
 /// Namespace of the product's objects.
@@ -23,6 +24,17 @@ const CONVERSION: Duration = Duration::from_secs(30 * 60);
 fn provider(stack: &Stack, name: &str, folder: &Path) {
     stack.mtv(&["create", "provider", name, "--type", "ova", "--url", folder.to_str().expect("UTF-8"), "-n", NS]);
     stack.wait("providers.forklift.konveyor.io", NS, name, SHORT, |provider| has_condition(provider, "Ready") && has_condition(provider, "InventoryCreated"));
+    appliances(stack, name, |list| !list.is_empty());
+}
+
+/// Waits until no appliance is being written any more, and `holds`; returns them.
+fn appliances(stack: &Stack, provider: &str, mut holds: impl FnMut(&[Value]) -> bool) -> Vec<Value> {
+    wait_for("the appliances are read", SHORT, || {
+        let text = stack.mtv(&["get", "inventory", "appliance", "--provider", provider, "-n", NS, "-o", "json"]);
+        let list: Vec<Value> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let settled = list.iter().all(|appliance| appliance["state"] != "Copying");
+        if settled && holds(&list) { Ok(list) } else { Err(text) }
+    })
 }
 
 /// Limits how fast a provider's disks are read, so that a test can act while they are.

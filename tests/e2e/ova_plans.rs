@@ -4,7 +4,7 @@ use forklift_testkit::appliance::{Appliance, Flaw};
 use forklift_testkit::stack::{Stack, has_condition};
 use forklift_testkit::wait_for;
 
-use crate::{NS, SHORT, console, provider, ready, vm};
+use crate::{NS, SHORT, appliances, console, provider, ready, vm};
 
 #[test]
 fn a_broken_appliance_fails_alone_and_only_it_is_migrated_again() {
@@ -37,7 +37,9 @@ fn a_broken_appliance_fails_alone_and_only_it_is_migrated_again() {
 
     // repaired, the plan is started again
     let first = stack.get("virtualmachine", "both", "good").expect("the good one exists")["metadata"]["uid"].clone();
+    let before = modified(&appliances(&stack, "appliances", |_| true));
     Appliance { flaw: Flaw::None, ..broken }.make(&catalog).expect("an appliance");
+    appliances(&stack, "appliances", |list| modified(list) != before);
     let old_end = good["completed"].clone();
     stack.mtv(&["start", "plan", "both", "-n", NS]);
     let plan = stack.wait("plan", NS, "both", SHORT, |plan| has_condition(plan, "Succeeded"));
@@ -47,6 +49,12 @@ fn a_broken_appliance_fails_alone_and_only_it_is_migrated_again() {
         let text = console(&stack, "both", "broken");
         if text.contains("broken is running") { Ok(()) } else { Err(text) }
     });
+}
+
+/// When the broken appliance's file was last written.
+fn modified(appliances: &[serde_json::Value]) -> Option<String> {
+    let broken = appliances.iter().find(|appliance| appliance["file"] == "broken.ova")?;
+    broken["modified"].as_str().map(str::to_owned)
 }
 
 fn conditions(vm: &serde_json::Value) -> String {

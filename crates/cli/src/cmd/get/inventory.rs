@@ -84,7 +84,7 @@ fn columns(kind: Kind) -> &'static [(&'static str, &'static str)] {
         Kind::Network | Kind::Storage => &[("NAME", "name"), ("ID", "id"), ("VARIANT", "variant")],
         Kind::Disk => &[("NAME", "name"), ("ID", "id"), ("PATH", "filePath"), ("SIZE", "sizeHuman")],
         Kind::Namespace => &[("NAME", "name"), ("ID", "id")],
-        Kind::Appliance => &[("FILE", "name"), ("STATE", "state"), ("REASON", "error")],
+        Kind::Appliance => &[("FILE", "file"), ("STATE", "state"), ("REASON", "error")],
     }
 }
 
