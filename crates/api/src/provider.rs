@@ -35,6 +35,8 @@ wire_enum! {
 
 /// Keys of `spec.settings`.
 pub mod setting {
+    /// Ours: bytes a second that the copy of each disk may read.
+    pub const BANDWIDTH_LIMIT: &str = "bandwidthLimit";
     /// Image with VMware's VDDK.
     pub const VDDK_INIT_IMAGE: &str = "vddkInitImage";
     /// What the URL speaks: [`VCENTER`] or [`ESXI`].

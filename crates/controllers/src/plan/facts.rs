@@ -80,7 +80,7 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
         storage_classes: storage_classes(context),
         options: options(context, plan),
         store: named.source.as_deref().and_then(store),
-        bandwidth: context.config.bandwidth,
+        bandwidth: named.source.as_deref().and_then(bandwidth_limit).or(context.config.bandwidth),
         udn: has_udn(context, &spec.target_namespace),
         precopy_minutes: u32::try_from(context.config.settings.precopy_interval.get()).unwrap_or(u32::MAX),
         worker_retries: u32::try_from(context.config.settings.importer_retry.get()).unwrap_or(3),
@@ -153,6 +153,12 @@ fn provider_facts(provider: Option<&Provider>) -> ProviderFacts {
         secret_name: provider.spec.secret.name.clone().unwrap_or_default(),
         secret_namespace: provider.spec.secret.namespace.clone().unwrap_or_default(),
     })
+}
+
+/// Returns the provider's limit of bytes a second; one that is not a number limits nothing.
+fn bandwidth_limit(provider: &Provider) -> Option<u64> {
+    let text = provider.spec.settings.get(forklift_api::provider::setting::BANDWIDTH_LIMIT)?;
+    text.trim().parse().ok().filter(|limit| *limit > 0)
 }
 
 fn store(provider: &Provider) -> Option<StoreFacts> {
