@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use crate::shell::queue::{Queue, Work};
 use crate::shell::watch::{Change, watch};
 
-/// The slice of KubeVirt's VirtualMachine that is watched: whose it is and how it does. Everything else would only
-/// fill the memory, with thousands of VMs.
+/// The slice of KubeVirt's VirtualMachine that is watched: whose it is, its addresses, and how it does. Everything else
+/// would only fill the memory, with thousands of VMs.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize)]
 #[kube(
     group = "kubevirt.io",
@@ -38,7 +38,10 @@ use crate::shell::watch::{Change, watch};
     status = "VirtualMachineStatus",
     schema = "disabled"
 )]
-pub struct VirtualMachineSpec {}
+#[serde(default)]
+pub struct VirtualMachineSpec {
+    template: Template,
+}
 
 /// The slice of a VirtualMachine's status that is watched.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -48,6 +51,29 @@ pub struct VirtualMachineStatus {
     pub printable_status: String,
     /// Whether it can be used.
     pub ready: bool,
+}
+
+macro_rules! slices {
+    ($($name:ident { $field:ident: $type:ty }),+ $(,)?) => {$(
+        #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct $name { $field: $type }
+    )+};
+}
+slices! {
+    Template { spec: TemplateSpec },
+    TemplateSpec { domain: Domain },
+    Domain { devices: Devices },
+    Devices { interfaces: Vec<Interface> },
+    Interface { mac_address: String },
+}
+
+impl VirtualMachine {
+    /// Returns the MAC addresses that are set.
+    pub fn macs(&self) -> impl Iterator<Item = &str> {
+        let interfaces = &self.spec.template.spec.domain.devices.interfaces;
+        interfaces.iter().map(|interface| interface.mac_address.as_str()).filter(|mac| !mac.is_empty())
+    }
 }
 
 macro_rules! caches {
@@ -102,7 +128,7 @@ caches! {
     secrets: Secret,
     /// Config maps of plans.
     config_maps: ConfigMap,
-    /// VMs that plans made.
+    /// All VMs: those that plans made, and those whose names and addresses are taken.
     machines: VirtualMachine,
 }
 
@@ -339,7 +365,7 @@ pub fn open(client: &Client, queues: &Queues, cancel: &CancellationToken) -> Cac
         volumes: children::<PersistentVolume>(client, queues, cancel),
         secrets: children::<Secret>(client, queues, cancel),
         config_maps: children::<ConfigMap>(client, queues, cancel),
-        machines: children::<VirtualMachine>(client, queues, cancel),
+        machines: related::<VirtualMachine>(client, Config::default(), queues, cancel),
     }
 }
 
@@ -348,8 +374,15 @@ fn children<K>(client: &Client, queues: &Queues, cancel: &CancellationToken) -> 
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
+    related(client, Config::default().labels(labels::PLAN), queues, cancel)
+}
+
+/// Watches a kind; what carries a plan's labels brings the plan's next pass.
+fn related<K>(client: &Client, config: Config, queues: &Queues, cancel: &CancellationToken) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
     let q = queues.clone();
-    let config = Config::default().labels(labels::PLAN);
     watch(Api::<K>::all(client.clone()), config, cancel.clone(), move |change| {
         // What exists at the start makes nobody run: its plan is listed too.
         if !matches!(change, Change::Listed(_)) {

@@ -14,7 +14,7 @@ use crate::caches::named;
 use crate::context::{Context, is_set};
 use crate::ports::{Found, Thing};
 use crate::shell::apply::{owner, patch};
-use crate::shell::status::{LONG, Pass, ReconcileError, SLOW};
+use crate::shell::status::{FAST, LONG, Pass, ReconcileError, SLOW, write};
 
 /// The conditions that end a migration.
 const ENDS: [&str; 3] = [types::SUCCEEDED, types::FAILED, types::CANCELED];
@@ -26,7 +26,20 @@ pub async fn reconcile(migration: Arc<Migration>, context: Arc<Context>) -> Resu
     }
     let mut pass = Pass::begin(&context.client, migration.as_ref(), jiff::Timestamp::now());
     let result = examine(&context, &mut pass).await;
-    pass.finish(result).await
+    // The plan's progress is copied no more often than it is written.
+    let memory = context.plan_memory(&migration.uid().unwrap_or_default());
+    let (action, status) = pass.close(result)?;
+    let told = migration.status.as_ref().is_some_and(|stored| stored.conditions == status.conditions);
+    if told && let Some(wait) = memory.progress_waits() {
+        return Ok(Action::requeue(wait.max(FAST)));
+    }
+    write(&context.client, migration.as_ref(), &status).await?;
+    if status.conditions.has_any(&ENDS) {
+        context.forget_plan(&migration.uid().unwrap_or_default());
+    } else {
+        memory.wrote_something();
+    }
+    Ok(action)
 }
 
 async fn examine(context: &Context, pass: &mut Pass<'_, Migration>) -> Result<Action, ReconcileError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use forklift_api::condition::types;
 use forklift_api::plan::{PlanVM, VMStatus};
-use forklift_api::{Category, Condition, Migration, Phase, Plan};
+use forklift_api::{Category, Condition, Migration, Plan};
 use forklift_core::machine::Machine;
 use forklift_core::plan::run::{self, Active, Blocker};
 use forklift_core::plan::schedule::{Queued, cost, pending_message, waiting_message};
@@ -27,7 +27,7 @@ use super::observe::Children;
 use super::record::{self, Beginning, mark};
 use super::vm::{Turn, advance};
 use crate::context::Context;
-use crate::shell::status::{FAST, LONG, Pass, ReconcileError, SLOW};
+use crate::shell::status::{FAST, LONG, Pass, SLOW};
 
 /// VMs that are observed and acted for at a time.
 const AT_ONCE: usize = 32;
@@ -46,23 +46,22 @@ struct Run<'a> {
 }
 
 /// Carries the plan out as far as it goes now.
-pub async fn execute(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named) -> Result<Action, ReconcileError> {
+pub async fn execute(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named, mut facts: PlanFacts) -> Action {
     let plan = pass.object;
     let blocked = pass.conditions().has_blocker() || pass.conditions().awaits_answer();
     let all = context.caches.migrations.state();
     let migrations: Vec<&Migration> = all.iter().map(Arc::as_ref).collect();
-    let mut facts = resolve(context, plan, named, None).await;
     let active = record::active(plan, &pass.status.migration, named, &migrations, facts.kind);
     let (uid, broken) = match active {
-        Active::None => return Ok(idle(pass)),
-        Active::Begin(_) if blocked => return Ok(Action::requeue(SLOW)),
+        Active::None => return idle(pass),
+        Active::Begin(_) if blocked => return Action::requeue(SLOW),
         Active::Begin(fact) => {
             let Some(migration) = all.iter().find(|migration| migration.uid().as_deref() == Some(fact.uid.as_str())) else {
-                return Ok(Action::requeue(FAST));
+                return Action::requeue(FAST);
             };
             begin(context, pass, named, migration).await;
             if record::running(&pass.status.migration).is_none() {
-                return Ok(Action::requeue(FAST));
+                return Action::requeue(FAST);
             }
             (fact.uid, None)
         }
@@ -80,20 +79,20 @@ pub async fn execute(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named
     }
     let source = named.source.as_deref().and_then(|source| context.providers().source(source).ok());
     let run = Run { context, named, facts, migration, source, broken, blocked };
-    let next = run.turns(pass).await?;
+    let next = run.turns(pass).await;
     if let Some(outcome) = record::end(&mut pass.status.migration, broken, pass.now) {
         context.release_slots(&run.facts.uid);
         pass.remove(types::EXECUTING);
         pass.set(mark(outcome, None));
         tracing::info!(plan = plan.name_any(), outcome, "the run has ended");
-        return Ok(Action::requeue(FAST));
+        return Action::requeue(FAST);
     }
     pass.set(mark(types::EXECUTING, None));
-    Ok(Action::requeue(next))
+    Action::requeue(next)
 }
 
 /// Cancels the active run: one pass of putting things in order.
-pub async fn cancel_all(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named) -> Result<(), ReconcileError> {
+pub async fn cancel_all(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named) {
     let mut facts = resolve(context, pass.object, named, None).await;
     if let Some(snapshot) = record::running(&pass.status.migration) {
         facts.migration_uid.clone_from(&snapshot.migration.uid);
@@ -102,13 +101,12 @@ pub async fn cancel_all(context: &Context, pass: &mut Pass<'_, Plan>, named: &Na
     let source = named.source.as_deref().and_then(|source| context.providers().source(source).ok());
     let broken = Some(CancelReason::UserRequested);
     let run = Run { context, named, facts, migration: None, source, broken, blocked: false };
-    run.turns(pass).await?;
+    run.turns(pass).await;
     if let Some(outcome) = record::end(&mut pass.status.migration, broken, pass.now) {
         context.release_slots(&run.facts.uid);
         pass.remove(types::EXECUTING);
         pass.set(mark(outcome, None));
     }
-    Ok(())
 }
 
 /// Nothing runs and nobody waits.
@@ -176,19 +174,13 @@ async fn begin(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named, migr
 
 impl Run<'_> {
     /// Starts VMs while there is room, then lets every VM that runs take its turn. Returns when to look again.
-    async fn turns(&self, pass: &mut Pass<'_, Plan>) -> Result<Duration, ReconcileError> {
+    async fn turns(&self, pass: &mut Pass<'_, Plan>) -> Duration {
         if !self.blocked {
             self.start(pass).await;
         }
         let vms = &pass.status.migration.vms;
         let running: Vec<usize> = (0..vms.len()).filter(|&index| self.moves(&vms[index])).collect();
-        let mut children = Children::index(self.context, &self.facts);
-        let names_matter = |vm: &VMStatus| {
-            matches!(vm.phase, Phase::Started | Phase::CreateVm) || self.canceled(vm).is_some()
-        };
-        if running.iter().any(|&index| names_matter(&vms[index])) {
-            children.read_machines(self.context, &self.facts.target_namespace).await?;
-        }
+        let children = Children::index(self.context, &self.facts);
         let (plan, now) = (pass.object, pass.now);
         // Boxed, because the compiler cannot see otherwise that the stream of borrowed futures is Send.
         let turns: Vec<BoxFuture<'_, Option<(usize, VmState, Recheck)>>> =
@@ -206,7 +198,7 @@ impl Run<'_> {
                 Err(error) => tracing::error!(vm = next.name, %error, "a VM's state cannot be stored"),
             }
         }
-        Ok(soonest)
+        soonest
     }
 
     /// Whether a VM has a turn in this pass.

@@ -40,6 +40,11 @@ impl PlanMemory {
         inner.latest = Some(Arc::new(plan));
     }
 
+    /// Notes that a status was written that is not the plan's.
+    pub fn wrote_something(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).written = Some(Instant::now());
+    }
+
     /// Forgets our own copy: it was refused as stale.
     pub fn distrust(&self) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).latest = None;

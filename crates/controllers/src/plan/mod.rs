@@ -62,11 +62,12 @@ async fn examine(context: &Context, pass: &mut Pass<'_, Plan>) -> Result<Action,
         return archive_plan(context, pass, &named).await;
     }
     pass.remove(types::ARCHIVED);
-    let checked = validate::validate(context, pass, &named).await?;
+    let facts = facts::resolve(context, plan, &named, None).await;
+    let checked = validate::validate(context, pass, &named, &facts).await?;
     if checked && !pass.conditions().has_blocker() && !pass.conditions().has(types::VALIDATING_VDDK) {
         pass.set(Condition::new(types::READY, Category::Required, "The migration plan is ready."));
     }
-    execute::execute(context, pass, &named).await
+    Ok(execute::execute(context, pass, &named, facts).await)
 }
 
 /// Archives: what runs is cancelled first, then what helped to migrate goes.
@@ -76,7 +77,7 @@ async fn archive_plan(
     named: &facts::Named,
 ) -> Result<Action, ReconcileError> {
     if record::running(&pass.status.migration).is_some() {
-        execute::cancel_all(context, pass, named).await?;
+        execute::cancel_all(context, pass, named).await;
         if record::running(&pass.status.migration).is_some() {
             return Ok(Action::requeue(SLOW));
         }

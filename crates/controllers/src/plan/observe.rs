@@ -1,5 +1,5 @@
 //! What exists on the target, per VM: from the shared caches, indexed once per pass, never by a list call per VM.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use forklift_api::worker::{ImportProgress, ImportResult};
@@ -32,8 +32,8 @@ const ASKED_AT_ONCE: usize = 16;
 #[derive(Default)]
 pub struct Children {
     of: HashMap<String, OfVm>,
-    /// Virtual machines in the target namespace, whoever made them; filled when a phase needs it.
-    machines: Option<Vec<(String, BTreeMap<String, String>)>>,
+    /// Virtual machines in the target namespace, whoever made them.
+    machines: Vec<Arc<VirtualMachine>>,
     namespace: bool,
 }
 
@@ -68,29 +68,9 @@ impl Children {
               conversions <- conversions, machines <- machines);
         let namespace =
             caches.namespaces.get(&reflector::ObjectRef::<Namespace>::new(&plan.target_namespace)).is_some();
-        Self { of, machines: None, namespace }
-    }
-
-    /// Reads the names of all VMs of the target namespace, once. Without KubeVirt there are none.
-    pub async fn read_machines(&mut self, context: &Context, namespace: &str) -> Result<(), kube::Error> {
-        if self.machines.is_some() {
-            return Ok(());
-        }
-        let api: Api<VirtualMachine> = Api::namespaced(context.client.clone(), namespace);
-        let list = match api.list_metadata(&ListParams::default()).await {
-            Ok(list) => list.items,
-            Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        self.machines = Some(
-            list.into_iter().map(|found| (found.name_any(), found.metadata.labels.unwrap_or_default())).collect(),
-        );
-        Ok(())
-    }
-
-    /// Returns the labels of every object of a VM kind that was read, for checks of names.
-    pub fn machine_names(&self) -> impl Iterator<Item = &str> {
-        self.machines.iter().flatten().map(|(name, _)| name.as_str())
+        let in_target = |machine: &Arc<VirtualMachine>| machine.namespace().as_deref() == Some(&plan.target_namespace);
+        let machines = caches.machines.state().into_iter().filter(in_target).collect();
+        Self { of, machines, namespace }
     }
 }
 
@@ -102,7 +82,7 @@ pub async fn target(
     vm: &PlanVm,
     target_name: &str,
     needs: Needs,
-) -> Result<TargetFacts, kube::Error> {
+) -> TargetFacts {
     let none = OfVm::default();
     let of = children.of.get(&vm.id).unwrap_or(&none);
     let mut facts = TargetFacts { namespace: children.namespace, ..TargetFacts::default() };
@@ -120,41 +100,20 @@ pub async fn target(
     if needs.target {
         facts.hooks = of.jobs.iter().filter(|job| job.labels().contains_key(labels::STEP)).map(|job| hook(job)).collect();
         facts.taken_names = taken_names(children, plan, vm);
-        facts.vm = machine(context, of, plan, target_name, &facts.taken_names).await?;
+        facts.vm = children.machines.iter().find(|found| found.name_any() == target_name).map(|found| vm_fact(found));
     }
     if needs.labelled {
         facts.labelled = labelled(of);
     }
-    Ok(facts)
+    facts
 }
 
 /// Names of VMs in the target namespace that are not this VM's.
 fn taken_names(children: &Children, plan: &PlanFacts, vm: &PlanVm) -> Vec<String> {
-    let ours = |labels: &BTreeMap<String, String>| {
-        labels.get(labels::PLAN) == Some(&plan.uid) && labels.get(labels::VM_ID) == Some(&vm.id)
+    let ours = |machine: &VirtualMachine| {
+        machine.labels().get(labels::PLAN) == Some(&plan.uid) && machine.labels().get(labels::VM_ID) == Some(&vm.id)
     };
-    children.machines.iter().flatten().filter(|(_, labels)| !ours(labels)).map(|(name, _)| name.clone()).collect()
-}
-
-/// The VM of the target name: ours from the cache, somebody else's from the server.
-async fn machine(
-    context: &Context,
-    of: &OfVm,
-    plan: &PlanFacts,
-    name: &str,
-    taken: &[String],
-) -> Result<Option<VmFact>, kube::Error> {
-    let in_place = |found: &&Arc<VirtualMachine>| {
-        found.name_any() == name && found.namespace().as_deref() == Some(plan.target_namespace.as_str())
-    };
-    if let Some(found) = of.machines.iter().find(in_place) {
-        return Ok(Some(vm_fact(found)));
-    }
-    if !taken.iter().any(|other| other == name) {
-        return Ok(None);
-    }
-    let api: Api<VirtualMachine> = Api::namespaced(context.client.clone(), &plan.target_namespace);
-    Ok(api.get_opt(name).await?.map(|found| vm_fact(&found)))
+    children.machines.iter().filter(|machine| !ours(machine)).map(|machine| machine.name_any()).collect()
 }
 
 fn vm_fact(machine: &VirtualMachine) -> VmFact {

@@ -6,10 +6,12 @@ use forklift_api::plan::MigrationType;
 use forklift_api::step::{POST_HOOK, PRE_HOOK};
 use forklift_api::{Category, Condition, Plan, Ref};
 use forklift_core::names::subdomain_error;
+use forklift_core::plan::PlanFacts;
 use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
 use kube::{Api, ResourceExt};
 
 use super::facts::Named;
+use super::record;
 use super::vms::check_vms;
 use crate::caches::named;
 use crate::context::{Context, is_set};
@@ -18,12 +20,15 @@ use crate::map::{attachment_exists, check_pair};
 use crate::shell::status::{Pass, ReconcileError};
 
 /// Checks the plan. Returns whether everything was checked; the first blockers keep the rest from being looked at.
-pub async fn validate(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named) -> Result<bool, ReconcileError> {
+pub async fn validate(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named, facts: &PlanFacts) -> Result<bool, ReconcileError> {
     if !foundations(context, pass, named).await? {
         return Ok(false);
     }
     surroundings(context, pass).await?;
-    check_vms(context, pass, named).await?;
+    if record::running(&pass.status.migration).is_none() {
+        let conditions = check_vms(context, pass, named, facts).await;
+        conditions.into_iter().for_each(|condition| pass.set(condition));
+    }
     Ok(true)
 }
 

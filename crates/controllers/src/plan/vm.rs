@@ -56,8 +56,7 @@ struct Told {
     no_disks: Option<String>,
 }
 
-/// Takes the turn of one VM. Returns the state to be stored and when to look again; unchanged when not even
-/// the target could be observed.
+/// Takes the turn of one VM. Returns the state to be stored and when to look again.
 pub async fn advance(turn: &Turn<'_>, vm: &PlanVm, mut state: VmState) -> (VmState, Recheck) {
     let mut recheck = Recheck::After(3);
     for _ in 0..ROUNDS {
@@ -67,13 +66,6 @@ pub async fn advance(turn: &Turn<'_>, vm: &PlanVm, mut state: VmState) -> (VmSta
             ask(turn, vm, wanted),
             target(turn.context, turn.children, turn.facts, vm, &name, wanted)
         );
-        let seen = match seen {
-            Ok(seen) => seen,
-            Err(error) => {
-                tracing::warn!(vm = vm.name, %error, "the target could not be observed");
-                return (state, recheck);
-            }
-        };
         // Not to know a VM is something else than to know that it is gone: nothing is decided on it.
         if wanted.machine && told.machine.is_none() && state.outcome.is_none() && turn.canceled.is_none() {
             if let Some(why) = &told.facts.unreachable {

@@ -1,112 +1,100 @@
 //! What a plan asks of its VMs: looked up here, checked by `forklift_core::check`.
-use forklift_api::plan::PlanVM;
-use forklift_api::{Plan, Provider};
-use forklift_core::check::{self, Facts, Found, TargetVm, VmFacts};
+use forklift_api::condition::{reasons, types};
+use forklift_api::{Category, Condition, Plan, labels};
+use forklift_core::check;
 use forklift_core::machine::Machine;
-use forklift_core::plan::PlanVm;
-use kube::api::{DynamicObject, ListParams};
-use kube::core::ApiResource;
-use kube::{Api, ResourceExt};
+use forklift_core::plan::{PlanFacts, PlanVm};
+use forklift_core::source::SourceError;
+use kube::ResourceExt;
 
-use super::facts::{Named, resolve, resolve_vm};
-use super::record;
+use super::facts::{Named, resolve_vm};
 use crate::caches::VirtualMachine;
 use crate::context::Context;
-use crate::ports;
-use crate::shell::status::{Pass, ReconcileError};
+use crate::ports::{Found, Thing};
+use crate::shell::status::Pass;
 
-/// A VM as far as it was looked up.
-struct Looked {
-    spec: PlanVm,
-    machine: Option<Machine>,
-    found: ports::Found,
-    succeeded: bool,
-    started: bool,
-}
-
-/// Checks the VMs. A run that has begun is not disturbed: what it lacks its own steps say.
-pub async fn check_vms(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named) -> Result<(), ReconcileError> {
-    let Some(source) = named.source.as_deref() else { return Ok(()) };
-    if record::running(&pass.status.migration).is_some() {
-        return Ok(());
+/// Checks the VMs. What nobody can tell at the moment keeps the plan from being ready; it is not called missing.
+pub async fn check_vms(context: &Context, pass: &Pass<'_, Plan>, named: &Named, facts: &PlanFacts) -> Vec<Condition> {
+    let source = named.source.as_deref();
+    let port = source.and_then(|source| context.providers().source(source).ok());
+    let mut looked_up: Vec<(PlanVm, Result<Machine, Lookup>, bool, bool)> = Vec::new();
+    for vm in &pass.object.spec.vms {
+        let known = pass.status.migration.find_vm(&vm.reference);
+        let succeeded = known.is_some_and(|vm| vm.conditions.has(types::SUCCEEDED));
+        let planned = resolve_vm(context, pass.object, source, vm).await;
+        let found = match source {
+            _ if vm.reference.id.is_empty() && vm.reference.name.is_empty() => Err(Lookup::NotSet),
+            Some(source) => context.providers().find(source, Thing::Vm, &vm.reference).await.into(),
+            None => Err(Lookup::Unknown),
+        };
+        let machine = match (found, &port) {
+            (Ok(()), Some(port)) => port.machine(&planned.id).await.map_err(|error| match error {
+                SourceError::NotFound(_) => Lookup::Missing,
+                _ => Lookup::Unknown,
+            }),
+            (Ok(()), None) => Err(Lookup::Unknown),
+            (Err(lookup), _) => Err(lookup),
+        };
+        looked_up.push((planned, machine, succeeded, known.is_some()));
     }
-    let plan = pass.object;
-    let mut looked = Vec::with_capacity(plan.spec.vms.len());
-    for vm in &plan.spec.vms {
-        let one = look(context, pass, source, vm).await;
-        // The inventory is incomplete: nobody knows which VMs there are, and the provider's condition says so.
-        if one.found == ports::Found::NotLoaded {
-            return Ok(());
-        }
-        looked.push(one);
-    }
-    let facts = resolve(context, plan, named, None).await;
-    let vms: Vec<VmFacts<'_>> = looked
+    let unread: Vec<String> = looked_up
         .iter()
-        .map(|one| VmFacts {
-            spec: &one.spec,
-            found: match (&one.machine, &one.found) {
-                (Some(machine), _) => Found::Machine(machine),
-                (None, ports::Found::Many) => Found::Ambiguous,
-                (None, _) if one.spec.id.is_empty() && one.spec.name.is_empty() => Found::NotSet,
-                (None, ports::Found::One(_) | ports::Found::None | ports::Found::NotLoaded) => Found::Missing,
-            },
-            succeeded: one.succeeded,
-            started: one.started,
+        .filter(|(_, machine, ..)| matches!(machine, Err(Lookup::Unknown)))
+        .map(|(vm, ..)| if vm.name.is_empty() { vm.id.clone() } else { vm.name.clone() })
+        .collect();
+    let vms: Vec<check::VmFacts<'_>> = looked_up
+        .iter()
+        .filter_map(|(spec, machine, succeeded, started)| {
+            let found = match machine {
+                Ok(machine) => check::Found::Machine(machine),
+                Err(Lookup::NotSet) => check::Found::NotSet,
+                Err(Lookup::Missing) => check::Found::Missing,
+                Err(Lookup::Ambiguous) => check::Found::Ambiguous,
+                Err(Lookup::Unknown) => return None,
+            };
+            Some(check::VmFacts { spec, found, succeeded: *succeeded, started: *started })
         })
         .collect();
-    let target_vms = if vms.iter().all(|vm| vm.succeeded) { Vec::new() } else { target_vms(context).await? };
-    for condition in check::check(&Facts { plan: &facts, vms: &vms, target_vms: &target_vms }) {
-        pass.set(condition);
+    let target_vms: Vec<check::TargetVm> = context.caches.machines.state().iter().map(|machine| target_vm(machine)).collect();
+    let mut conditions = check::check(&check::Facts { plan: facts, vms: &vms, target_vms: &target_vms });
+    if !unread.is_empty() {
+        // Neither found nor missing: the plan is not ready as long as nobody knows.
+        let message = "The inventory cannot tell about some VMs at the moment.";
+        conditions.push(
+            Condition::new(types::SOURCE_PROVIDER_NOT_READY, Category::Critical, message)
+                .reason(reasons::NOT_FOUND)
+                .items(unread),
+        );
     }
-    Ok(())
+    conditions
 }
 
-async fn look(context: &Context, pass: &Pass<'_, Plan>, source: &Provider, vm: &PlanVM) -> Looked {
-    let found = context.providers().find(source, ports::Thing::Vm, &vm.reference).await;
-    let spec = resolve_vm(context, pass.object, Some(source), vm).await;
-    let machine = match (&found, context.providers().source(source)) {
-        (ports::Found::One(_), Ok(port)) => port.machine(&spec.id).await.ok(),
-        (ports::Found::One(_), Err(_)) | (ports::Found::None | ports::Found::Many | ports::Found::NotLoaded, _) => None,
-    };
-    let before = pass.status.migration.vms.iter().find(|status| {
-        let reference = status.reference();
-        if reference.id.is_empty() { reference.name == spec.name } else { reference.id == spec.id }
-    });
-    Looked {
-        succeeded: before.is_some_and(|status| status.conditions.has(forklift_api::condition::types::SUCCEEDED)),
-        started: before.is_some(),
-        spec,
-        machine,
-        found,
+/// What the look-up of a VM led to, if not to a machine.
+enum Lookup {
+    NotSet,
+    Missing,
+    Ambiguous,
+    Unknown,
+}
+
+impl From<Found> for Result<(), Lookup> {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::One(_) => Ok(()),
+            Found::None => Err(Lookup::Missing),
+            Found::Many => Err(Lookup::Ambiguous),
+            Found::NotLoaded => Err(Lookup::Unknown),
+        }
     }
 }
 
-/// The VMs of the target cluster. Without KubeVirt there are none.
-async fn target_vms(context: &Context) -> Result<Vec<TargetVm>, ReconcileError> {
-    // whole objects: the watched slice of a VM has no interfaces
-    let api: Api<DynamicObject> = Api::all_with(context.client.clone(), &ApiResource::erase::<VirtualMachine>(&()));
-    let list = match api.list(&ListParams::default()).await {
-        Ok(list) => list.items,
-        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    let label = |vm: &DynamicObject, key: &str| vm.labels().get(key).cloned().unwrap_or_default();
-    Ok(list
-        .iter()
-        .map(|vm| TargetVm {
-            namespace: vm.namespace().unwrap_or_default(),
-            name: vm.name_any(),
-            macs: macs(vm),
-            plan_uid: label(vm, forklift_api::labels::PLAN),
-            vm_id: label(vm, forklift_api::labels::VM_ID),
-        })
-        .collect())
-}
-
-/// The MAC addresses that a VM asks for.
-fn macs(vm: &DynamicObject) -> Vec<String> {
-    let interfaces = vm.data.pointer("/spec/template/spec/domain/devices/interfaces").and_then(|list| list.as_array());
-    let macs = interfaces.into_iter().flatten().filter_map(|interface| interface["macAddress"].as_str());
-    macs.filter(|mac| !mac.is_empty()).map(str::to_owned).collect()
+fn target_vm(machine: &VirtualMachine) -> check::TargetVm {
+    let label = |key: &str| machine.labels().get(key).cloned().unwrap_or_default();
+    check::TargetVm {
+        namespace: machine.namespace().unwrap_or_default(),
+        name: machine.name_any(),
+        macs: machine.macs().map(str::to_ascii_lowercase).collect(),
+        plan_uid: label(labels::PLAN),
+        vm_id: label(labels::VM_ID),
+    }
 }

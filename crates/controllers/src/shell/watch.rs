@@ -90,7 +90,8 @@ fn publish<K, F>(
             listed.clear();
             writer.apply_watcher_event(&watcher::Event::Init);
         }
-        watcher::Event::InitApply(object) => {
+        watcher::Event::InitApply(mut object) => {
+            slim(&mut object);
             listed.push(object.clone());
             writer.apply_watcher_event(&watcher::Event::InitApply(object));
         }
@@ -106,7 +107,8 @@ fn publish<K, F>(
                 on_change(Change::Listed(&object));
             }
         }
-        watcher::Event::Apply(object) => {
+        watcher::Event::Apply(mut object) => {
+            slim(&mut object);
             writer.apply_watcher_event(&watcher::Event::Apply(object.clone()));
             on_change(Change::Applied(&object));
         }
@@ -115,6 +117,11 @@ fn publish<K, F>(
             on_change(Change::Deleted(&object));
         }
     }
+}
+
+/// Nobody here reads who manages which field, and it is the larger half of many objects.
+fn slim<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
 }
 
 fn unknown_kind(error: &watcher::Error) -> bool {

@@ -63,8 +63,14 @@ impl Cluster {
 
     /// Starts the controllers.
     pub fn run_controllers(&mut self) {
+        self.run_controllers_with(&[]);
+    }
+
+    /// Starts the controllers with settings other than the defaults.
+    pub fn run_controllers_with(&mut self, settings: &[(&str, &str)]) {
         self.stop = CancellationToken::new();
-        let settings = Settings::read(|_| None).expect("defaults");
+        let value = |name: &str| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let settings = Settings::read(value).expect("settings");
         let config = ControllerConfig::new(NS, Arc::new(self.source.clone()), settings);
         let run = forklift_controllers::run(self.client.clone(), config, self.stop.clone());
         self.controllers = Some(tokio::spawn(run));
@@ -134,8 +140,14 @@ impl Cluster {
         }
     }
 
-    /// Creates providers, maps, and a plan named `plan` for these VMs.
+    /// Creates providers, maps, and a plan named `plan` for these VMs, and waits until it is ready.
     pub async fn plan(&self, vms: &[&str]) -> Plan {
+        self.draft(vms).await;
+        self.until("plan", |plan: Option<&Plan>| has(plan, "Ready")).await
+    }
+
+    /// Creates providers, maps, and a plan named `plan` for these VMs.
+    pub async fn draft(&self, vms: &[&str]) {
         self.create(provider("src", "vsphere", "https://vcenter.example/sdk")).await;
         self.create(provider("host", "openshift", "")).await;
         self.create(network_map("net", "net", "pod")).await;
@@ -149,7 +161,6 @@ impl Cluster {
             ..PlanSpec::default()
         };
         self.create(Plan::new("plan", spec)).await;
-        self.until("plan", |plan: Option<&Plan>| has(plan, "Ready")).await
     }
 
     /// Starts a migration of the plan.

@@ -70,14 +70,20 @@ where
     F: Fn(Client, K) -> Fut,
     Fut: Future<Output = Result<(), kube::Error>>,
 {
-    let mut changes = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).applied_objects().boxed();
-    while let Some(change) = changes.next().await {
-        let Ok(object) = change else { continue };
-        if let Err(error) = act(client.clone(), object).await {
-            // Objects go away under the node's hands: the next event tells.
-            eprintln!("node: {error}");
-        }
-    }
+    let changes = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).applied_objects();
+    changes
+        .for_each_concurrent(32, |change| {
+            let acted = change.ok().map(|object| act(client.clone(), object));
+            async move {
+                // Objects go away under the node's hands: the next event tells.
+                if let Some(acted) = acted
+                    && let Err(error) = acted.await
+                {
+                    eprintln!("node: {error}");
+                }
+            }
+        })
+        .await;
 }
 
 async fn status<K>(api: &Api<K>, name: &str, status: Value) -> Result<(), kube::Error>

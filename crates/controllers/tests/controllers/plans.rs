@@ -137,10 +137,55 @@ async fn a_plan_says_what_it_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vms_beyond_the_limit_wait_and_say_so() {
+    let mut cluster = Cluster::start().await;
+    cluster.stop_controllers().await;
+    cluster.run_controllers_with(&[("MAX_VM_INFLIGHT", "1")]);
+    cluster.source.add("vm-1", "one", &["stuck"]);
+    cluster.source.add("vm-2", "two", &["disk"]);
+    cluster.fate.sticks("stuck");
+    cluster.plan(&["vm-1", "vm-2"]).await;
+    cluster.migrate("run").await;
+    let copies = |plan: &Plan| plan.status.as_ref().is_some_and(|status| {
+        status.migration.vms.first().is_some_and(|vm| vm.waiting_on.as_ref().is_some_and(|waiting| waiting.code == "Copy"))
+    });
+    let plan = cluster.until("plan", |plan: Option<&Plan>| plan.is_some_and(copies)).await;
+    let waiting = vm(&plan, "vm-2");
+    assert!(!waiting.timed.is_started());
+    let pending = waiting.conditions.find("Pending").map(|condition| condition.message.as_str());
+    assert_eq!(pending, Some("Waiting to start migration: in-flight limit reached (max 1)."));
+    let ready = condition(Some(&plan), "Ready").map(|ready| ready["message"].clone());
+    assert_eq!(ready, Some(json!("1 VM(s) waiting to start migration (in-flight limit: 1).")));
+}
+
+/// `PLAN_VMS=500` measures a larger plan: the times are printed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forty_vms_at_a_time() {
+    let count: usize = std::env::var("PLAN_VMS").ok().and_then(|count| count.parse().ok()).unwrap_or(40);
+    let mut cluster = Cluster::start().await;
+    cluster.stop_controllers().await;
+    cluster.run_controllers_with(&[("MAX_VM_INFLIGHT", "10000")]);
+    let ids: Vec<String> = (0..count).map(|index| format!("vm-{index}")).collect();
+    for id in &ids {
+        cluster.source.add(id, &format!("machine-{id}"), &[&format!("{id}-disk")]);
+    }
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    cluster.plan(&ids).await;
+    let begun = std::time::Instant::now();
+    cluster.migrate("run").await;
+    let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), TARGET);
+    cluster.eventually("all importers were made", || async { names(jobs.clone()).await.len() == count || cluster.fate.copied().len() == count }).await;
+    println!("{count} VMs scheduled after {:?}", begun.elapsed());
+    cluster.until("plan", |plan: Option<&Plan>| has(plan, "Succeeded")).await;
+    println!("{count} VMs migrated after {:?}", begun.elapsed());
+    assert_eq!(names(Api::<VirtualMachine>::namespaced(cluster.client.clone(), TARGET)).await.len(), count);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_names_the_vms_that_cannot_be_migrated() {
     let cluster = Cluster::start().await;
     cluster.source.add("vm-1", "one", &["disk"]);
-    cluster.plan(&["vm-1", "vm-9"]).await;
+    cluster.draft(&["vm-1", "vm-9"]).await;
     let plan = cluster.until("plan", |plan: Option<&Plan>| has(plan, "VMNotFound")).await;
     assert!(!has(Some(&plan), "Ready"));
     let items = condition(Some(&plan), "VMNotFound").map(|c| c["items"].to_string()).unwrap_or_default();
