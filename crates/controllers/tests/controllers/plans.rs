@@ -191,3 +191,20 @@ async fn a_plan_names_the_vms_that_cannot_be_migrated() {
     let items = condition(Some(&plan), "VMNotFound").map(|c| c["items"].to_string()).unwrap_or_default();
     assert!(items.contains("vm-9") && !items.contains("vm-1"), "{items}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archived_plan_keeps_only_what_was_migrated() {
+    let cluster = Cluster::start().await;
+    cluster.source.add("vm-1", "one", &["disk"]);
+    cluster.plan(&["vm-1"]).await;
+    cluster.migrate("run").await;
+    cluster.until("plan", |plan: Option<&Plan>| has(plan, "Succeeded") && !has(plan, "Executing")).await;
+    let archive = json!({"spec": {"archived": true}});
+    cluster.api::<Plan>().patch("plan", &PatchParams::default(), &Patch::Merge(&archive)).await.expect("is changed");
+    let plan = cluster.until("plan", |plan: Option<&Plan>| has(plan, "Archived")).await;
+    assert!(!has(Some(&plan), "Ready") && has(Some(&plan), "Succeeded"));
+    let conversions: Api<Conversion> = cluster.api();
+    cluster.eventually("the conversion is gone", || async { names(conversions.clone()).await.is_empty() }).await;
+    assert_eq!(names(Api::<VirtualMachine>::namespaced(cluster.client.clone(), TARGET)).await, ["one"]);
+    assert_eq!(names(Api::<PersistentVolumeClaim>::namespaced(cluster.client.clone(), TARGET)).await.len(), 1);
+}
