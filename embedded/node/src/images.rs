@@ -47,6 +47,11 @@ impl Image {
 }
 
 impl ImageTable {
+    /// Makes a table of image names and entry points.
+    pub fn new<N: Into<String>>(rows: impl IntoIterator<Item = (N, Vec<String>)>) -> Self {
+        rows.into_iter().fold(Self::default(), |table, (name, command)| table.with(name, command))
+    }
+
     /// Reads a table: `[[image]]` rows with `name`, `command` and `env`.
     pub fn from_toml(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)

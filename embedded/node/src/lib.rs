@@ -28,7 +28,7 @@ use anyhow::Context;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use images::ImageTable;
+pub use images::{Image, ImageTable};
 use kubelet::Kubelet;
 
 /// How a node is set up.
@@ -75,6 +75,13 @@ impl Config {
             nfs_mount: Vec::new(),
             kubevirt: true,
         }
+    }
+}
+
+impl Default for Config {
+    /// A node named `local` that keeps its files in `node-data` and gives logs to nobody.
+    fn default() -> Self {
+        Self::new("local", "node-data", uuid::Uuid::new_v4().to_string())
     }
 }
 

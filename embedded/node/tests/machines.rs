@@ -10,14 +10,25 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-/// A boot sector that prints a word on the first serial port, and then either stops the
-/// machine through QEMU's ACPI port (q35: 0x604) or halts for good.
-fn boot_sector(word: &str, then_stop: bool) -> Vec<u8> {
+/// What a guest does after its word.
+#[derive(PartialEq)]
+enum Then {
+    /// Nothing for ever.
+    Halt,
+    /// Switches itself off.
+    PowerOff,
+    /// Waits for the power button, then switches itself off.
+    AwaitButton,
+}
+
+/// A boot sector that prints a word on the first serial port and then does as told, through
+/// the ACPI registers of QEMU's q35 machine.
+fn boot_sector(word: &str, then: Then) -> Vec<u8> {
     // cli; xor ax,ax; mov ds,ax; mov si,word; mov dx,0x3f8
     let mut code = vec![0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0xbe, 0, 0, 0xba, 0xf8, 0x03];
     // next: lodsb; test al,al; jz end; out dx,al; jmp next
     code.extend([0xac, 0x84, 0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8]);
-    if then_stop {
+    if then != Then::Halt {
         // end: the PCI configuration of the LPC bridge (00:1f.0) sets and enables the power
         // management port at 0x600, as no operating system has done it: PMBASE, ACPI_CNTL
         for (register, value) in [(0x8000_f840_u32, 0x601_u32), (0x8000_f844, 0x80)] {
@@ -27,6 +38,12 @@ fn boot_sector(word: &str, then_stop: bool) -> Vec<u8> {
             code.extend([0x66, 0xef, 0xba, 0xfc, 0x0c, 0x66, 0xb8]);
             code.extend(value.to_le_bytes());
             code.extend([0x66, 0xef]);
+        }
+        if then == Then::AwaitButton {
+            // mov dx,0x602; mov ax,0x100; out dx,ax: the button is of interest
+            code.extend([0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef]);
+            // again: mov dx,0x600; in ax,dx; test ax,0x100; jz again
+            code.extend([0xba, 0x00, 0x06, 0xed, 0xa9, 0x00, 0x01, 0x74, 0xf7]);
         }
         // mov dx,0x604; mov ax,0x2000; out dx,ax
         code.extend([0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef]);
@@ -109,7 +126,7 @@ async fn console(stack: &Stack, machine: &str, word: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_boots_runs_and_is_stopped() {
     let mut stack = stack().await;
-    disk(&stack, "root", "Filesystem", boot_sector("GUEST-IS-UP", false)).await;
+    disk(&stack, "root", "Filesystem", boot_sector("GUEST-IS-UP", Then::Halt)).await;
     stack.create::<VirtualMachine>(machine("web", "root", "virtio", "Always")).await;
     let vm = stack.until("web", |vm: &VirtualMachine| printable(vm) == "Running").await;
     let status = vm.status.expect("a status");
@@ -155,7 +172,7 @@ async fn a_machine_boots_runs_and_is_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_powers_off_is_stopped_for_good() {
     let stack = stack().await;
-    disk(&stack, "root", "Block", boot_sector("ONCE-ONLY", true)).await;
+    disk(&stack, "root", "Block", boot_sector("ONCE-ONLY", Then::PowerOff)).await;
     stack.create::<VirtualMachine>(machine("once", "root", "sata", "RerunOnFailure")).await;
     stack.until("once", |vmi: &VirtualMachineInstance| {
         vmi.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Succeeded")
@@ -165,6 +182,21 @@ async fn a_guest_that_powers_off_is_stopped_for_good() {
     stack.until_phase(&pod, "Succeeded").await;
     let said = stack.logs(&pod, "guest-console-log", false).await;
     assert!(said.contains("ONCE-ONLY"), "{said:?}");
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_stopped_by_its_power_button() {
+    let stack = stack().await;
+    disk(&stack, "root", "Filesystem", boot_sector("PRESS-TO-STOP", Then::AwaitButton)).await;
+    let mut polite = machine("polite", "root", "scsi", "Always");
+    polite["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(600);
+    stack.create::<VirtualMachine>(polite).await;
+    stack.until("polite", |vm: &VirtualMachine| printable(vm) == "Running").await;
+    console(&stack, "polite", "PRESS-TO-STOP").await;
+    // far sooner than by force
+    stack.api::<VirtualMachine>().delete("polite", &DeleteParams::default()).await.expect("deleted");
+    stack.until_gone::<VirtualMachine>("polite").await;
     stack.stop().await;
 }
 
