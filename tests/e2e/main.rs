@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use forklift_testkit::stack::{Stack, has_condition};
 use forklift_testkit::wait_for;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Namespace of the product's objects.
 const NS: &str = "konveyor-forklift";
@@ -22,7 +22,13 @@ const CONVERSION: Duration = Duration::from_secs(30 * 60);
 
 /// Makes an OVA provider for a folder and waits until its inventory is there.
 fn provider(stack: &Stack, name: &str, folder: &Path) {
-    stack.mtv(&["create", "provider", name, "--type", "ova", "--url", folder.to_str().expect("UTF-8"), "-n", NS]);
+    slow_provider(stack, name, folder, u64::MAX);
+}
+
+/// The same with a limit of bytes a second, so that a test can act while a disk is copied.
+fn slow_provider(stack: &Stack, name: &str, folder: &Path, limit: u64) {
+    let (folder, limit) = (folder.to_str().expect("UTF-8"), limit.to_string());
+    stack.mtv(&["create", "provider", name, "--type", "ova", "--url", folder, "--bandwidth-limit", &limit, "-n", NS]);
     stack.wait("providers.forklift.konveyor.io", NS, name, SHORT, |provider| has_condition(provider, "Ready") && has_condition(provider, "InventoryCreated"));
     appliances(stack, name, |list| !list.is_empty());
 }
@@ -35,12 +41,6 @@ fn appliances(stack: &Stack, provider: &str, mut holds: impl FnMut(&[Value]) -> 
         let settled = list.iter().all(|appliance| appliance["state"] != "Copying");
         if settled && holds(&list) { Ok(list) } else { Err(text) }
     })
-}
-
-/// Limits how fast a provider's disks are read, so that a test can act while they are.
-fn limit_bandwidth(stack: &Stack, provider: &str, bytes_per_second: u64) {
-    let patch = json!({"spec": {"settings": {"bandwidthLimit": bytes_per_second.to_string()}}}).to_string();
-    stack.kubectl(&["patch", "provider", provider, "-n", NS, "--type=merge", "-p", &patch]);
 }
 
 /// Waits for the plan to be ready.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use forklift_testkit::stack::{Stack, has_condition};
 use forklift_testkit::wait_for;
 
-use crate::{CONVERSION, NS, SHORT, console, limit_bandwidth, provider, ready, step, vm};
+use crate::{CONVERSION, NS, SHORT, console, ready, slow_provider, step, vm};
 
 const VM: &str = "webserver01";
 const MIB: u64 = 1 << 20;
@@ -30,8 +30,7 @@ fn an_appliance_becomes_a_running_vm_over_three_power_cuts() {
     std::fs::create_dir(&catalog).expect("a catalog");
     std::fs::copy(sample(), catalog.join("webserver01.ova")).expect("the sample can be copied");
     let mut stack = Stack::start(folder.path());
-    provider(&stack, "appliances", &catalog);
-    limit_bandwidth(&stack, "appliances", 40 * MIB);
+    slow_provider(&stack, "appliances", &catalog, 40 * MIB);
     stack.mtv(&["create", "plan", "web", "--source", "appliances", "--target", "host", "--vms", VM, "--target-namespace", "web", "--target-power-state", "on", "-n", NS]);
     ready(&stack, "web");
     stack.mtv(&["start", "plan", "web", "-n", NS]);

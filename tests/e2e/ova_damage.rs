@@ -6,7 +6,7 @@ use forklift_testkit::appliance::Appliance;
 use forklift_testkit::stack::{Stack, has_condition};
 use forklift_testkit::wait_for;
 
-use crate::{NS, SHORT, disks, limit_bandwidth, provider, ready, step, vm};
+use crate::{NS, SHORT, disks, ready, slow_provider, step, vm};
 
 const MIB: u64 = 1 << 20;
 
@@ -17,8 +17,7 @@ fn a_flipped_byte_fails_the_migration() {
     std::fs::create_dir(&catalog).expect("a catalog");
     Appliance { size: 320 * MIB, data: 256 * MIB, ..Appliance::new("big") }.make(&catalog).expect("an appliance");
     let mut stack = Stack::start(folder.path());
-    provider(&stack, "appliances", &catalog);
-    limit_bandwidth(&stack, "appliances", 24 * MIB);
+    slow_provider(&stack, "appliances", &catalog, 24 * MIB);
     stack.mtv(&["create", "plan", "damage", "--source", "appliances", "--target", "host", "--vms", "big", "--target-namespace", "damage", "--skip-guest-conversion", "-n", NS]);
     ready(&stack, "damage");
     stack.mtv(&["start", "plan", "damage", "-n", NS]);

@@ -19,7 +19,7 @@ pub struct Finished {
 /// Says in one line what will be migrated.
 pub fn describe(vm: &Value) -> String {
     let disks = vm["disks"].as_array().map_or(0, Vec::len);
-    let capacity: u64 = vm["disks"].as_array().into_iter().flatten().filter_map(|disk| disk["capacity"].as_u64()).sum();
+    let capacity: u64 = vm["disks"].as_array().into_iter().flatten().filter_map(|disk| disk["CapacityBytes"].as_u64()).sum();
     let memory = vm["memoryMB"].as_u64().unwrap_or(0);
     let system = vm["osType"].as_str().unwrap_or("unknown system");
     format!(

@@ -135,6 +135,12 @@ async fn advance(context: &Context, pass: &mut Pass<'_, Conversion>) -> Result<A
             finish(pass, left);
             return Ok(Action::await_change());
         }
+        // the worker had no chance to fail: its next pod finds the disks as they were
+        "Failed" if interrupted(&found) => {
+            delete(&pods, &found.name_any(), found.uid().as_deref()).await?;
+            say(pass, "The node was stopped while the guest was being converted; it is converted again.");
+            return Ok(Action::requeue(SLOW));
+        }
         "Failed" => {
             let left = result_of(&found).or_else(|| pass.status.result.take()).unwrap_or_default();
             finish(pass, with_error(left, &found));
@@ -219,6 +225,18 @@ fn wait_for_start(context: &Context, pass: &mut Pass<'_, Conversion>, pod: &Pod)
 /// Returns the result in a pod's termination message.
 fn result_of(pod: &Pod) -> Option<ConversionResult> {
     serde_json::from_str(worker::termination_message(pod, pod::CONTAINER)?).ok()
+}
+
+/// Whether a pod was ended from outside: node lost or drained, evicted, preempted. Kubernetes marks such pods with the
+/// condition DisruptionTarget; see "Pod disruption conditions" in its documentation.
+fn interrupted(pod: &Pod) -> bool {
+    const REASONS: [&str; 5] = ["NodeLost", "NodeShutdown", "Terminated", "Evicted", "Preempting"];
+    let container = worker::container(pod, pod::CONTAINER).and_then(|status| status.state.as_ref()?.terminated.as_ref());
+    let reasons = [pod.status.as_ref().and_then(|status| status.reason.as_deref()), container.and_then(|ended| ended.reason.as_deref())];
+    let disrupted = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    result_of(pod).is_none()
+        && (reasons.into_iter().flatten().any(|reason| REASONS.contains(&reason))
+            || disrupted.into_iter().any(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True"))
 }
 
 /// Sees to it that a failed pod's result says why.

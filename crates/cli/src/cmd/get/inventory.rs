@@ -103,7 +103,7 @@ fn augmented(mut item: Value) -> Value {
         item["memoryGB"] = json!(format!("{:.1} GB", memory / 1024.0));
     }
     if let Some(disks) = item["disks"].as_array() {
-        let capacity: f64 = disks.iter().filter_map(|disk| disk["capacity"].as_f64()).sum();
+        let capacity: f64 = disks.iter().filter_map(|disk| disk["capacity"].as_f64().or(disk["CapacityBytes"].as_f64())).sum();
         item["diskCapacity"] = json!(format!("{:.1} GB", capacity / f64::from(1 << 30)));
     }
     if let Some(size) = item["capacity"].as_f64() {
