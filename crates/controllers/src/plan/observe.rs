@@ -12,7 +12,7 @@ use forklift_core::plan::{Needs, ObjectRef, PlanFacts, PlanVm, TargetFacts};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, PersistentVolumeClaim, Pod, Secret};
 use kube::api::{DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::reflector;
@@ -89,6 +89,18 @@ pub async fn target(
     if needs.target || needs.import_progress {
         facts.pvcs = of.claims.iter().map(|claim| pvc(claim)).collect();
         facts.imports = imports(context, of, needs.import_progress).await;
+        for import in facts.imports.iter_mut().filter(|import| import.waiting.is_some()) {
+            let pending = |claim: &&&Arc<PersistentVolumeClaim>| {
+                let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+                annotation(claim.as_ref(), annotations::DISK_SOURCE) == import.disk && phase != Some("Bound")
+            };
+            // "unschedulable" is what the pod says; why there is no volume is what the claim's events say
+            if let Some(claim) = of.claims.iter().find(|claim| pending(&claim))
+                && let Some(trouble) = last_warning(context, claim.as_ref()).await
+            {
+                import.waiting = Some(format!("no volume for claim {}: {trouble}", claim.name_any()));
+            }
+        }
     }
     if needs.target || needs.conversion_progress {
         facts.conversion = of
@@ -177,6 +189,15 @@ fn pvc(claim: &PersistentVolumeClaim) -> PvcFact {
             conditions.filter(|condition| condition.status == "False").find_map(|condition| condition.message.clone())
         }),
     }
+}
+
+/// Returns the newest warning about a claim.
+async fn last_warning(context: &Context, claim: &PersistentVolumeClaim) -> Option<String> {
+    let api: Api<Event> = Api::namespaced(context.client.clone(), &claim.namespace()?);
+    let selector = format!("involvedObject.uid={},type=Warning", claim.uid()?);
+    let mut events = api.list(&ListParams::default().fields(&selector)).await.ok()?.items;
+    events.sort_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0));
+    events.pop()?.message
 }
 
 fn finished(job: &Job) -> bool {
