@@ -99,6 +99,10 @@ pub struct Fake {
     /// Another VM took the id: its identity.
     pub swapped: bool,
     pub away_until: u64,
+    /// Nothing goes wrong by chance.
+    pub lucky: bool,
+    /// The next Job ends with a permanent error.
+    pub spoil: bool,
     pub snapshots: BTreeMap<String, Snapshot>,
     pub objects: Vec<Object>,
     serial: u64,
@@ -110,7 +114,7 @@ impl Fake {
     pub fn new(rng: Rng, plan: PlanFacts, vm: PlanVm, machine: Machine) -> Self {
         let on = plan.source.power && machine.power == PowerState::On;
         Self {
-            tick: 0, rng, plan, vm, machine, on, off_at: None, swapped: false, away_until: 0,
+            tick: 0, rng, plan, vm, machine, on, off_at: None, swapped: false, away_until: 0, lucky: false, spoil: false,
             snapshots: BTreeMap::new(), objects: Vec::new(), serial: 0, broken: Vec::new(),
         }
     }
@@ -183,6 +187,11 @@ impl Fake {
             3..8 => Ending::Retryable,
             8..11 if made.kind == "Job" => Ending::Lost,
             _ => Ending::Good,
+        };
+        let ending = match (std::mem::take(&mut self.spoil), self.lucky) {
+            (true, _) => Ending::Permanent,
+            (false, true) => Ending::Good,
+            (false, false) => ending,
         };
         let job = Job { done_at: self.tick + 1 + self.rng.below(16), ending, ..Job::default() };
         let visible_at = if self.tick == 0 { 0 } else { self.tick + self.rng.below(3) };
