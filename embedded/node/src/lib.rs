@@ -52,9 +52,6 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Whether containers get namespaces of their own; none: where the kernel allows it.
     pub namespaces: Option<bool>,
-    /// A program that mounts an NFS export where the kernel has no client: it is given
-    /// `server:/path` and the directory, mounts (by FUSE, say) and returns. Empty: there is none.
-    pub nfs_mount: Vec<String>,
     /// Whether virtual machines are run (needs KubeVirt's CRDs in the API server).
     pub kubevirt: bool,
 }
@@ -72,7 +69,6 @@ impl Config {
             restart_backoff: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(10),
             namespaces: None,
-            nfs_mount: Vec::new(),
             kubevirt: true,
         }
     }
@@ -119,7 +115,6 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
             memory: machine.memory,
         },
         isolated,
-        nfs_mount: config.nfs_mount,
         restart_backoff: config.restart_backoff,
         shutdown_grace: config.shutdown_grace,
         addresses: network::Addresses::default(),

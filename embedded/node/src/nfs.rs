@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -82,6 +82,22 @@ pub fn mount(server: &str, export: &str, path: &Path) -> Result<Mount, NfsError>
     let session = fuser::spawn_mount(Export { client }, path, &config);
     let session = session.map_err(|source| NfsError::Fuse { path: path.display().to_string(), source })?;
     Ok(Mount { _session: session })
+}
+
+/// Mounts an export at a folder for as long as this process lives, unless it is mounted there already. What an earlier
+/// process left there, a mount without a client, is taken away first.
+pub fn keep(server: &str, export: &str, path: &Path) -> Result<(), NfsError> {
+    static KEPT: Mutex<Option<HashMap<PathBuf, Mount>>> = Mutex::new(None);
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = kept.get_or_insert_default();
+    if kept.contains_key(path) && std::fs::read_dir(path).is_ok() {
+        return Ok(());
+    }
+    kept.remove(path);
+    // nothing mounted there is the usual case
+    let _ = rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH);
+    kept.insert(path.to_owned(), mount(server, export, path)?);
+    Ok(())
 }
 
 type Connection = Nfs3Connection<TokioIo<TcpStream>>;

@@ -45,8 +45,6 @@ pub struct Kubelet {
     pub facts: env::Facts,
     /// Whether containers get namespaces of their own.
     pub isolated: bool,
-    /// The program that mounts NFS exports where the kernel cannot.
-    pub nfs_mount: Vec<String>,
     /// The first wait before a container that keeps failing is started again.
     pub restart_backoff: Duration,
     /// How long containers get to end when the node stops.

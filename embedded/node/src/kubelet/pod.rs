@@ -369,7 +369,6 @@ impl Worker {
             pod: &self.pod,
             dir: &dir,
             facts: &facts,
-            nfs_mount: &self.kubelet.nfs_mount,
         };
         match preparer.prepare().await {
             Ok(volumes) => {

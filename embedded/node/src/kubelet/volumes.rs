@@ -38,8 +38,6 @@ pub struct Preparer<'a> {
     pub dir: &'a Path,
     /// What the downward API tells.
     pub facts: &'a Facts,
-    /// The program that mounts NFS exports where the kernel cannot.
-    pub nfs_mount: &'a [String],
 }
 
 const MOUNT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -179,29 +177,29 @@ impl Preparer<'_> {
         self.claim(&name).await
     }
 
-    /// Mounts an export: with the kernel's client, else with the program set for that.
+    /// Mounts an export: with the kernel's client, else with our own through FUSE.
     async fn nfs(&self, nfs: &NFSVolumeSource) -> Result<PathBuf, Wait> {
-        let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let source = format!("{}:{}", nfs.server, nfs.path);
-        let in_kernel = known.split_whitespace().any(|name| name == "nfs" || name == "nfs4");
-        let kernel = ["mount", "-t", "nfs", "-o", "soft,timeo=100"].map(String::from);
-        let argv: &[String] = if in_kernel { &kernel } else { self.nfs_mount };
-        let Some((program, args)) = argv.split_first() else {
-            return Err(format!(
-                "cannot mount {source}: this machine's kernel has no NFS client; \
-                 mount the export elsewhere and use its directory as a hostPath volume"
-            ));
-        };
         let target = self.dir.join(format!("nfs-{}", crate::events::short_hash(&source)));
         std::fs::create_dir_all(&target).map_err(|error| error.to_string())?;
+        let late = |_| format!("cannot mount {source}: no answer; is the server up?");
+        if !crate::nfs::kernel_client() {
+            let (server, path, at) = (nfs.server.clone(), nfs.path.clone(), target.clone());
+            let mounting = tokio::task::spawn_blocking(move || crate::nfs::keep(&server, &path, &at));
+            return match tokio::time::timeout(MOUNT_DEADLINE, mounting).await.map_err(late)? {
+                Ok(mounted) => mounted.map(|()| target).map_err(|error| error.to_string()),
+                Err(error) => Err(format!("cannot mount {source}: {error}")),
+            };
+        }
         if is_mount_point(&target) {
             return Ok(target);
         }
-        let mounting = tokio::process::Command::new(program).args(args).arg(&source).arg(&target).kill_on_drop(true).output();
-        let output = tokio::time::timeout(MOUNT_DEADLINE, mounting)
+        let mut mount = tokio::process::Command::new("mount");
+        mount.args(["-t", "nfs", "-o", "soft,timeo=100"]).arg(&source).arg(&target).kill_on_drop(true);
+        let output = tokio::time::timeout(MOUNT_DEADLINE, mount.output())
             .await
-            .map_err(|_| format!("cannot mount {source}: {program} did not answer; is the server up?"))?
-            .map_err(|error| format!("cannot run {program} to mount {source}: {error}; install nfs-common"))?;
+            .map_err(late)?
+            .map_err(|error| format!("cannot run mount for {source}: {error}; install nfs-common"))?;
         if output.status.success() && is_mount_point(&target) {
             return Ok(target);
         }
