@@ -4,26 +4,17 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 fn main() {
-    let root =
-        PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("rules");
+    let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("rules");
     println!("cargo::rerun-if-changed={}", root.display());
     let mut files = Vec::new();
     collect(&root, &mut files);
     files.sort();
     let mut table = String::from("&[\n");
     for file in files {
-        let name = file
-            .strip_prefix(&root)
-            .expect("it was found below the root")
-            .to_string_lossy()
-            .replace('\\', "/");
+        let name = file.strip_prefix(&root).expect("it was found below the root").to_string_lossy().replace('\\', "/");
         println!("cargo::rerun-if-changed={}", file.display());
-        writeln!(
-            table,
-            "    ({name:?}, include_str!({:?})),",
-            file.display().to_string()
-        )
-        .expect("writing to a string");
+        writeln!(table, "    ({name:?}, include_str!({:?})),", file.display().to_string())
+            .expect("writing to a string");
     }
     table.push(']');
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));

@@ -11,7 +11,13 @@ use crate::{NS, SHORT, provider, vm};
 
 /// Runs `forklift migrate` and returns what it said when it failed.
 fn refused(ova: &Path, out: &Path, more: &[&str]) -> String {
-    let output = Command::new(program("forklift")).arg("migrate").args(more).arg("--to").args([out, ova]).output().expect("forklift can be started");
+    let output = Command::new(program("forklift"))
+        .arg("migrate")
+        .args(more)
+        .arg("--to")
+        .args([out, ova])
+        .output()
+        .expect("forklift can be started");
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -28,7 +34,8 @@ fn migrate_says_what_is_wrong_with_an_appliance() {
     let said = refused(&garbage, &out, &["--raw"]);
     assert!(said.contains("garbage.ova"), "{said}");
 
-    let truncated = Appliance { flaw: Flaw::Truncated, ..Appliance::new("short") }.make(folder.path()).expect("an appliance");
+    let truncated =
+        Appliance { flaw: Flaw::Truncated, ..Appliance::new("short") }.make(folder.path()).expect("an appliance");
     let said = refused(&truncated, &folder.path().join("out2"), &["--raw"]);
     assert!(said.contains("short-disk1.vmdk"), "{said}");
 }
@@ -38,7 +45,9 @@ fn plans_say_what_is_missing() {
     let folder = tempfile::tempdir().expect("a folder");
     let catalog = folder.path().join("catalog");
     std::fs::create_dir(&catalog).expect("a catalog");
-    Appliance { networks: vec!["front".into(), "back".into()], ..Appliance::new("two") }.make(&catalog).expect("an appliance");
+    Appliance { networks: vec!["front".into(), "back".into()], ..Appliance::new("two") }
+        .make(&catalog)
+        .expect("an appliance");
     Appliance::new("one").make(&catalog).expect("an appliance");
     let stack = Stack::start(folder.path());
 
@@ -50,7 +59,24 @@ fn plans_say_what_is_missing() {
 
     provider(&stack, "appliances", &catalog);
     // a map that leaves a network out
-    stack.mtv(&["create", "plan", "unmapped", "--source", "appliances", "--target", "host", "--vms", "two", "--target-namespace", "bad", "--network-pairs", "front:default", "--skip-guest-conversion", "-n", NS]);
+    stack.mtv(&[
+        "create",
+        "plan",
+        "unmapped",
+        "--source",
+        "appliances",
+        "--target",
+        "host",
+        "--vms",
+        "two",
+        "--target-namespace",
+        "bad",
+        "--network-pairs",
+        "front:default",
+        "--skip-guest-conversion",
+        "-n",
+        NS,
+    ]);
     let plan = stack.wait("plan", NS, "unmapped", SHORT, |plan| has_condition(plan, "VMNetworksNotMapped"));
     assert!(!has_condition(&plan, "Ready"));
 
@@ -60,7 +86,22 @@ fn plans_say_what_is_missing() {
     std::fs::write(&file, taken).expect("a file");
     stack.kubectl(&["create", "namespace", "taken"]);
     stack.kubectl(&["apply", "-f", file.to_str().expect("UTF-8")]);
-    stack.mtv(&["create", "plan", "taken", "--source", "appliances", "--target", "host", "--vms", "one", "--target-namespace", "taken", "--skip-guest-conversion", "-n", NS]);
+    stack.mtv(&[
+        "create",
+        "plan",
+        "taken",
+        "--source",
+        "appliances",
+        "--target",
+        "host",
+        "--vms",
+        "one",
+        "--target-namespace",
+        "taken",
+        "--skip-guest-conversion",
+        "-n",
+        NS,
+    ]);
     stack.wait("plan", NS, "taken", SHORT, |plan| has_condition(plan, "VMAlreadyExists"));
 }
 
@@ -73,7 +114,22 @@ fn no_space_is_said_before_the_disk_is_full() {
     Appliance { size: 1 << 40, data: 1 << 20, ..Appliance::new("huge") }.make(&catalog).expect("an appliance");
     let stack = Stack::start(folder.path());
     provider(&stack, "appliances", &catalog);
-    stack.mtv(&["create", "plan", "huge", "--source", "appliances", "--target", "host", "--vms", "huge", "--target-namespace", "huge", "--skip-guest-conversion", "-n", NS]);
+    stack.mtv(&[
+        "create",
+        "plan",
+        "huge",
+        "--source",
+        "appliances",
+        "--target",
+        "host",
+        "--vms",
+        "huge",
+        "--target-namespace",
+        "huge",
+        "--skip-guest-conversion",
+        "-n",
+        NS,
+    ]);
     stack.mtv(&["start", "plan", "huge", "-n", NS]);
     let plan = stack.wait("plan", NS, "huge", SHORT, |plan| {
         vm(plan, "huge").is_some_and(|vm| format!("{} {}", vm["waitingOn"], vm["error"]).contains("space"))

@@ -29,7 +29,9 @@ fn provider(stack: &Stack, name: &str, folder: &Path) {
 fn slow_provider(stack: &Stack, name: &str, folder: &Path, limit: u64) {
     let (folder, limit) = (folder.to_str().expect("UTF-8"), limit.to_string());
     stack.mtv(&["create", "provider", name, "--type", "ova", "--url", folder, "--bandwidth-limit", &limit, "-n", NS]);
-    stack.wait("providers.forklift.konveyor.io", NS, name, SHORT, |provider| has_condition(provider, "Ready") && has_condition(provider, "InventoryCreated"));
+    stack.wait("providers.forklift.konveyor.io", NS, name, SHORT, |provider| {
+        has_condition(provider, "Ready") && has_condition(provider, "InventoryCreated")
+    });
     appliances(stack, name, |list| !list.is_empty());
 }
 

@@ -18,12 +18,30 @@ fn a_flipped_byte_fails_the_migration() {
     Appliance { size: 320 * MIB, data: 256 * MIB, ..Appliance::new("big") }.make(&catalog).expect("an appliance");
     let mut stack = Stack::start(folder.path());
     slow_provider(&stack, "appliances", &catalog, 24 * MIB);
-    stack.mtv(&["create", "plan", "damage", "--source", "appliances", "--target", "host", "--vms", "big", "--target-namespace", "damage", "--skip-guest-conversion", "-n", NS]);
+    stack.mtv(&[
+        "create",
+        "plan",
+        "damage",
+        "--source",
+        "appliances",
+        "--target",
+        "host",
+        "--vms",
+        "big",
+        "--target-namespace",
+        "damage",
+        "--skip-guest-conversion",
+        "-n",
+        NS,
+    ]);
     ready(&stack, "damage");
     stack.mtv(&["start", "plan", "damage", "-n", NS]);
     wait_for("128 MiB are copied", SHORT, || {
         let plan = stack.get("plan", NS, "damage").ok_or("no plan")?;
-        let done = vm(&plan, "big").and_then(|vm| step(vm, "DiskTransfer")).and_then(|step| step["progress"]["completed"].as_u64()).unwrap_or(0);
+        let done = vm(&plan, "big")
+            .and_then(|vm| step(vm, "DiskTransfer"))
+            .and_then(|step| step["progress"]["completed"].as_u64())
+            .unwrap_or(0);
         if done >= 128 { Ok(()) } else { Err(format!("{done} MiB")) }
     });
     stack.kill();
@@ -37,7 +55,8 @@ fn a_flipped_byte_fails_the_migration() {
     file.write_all_at(&[byte[0] ^ 1], at).expect("the disk can be written");
 
     stack.up();
-    let plan = stack.wait("plan", NS, "damage", SHORT, |plan| has_condition(plan, "Failed") || has_condition(plan, "Succeeded"));
+    let plan = stack
+        .wait("plan", NS, "damage", SHORT, |plan| has_condition(plan, "Failed") || has_condition(plan, "Succeeded"));
     assert!(has_condition(&plan, "Failed"), "a damaged disk passed: {plan:#}");
     let reason = vm(&plan, "big").expect("the vm")["error"]["reasons"].to_string();
     assert!(reason.contains("verif"), "{reason}");

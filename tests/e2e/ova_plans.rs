@@ -17,16 +17,37 @@ fn a_broken_appliance_fails_alone_and_only_it_is_migrated_again() {
 
     let stack = Stack::start(folder.path());
     provider(&stack, "appliances", &catalog);
-    stack.mtv(&["create", "plan", "both", "--source", "appliances", "--target", "host", "--vms", "good,broken", "--target-namespace", "both", "--target-power-state", "on", "--skip-guest-conversion", "-n", NS]);
+    stack.mtv(&[
+        "create",
+        "plan",
+        "both",
+        "--source",
+        "appliances",
+        "--target",
+        "host",
+        "--vms",
+        "good,broken",
+        "--target-namespace",
+        "both",
+        "--target-power-state",
+        "on",
+        "--skip-guest-conversion",
+        "-n",
+        NS,
+    ]);
     ready(&stack, "both");
     stack.mtv(&["start", "plan", "both", "-n", NS]);
 
-    let plan = stack.wait("plan", NS, "both", SHORT, |plan| has_condition(plan, "Failed") || has_condition(plan, "Succeeded"));
+    let plan =
+        stack.wait("plan", NS, "both", SHORT, |plan| has_condition(plan, "Failed") || has_condition(plan, "Succeeded"));
     let (good, bad) = (vm(&plan, "good").expect("good"), vm(&plan, "broken").expect("broken"));
     assert!(conditions(good).contains("Succeeded"), "{good:#}");
     assert!(conditions(bad).contains("Failed"), "{bad:#}");
     let reason = bad["error"]["reasons"].to_string();
-    assert!(reason.contains("broken-disk1.vmdk") && reason.contains("manifest"), "the reason does not say what is wrong with what: {reason}");
+    assert!(
+        reason.contains("broken-disk1.vmdk") && reason.contains("manifest"),
+        "the reason does not say what is wrong with what: {reason}"
+    );
     println!("reason: {reason}");
     let described = stack.mtv(&["describe", "plan", "both", "--with-vms", "-n", NS]);
     assert!(described.contains("manifest"), "{described}");

@@ -17,9 +17,7 @@ const TABLE: &str = "docs/architecture.snap";
 pub type Edges = BTreeMap<String, BTreeSet<String>>;
 
 /// What the pure crate must not reach for: clients, runtimes, files, chance.
-const NOT_IN_CORE: &[&str] = &[
-    "kube", "tokio", "reqwest", "hyper", "rand", "rustix", "axum", "futures",
-];
+const NOT_IN_CORE: &[&str] = &["kube", "tokio", "reqwest", "hyper", "rand", "rustix", "axum", "futures"];
 
 struct Workspace {
     edges: Edges,
@@ -34,8 +32,7 @@ pub fn check(root: &Path) -> Result<()> {
     let workspace = read(root)?;
     let mut faults = broken_rules(&workspace);
     let path = root.join(TABLE);
-    let agreed =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let agreed = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     faults.extend(differences(&agreed, &table(&workspace.edges)));
     if !faults.is_empty() {
         bail!(
@@ -57,8 +54,7 @@ pub fn update(root: &Path) -> Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    fs::write(&path, table(&workspace.edges))
-        .with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&path, table(&workspace.edges)).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn read(root: &Path) -> Result<Workspace> {
@@ -67,33 +63,18 @@ fn read(root: &Path) -> Result<Workspace> {
         .no_deps()
         .exec()
         .context("cannot read the workspace with cargo metadata")?;
-    let mut workspace = Workspace {
-        edges: Edges::new(),
-        folders: BTreeMap::new(),
-        core_external: BTreeSet::new(),
-    };
+    let mut workspace = Workspace { edges: Edges::new(), folders: BTreeMap::new(), core_external: BTreeSet::new() };
     for package in &metadata.packages {
         let name = package.name.to_string();
-        let normal = || {
-            package
-                .dependencies
-                .iter()
-                .filter(|dependency| dependency.kind == DependencyKind::Normal)
-        };
-        let ours = normal()
-            .filter(|dependency| dependency.path.is_some())
-            .map(|dependency| dependency.name.clone());
+        let normal = || package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+        let ours = normal().filter(|dependency| dependency.path.is_some()).map(|dependency| dependency.name.clone());
         workspace.edges.insert(name.clone(), ours.collect());
         if name == "forklift-core" {
             let others = normal().filter(|dependency| dependency.path.is_none());
             workspace.core_external = others.map(|dependency| dependency.name.clone()).collect();
         }
         let manifest = Path::new(package.manifest_path.as_str());
-        let folder = manifest
-            .strip_prefix(root)
-            .unwrap_or(manifest)
-            .parent()
-            .unwrap_or(manifest);
+        let folder = manifest.strip_prefix(root).unwrap_or(manifest).parent().unwrap_or(manifest);
         workspace.folders.insert(name, folder.display().to_string());
     }
     Ok(workspace)
@@ -101,55 +82,32 @@ fn read(root: &Path) -> Result<Workspace> {
 
 fn broken_rules(workspace: &Workspace) -> Vec<String> {
     let mut faults = Vec::new();
-    let is_embedded = |name: &str| {
-        workspace
-            .folders
-            .get(name)
-            .is_some_and(|folder| folder.starts_with("embedded"))
-    };
+    let is_embedded = |name: &str| workspace.folders.get(name).is_some_and(|folder| folder.starts_with("embedded"));
     for (name, targets) in &workspace.edges {
         for target in targets {
-            if is_embedded(name)
-                && !matches!(target.as_str(), "forklift-disk" | "forklift-kubevirt-types")
-            {
+            if is_embedded(name) && !matches!(target.as_str(), "forklift-disk" | "forklift-kubevirt-types") {
                 faults.push(format!(
                     "{name} -> {target}: the embedded stack must not know Forklift; they meet over the Kubernetes API"
                 ));
             }
             let composes = matches!(name.as_str(), "forklift" | "forklift-testkit")
-                || workspace
-                    .folders
-                    .get(name)
-                    .is_some_and(|folder| folder == "tests");
+                || workspace.folders.get(name).is_some_and(|folder| folder == "tests");
             if is_embedded(target) && !is_embedded(name) && !composes {
-                faults.push(format!(
-                    "{name} -> {target}: only the program and the tests may start the embedded stack"
-                ));
+                faults.push(format!("{name} -> {target}: only the program and the tests may start the embedded stack"));
             }
         }
     }
-    for forbidden in NOT_IN_CORE
-        .iter()
-        .filter(|name| workspace.core_external.contains(**name))
-    {
-        faults.push(format!(
-            "forklift-core -> {forbidden}: core decides and does nothing; pass values in and out"
-        ));
+    for forbidden in NOT_IN_CORE.iter().filter(|name| workspace.core_external.contains(**name)) {
+        faults.push(format!("forklift-core -> {forbidden}: core decides and does nothing; pass values in and out"));
     }
     faults
 }
 
 fn table(edges: &Edges) -> String {
-    let mut text = String::from(
-        "# Who depends on whom. Checked by a test; see `cargo run -p xtask -- arch`.\n",
-    );
+    let mut text = String::from("# Who depends on whom. Checked by a test; see `cargo run -p xtask -- arch`.\n");
     for (name, targets) in edges {
         let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
-        let _ = writeln!(
-            text,
-            "{}",
-            format!("{name} -> {}", targets.join(" ")).trim_end()
-        );
+        let _ = writeln!(text, "{}", format!("{name} -> {}", targets.join(" ")).trim_end());
     }
     text
 }
@@ -161,19 +119,13 @@ fn differences(agreed: &str, present: &str) -> Vec<String> {
             .flat_map(|(name, targets)| {
                 let mut ends: Vec<&str> = targets.split_whitespace().collect();
                 ends.push("(itself)");
-                ends.into_iter()
-                    .map(|target| (name.to_owned(), target.to_owned()))
-                    .collect::<Vec<_>>()
+                ends.into_iter().map(|target| (name.to_owned(), target.to_owned())).collect::<Vec<_>>()
             })
             .collect()
     };
     let (agreed, present) = (edges(agreed), edges(present));
-    let new = present
-        .difference(&agreed)
-        .map(|(name, target)| format!("{name} -> {target}: new, not in {TABLE}"));
-    let gone = agreed
-        .difference(&present)
-        .map(|(name, target)| format!("{name} -> {target}: in {TABLE}, but gone"));
+    let new = present.difference(&agreed).map(|(name, target)| format!("{name} -> {target}: new, not in {TABLE}"));
+    let gone = agreed.difference(&present).map(|(name, target)| format!("{name} -> {target}: in {TABLE}, but gone"));
     new.chain(gone).collect()
 }
 
@@ -185,17 +137,9 @@ mod tests {
         Workspace {
             edges: edges
                 .iter()
-                .map(|(name, _, targets)| {
-                    (
-                        (*name).to_owned(),
-                        targets.iter().map(|&t| t.to_owned()).collect(),
-                    )
-                })
+                .map(|(name, _, targets)| ((*name).to_owned(), targets.iter().map(|&t| t.to_owned()).collect()))
                 .collect(),
-            folders: edges
-                .iter()
-                .map(|(name, folder, _)| ((*name).to_owned(), (*folder).to_owned()))
-                .collect(),
+            folders: edges.iter().map(|(name, folder, _)| ((*name).to_owned(), (*folder).to_owned())).collect(),
             core_external: BTreeSet::from(["serde".to_owned(), "tokio".to_owned()]),
         }
     }
@@ -222,10 +166,7 @@ mod tests {
         let faults = differences("a -> b c\nd ->\n", "a -> b e\nd ->\n");
         assert_eq!(
             faults,
-            [
-                "a -> e: new, not in docs/architecture.snap",
-                "a -> c: in docs/architecture.snap, but gone"
-            ]
+            ["a -> e: new, not in docs/architecture.snap", "a -> c: in docs/architecture.snap, but gone"]
         );
     }
 }

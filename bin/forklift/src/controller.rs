@@ -50,13 +50,19 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let (cert, key) = (read(&args.tls_certificate)?, read(&args.tls_key)?);
     let controller = Controller::new(client, Some(config), &args.namespace, args.rules.as_deref());
     let shutdown = CancellationToken::new();
-    let listener = TcpListener::bind(args.inventory_listen).await.with_context(|| format!("cannot listen on {}", args.inventory_listen))?;
+    let listener = TcpListener::bind(args.inventory_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.inventory_listen))?;
     let router = controller.inventory_router();
-    tokio::try_join!(crate::tls::serve(listener, &cert, &key, router, shutdown.clone()), controller.run(shutdown.clone()), async {
-        tokio::signal::ctrl_c().await?;
-        shutdown.cancel();
-        Ok(())
-    })?;
+    tokio::try_join!(
+        crate::tls::serve(listener, &cert, &key, router, shutdown.clone()),
+        controller.run(shutdown.clone()),
+        async {
+            tokio::signal::ctrl_c().await?;
+            shutdown.cancel();
+            Ok(())
+        }
+    )?;
     Ok(())
 }
 
@@ -74,7 +80,10 @@ impl Controller {
 
     /// Returns the inventory's REST service, which asks the cluster who may see what.
     pub fn inventory_router(&self) -> axum::Router {
-        forklift_inventory::rest::router(self.registry.inventory().clone(), Arc::new(ClusterAuthorizer::new(self.client.clone())))
+        forklift_inventory::rest::router(
+            self.registry.inventory().clone(),
+            Arc::new(ClusterAuthorizer::new(self.client.clone())),
+        )
     }
 
     /// Runs every reconciler until `shutdown`.

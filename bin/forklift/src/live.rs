@@ -156,7 +156,13 @@ mod tests {
 
     #[test]
     fn a_log_gets_a_line_per_state_and_per_tenth() {
-        let row = |state, done| Row { key: "d".into(), label: "disk".into(), state, progress: Some((done, 100)), ..Row::default() };
+        let row = |state, done| Row {
+            key: "d".into(),
+            label: "disk".into(),
+            state,
+            progress: Some((done, 100)),
+            ..Row::default()
+        };
         assert!(!changed_for_a_log(None, &row(State::Pending, 0)));
         assert!(changed_for_a_log(Some(&row(State::Pending, 0)), &row(State::Running, 1)));
         assert!(!changed_for_a_log(Some(&row(State::Running, 1)), &row(State::Running, 9)));

@@ -89,8 +89,8 @@ fn print_crds() -> anyhow::Result<()> {
 
 /// Returns the folder where `forklift up` keeps its state: `$XDG_DATA_HOME/forklift`.
 fn default_data_dir() -> PathBuf {
-    let base = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/share")
-    });
+    let base = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| ".".into())).join(".local/share"));
     base.join("forklift")
 }

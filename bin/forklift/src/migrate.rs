@@ -51,14 +51,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs the migration.
 pub async fn run(args: MigrateArgs) -> anyhow::Result<()> {
-    let appliance = std::fs::canonicalize(&args.appliance).with_context(|| format!("cannot open the appliance {}", args.appliance.display()))?;
+    let appliance = std::fs::canonicalize(&args.appliance)
+        .with_context(|| format!("cannot open the appliance {}", args.appliance.display()))?;
     std::fs::File::open(&appliance).with_context(|| format!("cannot read the appliance {}", appliance.display()))?;
-    let stem = appliance.file_stem().and_then(|stem| stem.to_str()).context("the appliance's name is not UTF-8")?.to_owned();
+    let stem =
+        appliance.file_stem().and_then(|stem| stem.to_str()).context("the appliance's name is not UTF-8")?.to_owned();
     let to = args.to.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}-migrated")));
     std::fs::create_dir_all(&to).with_context(|| format!("cannot make the folder {}", to.display()))?;
     let to = std::fs::canonicalize(&to)?;
     if !args.raw && which("virt-v2v-in-place").is_none() {
-        bail!("virt-v2v is not installed, so the guest cannot be converted\nhint: install it (Debian: apt install virt-v2v), or copy the disks as they are with --raw");
+        bail!(
+            "virt-v2v is not installed, so the guest cannot be converted\nhint: install it (Debian: apt install virt-v2v), or copy the disks as they are with --raw"
+        );
     }
 
     let begin = Instant::now();
@@ -87,7 +91,13 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<()> {
 }
 
 /// Writes the objects, follows the migration, boots the machine.
-async fn drive(stack: &Stack, args: &MigrateArgs, appliance: &Path, stem: &str, state: &Path) -> anyhow::Result<result::Finished> {
+async fn drive(
+    stack: &Stack,
+    args: &MigrateArgs,
+    appliance: &Path,
+    stem: &str,
+    state: &Path,
+) -> anyhow::Result<result::Finished> {
     let objects = Objects::new(stack, stem);
     objects.provider(&catalog(appliance, state)?).await?;
     let provider = objects.wait_for_provider(PATIENCE).await?;
@@ -95,7 +105,11 @@ async fn drive(stack: &Stack, args: &MigrateArgs, appliance: &Path, stem: &str, 
     let vm = inventory.vm(args.vm.as_deref(), appliance, PATIENCE).await?;
     eprintln!("{}", result::describe(&vm));
     for concern in vm["concerns"].as_array().into_iter().flatten() {
-        eprintln!("  {}: {}", concern["category"].as_str().unwrap_or("Concern"), concern["label"].as_str().unwrap_or_default());
+        eprintln!(
+            "  {}: {}",
+            concern["category"].as_str().unwrap_or("Concern"),
+            concern["label"].as_str().unwrap_or_default()
+        );
     }
     objects.maps(&inventory).await?;
     objects.plan(&vm, args.raw).await?;
@@ -147,10 +161,14 @@ async fn follow(objects: &Objects<'_>) -> anyhow::Result<()> {
         if has_condition(vm, "Succeeded") {
             return Ok(());
         }
-        let reasons: Vec<_> = vm["error"]["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let reasons: Vec<_> =
+            vm["error"]["reasons"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let mut seen = HashSet::new();
         let reasons: Vec<_> = reasons.into_iter().filter(|reason| seen.insert(*reason)).collect();
-        bail!("the migration did not succeed: {}", if reasons.is_empty() { "canceled".into() } else { reasons.join("; ") });
+        bail!(
+            "the migration did not succeed: {}",
+            if reasons.is_empty() { "canceled".into() } else { reasons.join("; ") }
+        );
     }
 }
 
@@ -165,18 +183,37 @@ fn rows(vm: &Value) -> Vec<Row> {
             State::Running => waiting(vm).unwrap_or_default(),
             _ => String::new(),
         };
-        rows.push(Row { key: name.into(), label: label.into(), depth: 0, state, progress: None, note, took: took(step) });
+        rows.push(Row {
+            key: name.into(),
+            label: label.into(),
+            depth: 0,
+            state,
+            progress: None,
+            note,
+            took: took(step),
+        });
         for task in step["tasks"].as_array().into_iter().flatten().filter(|_| bytes) {
             let task_name = task["name"].as_str().unwrap_or_default();
             let number = |key: &str| task["annotations"][key].as_str().and_then(|text| text.parse::<f64>().ok());
-            let progress = Some((task["progress"]["completed"].as_u64().unwrap_or(0), task["progress"]["total"].as_u64().unwrap_or(0)));
+            let progress = Some((
+                task["progress"]["completed"].as_u64().unwrap_or(0),
+                task["progress"]["total"].as_u64().unwrap_or(0),
+            ));
             let task_state = self::state(task);
             let note = match task_state {
                 State::Running => rate_and_eta(number("rate"), number("eta").map(|eta| eta as u64)),
                 _ => String::new(),
             };
             let short = task_name.rsplit("::").next().unwrap_or(task_name);
-            rows.push(Row { key: format!("{name}/{task_name}"), label: short.into(), depth: 1, state: task_state, progress, note, took: None });
+            rows.push(Row {
+                key: format!("{name}/{task_name}"),
+                label: short.into(),
+                depth: 1,
+                state: task_state,
+                progress,
+                note,
+                took: None,
+            });
         }
     }
     rows

@@ -11,8 +11,8 @@ use anyhow::{Context, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use serde_json::json;
 use node::images::ImageTable;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -124,10 +124,12 @@ impl Stack {
         tasks.spawn(async move { ("node", node.await) });
 
         let controller = Controller::new(client.clone(), Some(config), forklift_api::DEFAULT_NAMESPACE, None);
-        let inventory_listener = bind(kept_address(data, "inventory.listen", SocketAddr::from(([127, 0, 0, 1], 0)))?).await?;
+        let inventory_listener =
+            bind(kept_address(data, "inventory.listen", SocketAddr::from(([127, 0, 0, 1], 0)))?).await?;
         let inventory_address = inventory_listener.local_addr()?;
         keep_address(data, "inventory.listen", inventory_address)?;
-        let (cert, key) = server.issue_certificate(&["127.0.0.1", "localhost", "forklift-inventory"].map(String::from))?;
+        let (cert, key) =
+            server.issue_certificate(&["127.0.0.1", "localhost", "forklift-inventory"].map(String::from))?;
         let router = controller.inventory_router();
         let stop = shutdown.clone();
         tasks.spawn(async move { ("inventory", tls::serve(inventory_listener, &cert, &key, router, stop).await) });
@@ -166,14 +168,26 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
     std::fs::set_permissions(data, Permissions::from_mode(0o700))?;
     let path = data.join("lock");
-    let mut file = File::options().create(true).truncate(false).write(true).read(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .read(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => {
             let owner = std::fs::read_to_string(&path).unwrap_or_default();
-            bail!("another forklift (process {}) uses {}: stop it, or choose another --data-dir", owner.trim(), data.display());
+            bail!(
+                "another forklift (process {}) uses {}: stop it, or choose another --data-dir",
+                owner.trim(),
+                data.display()
+            );
         }
-        Err(std::fs::TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        Err(std::fs::TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+        }
     }
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())?;
@@ -190,7 +204,8 @@ fn kept_address(data: &Path, name: &str, wanted: SocketAddr) -> anyhow::Result<S
 }
 
 fn keep_address(data: &Path, name: &str, address: SocketAddr) -> anyhow::Result<()> {
-    std::fs::write(data.join(name), address.to_string()).with_context(|| format!("cannot write {}", data.join(name).display()))
+    std::fs::write(data.join(name), address.to_string())
+        .with_context(|| format!("cannot write {}", data.join(name).display()))
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -235,12 +250,17 @@ async fn client_config(kubeconfig: &str) -> anyhow::Result<kube::Config> {
     Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }
 
-async fn install_crds(client: &kube::Client, crds: impl Iterator<Item = CustomResourceDefinition>) -> anyhow::Result<()> {
+async fn install_crds(
+    client: &kube::Client,
+    crds: impl Iterator<Item = CustomResourceDefinition>,
+) -> anyhow::Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let params = PatchParams::apply(MANAGER).force();
     for crd in crds {
         let name = crd.metadata.name.clone().unwrap_or_default();
-        api.patch(&name, &params, &Patch::Apply(&crd)).await.with_context(|| format!("cannot install the definition {name}"))?;
+        api.patch(&name, &params, &Patch::Apply(&crd))
+            .await
+            .with_context(|| format!("cannot install the definition {name}"))?;
     }
     Ok(())
 }
@@ -248,19 +268,24 @@ async fn install_crds(client: &kube::Client, crds: impl Iterator<Item = CustomRe
 async fn ensure_namespace(client: &kube::Client, name: &str) -> anyhow::Result<()> {
     let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-    api.patch(name, &PatchParams::apply(MANAGER), &Patch::Apply(&namespace)).await.with_context(|| format!("cannot make the namespace {name}"))?;
+    api.patch(name, &PatchParams::apply(MANAGER), &Patch::Apply(&namespace))
+        .await
+        .with_context(|| format!("cannot make the namespace {name}"))?;
     Ok(())
 }
 
 /// Writes the Service by which clients find the inventory, as the operator does on a cluster.
 async fn publish_inventory(client: &kube::Client, address: SocketAddr) -> anyhow::Result<()> {
-    let api: Api<k8s_openapi::api::core::v1::Service> = Api::namespaced(client.clone(), forklift_api::DEFAULT_NAMESPACE);
+    let api: Api<k8s_openapi::api::core::v1::Service> =
+        Api::namespaced(client.clone(), forklift_api::DEFAULT_NAMESPACE);
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "forklift-inventory", "labels": {"app": "forklift", "service": "forklift-inventory"}},
         "spec": {"clusterIP": address.ip().to_string(), "ports": [{"name": "api-https", "port": address.port(), "protocol": "TCP"}]},
     });
-    api.patch("forklift-inventory", &PatchParams::apply(MANAGER).force(), &Patch::Apply(&service)).await.context("cannot publish the inventory")?;
+    api.patch("forklift-inventory", &PatchParams::apply(MANAGER).force(), &Patch::Apply(&service))
+        .await
+        .context("cannot publish the inventory")?;
     Ok(())
 }
 
@@ -272,6 +297,8 @@ async fn ensure_host_provider(client: &kube::Client) -> anyhow::Result<()> {
         "metadata": {"name": "host", "namespace": forklift_api::DEFAULT_NAMESPACE},
         "spec": {"type": "openshift", "url": "", "secret": {}},
     });
-    api.patch("host", &PatchParams::apply(MANAGER).force(), &Patch::Apply(&provider)).await.context("cannot make the provider host")?;
+    api.patch("host", &PatchParams::apply(MANAGER).force(), &Patch::Apply(&provider))
+        .await
+        .context("cannot make the provider host")?;
     Ok(())
 }

@@ -15,8 +15,16 @@ use tokio_util::sync::CancellationToken;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Serves `router` on `listener` until `shutdown`; `cert` and `key` are PEM.
-pub async fn serve(listener: TcpListener, cert: &str, key: &str, router: Router, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let chain = CertificateDer::pem_slice_iter(cert.as_bytes()).collect::<Result<Vec<_>, _>>().context("cannot read the serving certificate")?;
+pub async fn serve(
+    listener: TcpListener,
+    cert: &str,
+    key: &str,
+    router: Router,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let chain = CertificateDer::pem_slice_iter(cert.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .context("cannot read the serving certificate")?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).context("cannot read the serving key")?;
     let mut config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -446,10 +446,7 @@ impl Condition {
 
     /// Whether both say the same, whenever they said it first.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        self == &Self {
-            last_transition_time: self.last_transition_time.clone(),
-            ..other.clone()
-        }
+        self == &Self { last_transition_time: self.last_transition_time.clone(), ..other.clone() }
     }
 }
 
@@ -508,13 +505,7 @@ impl JsonSchema for Conditions {
 impl Conditions {
     /// Opens a pass: whatever is neither durable nor set again before [`Conditions::end_staging`] goes.
     pub fn begin_staging(&mut self) {
-        self.staged = Some(
-            self.list
-                .iter()
-                .filter(|c| c.durable)
-                .map(|c| c.type_.clone())
-                .collect(),
-        );
+        self.staged = Some(self.list.iter().filter(|c| c.durable).map(|c| c.type_.clone()).collect());
     }
 
     /// Closes a pass and removes what was not set in it.
@@ -529,10 +520,7 @@ impl Conditions {
         if let Some(staged) = &mut self.staged {
             staged.insert(condition.type_.clone());
         }
-        let condition = Condition {
-            last_transition_time: Time(now),
-            ..condition
-        };
+        let condition = Condition { last_transition_time: Time(now), ..condition };
         match self.list.iter_mut().find(|c| c.type_ == condition.type_) {
             Some(known) if known.says_the_same(&condition) => false,
             Some(known) => {
@@ -585,8 +573,7 @@ impl Conditions {
 
     /// Whether a condition of one of these categories holds.
     pub fn has_category(&self, categories: &[Category]) -> bool {
-        self.iter()
-            .any(|c| c.is_true() && categories.contains(&c.category))
+        self.iter().any(|c| c.is_true() && categories.contains(&c.category))
     }
 
     /// Whether something forbids further work on the object.
@@ -601,10 +588,7 @@ impl Conditions {
 
     /// Whether something is found out elsewhere, so that the object has to be looked at again.
     pub fn awaits_answer(&self) -> bool {
-        self.has_any(&[
-            types::VALIDATING_VDDK,
-            types::VM_MISSING_CHANGED_BLOCK_TRACKING,
-        ])
+        self.has_any(&[types::VALIDATING_VDDK, types::VM_MISSING_CHANGED_BLOCK_TRACKING])
     }
 
     /// Whether the object is ready.
@@ -614,11 +598,7 @@ impl Conditions {
 
     /// Returns the conditions, while staging only those that are staged.
     pub fn iter(&self) -> impl Iterator<Item = &Condition> {
-        self.list.iter().filter(|c| {
-            self.staged
-                .as_ref()
-                .is_none_or(|staged| staged.contains(&c.type_))
-        })
+        self.list.iter().filter(|c| self.staged.as_ref().is_none_or(|staged| staged.contains(&c.type_)))
     }
 
     /// Whether there is no condition at all.
@@ -628,24 +608,18 @@ impl Conditions {
 
     /// Returns what changed since `before`, by type: one Kubernetes event is made of each.
     pub fn changes_since(&self, before: &Self) -> Vec<Change> {
-        let said = |conditions: &Self, type_: &str| {
-            conditions.list.iter().find(|c| c.type_ == type_).cloned()
-        };
+        let said = |conditions: &Self, type_: &str| conditions.list.iter().find(|c| c.type_ == type_).cloned();
         let mut changes: Vec<Change> = before
             .list
             .iter()
             .filter(|old| said(self, &old.type_).is_none())
             .map(|old| Change::Deleted(old.clone()))
             .collect();
-        changes.extend(
-            self.list
-                .iter()
-                .filter_map(|new| match said(before, &new.type_) {
-                    None => Some(Change::Added(new.clone())),
-                    Some(old) if !old.says_the_same(new) => Some(Change::Updated(new.clone())),
-                    Some(_) => None,
-                }),
-        );
+        changes.extend(self.list.iter().filter_map(|new| match said(before, &new.type_) {
+            None => Some(Change::Added(new.clone())),
+            Some(old) if !old.says_the_same(new) => Some(Change::Updated(new.clone())),
+            Some(_) => None,
+        }));
         changes
     }
 }

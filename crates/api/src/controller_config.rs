@@ -385,10 +385,7 @@ impl ForkliftControllerSpec {
             other => other.to_string(),
         };
         match serde_json::to_value(self) {
-            Ok(Value::Object(fields)) => fields
-                .into_iter()
-                .map(|(key, value)| (key, text(value)))
-                .collect(),
+            Ok(Value::Object(fields)) => fields.into_iter().map(|(key, value)| (key, text(value))).collect(),
             _ => BTreeMap::new(),
         }
     }

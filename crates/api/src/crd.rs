@@ -6,9 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 use crate::controller_config::ForkliftController;
-use crate::populator::{
-    OpenstackVolumePopulator, OvirtVolumePopulator, VSphereXcopyVolumePopulator,
-};
+use crate::populator::{OpenstackVolumePopulator, OvirtVolumePopulator, VSphereXcopyVolumePopulator};
 use crate::server::{HyperVProviderServer, OVAProviderServer};
 use crate::{Conversion, Hook, Host, Migration, NetworkMap, Plan, Provider, StorageMap};
 
@@ -57,10 +55,7 @@ fn without_status_subresource(mut crd: CustomResourceDefinition) -> CustomResour
 }
 
 fn roots(crd: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSONSchemaProps> {
-    crd.spec
-        .versions
-        .iter_mut()
-        .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
+    crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut())
 }
 
 fn tidy(crd: &mut CustomResourceDefinition) {
@@ -69,14 +64,9 @@ fn tidy(crd: &mut CustomResourceDefinition) {
     names.short_names = names.short_names.take().filter(|list| !list.is_empty());
     names.categories = names.categories.take().filter(|list| !list.is_empty());
     for version in &mut crd.spec.versions {
-        version.additional_printer_columns = version
-            .additional_printer_columns
-            .take()
-            .filter(|columns| !columns.is_empty());
-        version.selectable_fields = version
-            .selectable_fields
-            .take()
-            .filter(|fields| !fields.is_empty());
+        version.additional_printer_columns =
+            version.additional_printer_columns.take().filter(|columns| !columns.is_empty());
+        version.selectable_fields = version.selectable_fields.take().filter(|fields| !fields.is_empty());
     }
     for root in roots(crd) {
         root.title = None;
@@ -95,14 +85,8 @@ fn add_object_fields(root: &mut JSONSchemaProps) {
         ..JSONSchemaProps::default()
     };
     let fields = root.properties.get_or_insert_default();
-    fields.insert(
-        "apiVersion".to_owned(),
-        field("string", Some("Group and version of the object's schema.")),
-    );
-    fields.insert(
-        "kind".to_owned(),
-        field("string", Some("Kind of the object.")),
-    );
+    fields.insert("apiVersion".to_owned(), field("string", Some("Group and version of the object's schema.")));
+    fields.insert("kind".to_owned(), field("string", Some("Kind of the object.")));
     fields.insert("metadata".to_owned(), field("object", None));
 }
 
@@ -118,10 +102,7 @@ fn forbid_null(schema: &mut JSONSchemaProps) {
 /// Numbers or texts have two alternatives, which get lost on the way to a structural schema.
 fn restore_alternatives(schema: &mut JSONSchemaProps) {
     if schema.x_kubernetes_int_or_string == Some(true) {
-        let alternative = |type_: &str| JSONSchemaProps {
-            type_: Some(type_.to_owned()),
-            ..JSONSchemaProps::default()
-        };
+        let alternative = |type_: &str| JSONSchemaProps { type_: Some(type_.to_owned()), ..JSONSchemaProps::default() };
         schema.any_of = Some(vec![alternative("integer"), alternative("string")]);
     }
     each_child(schema, &mut restore_alternatives);
@@ -130,21 +111,13 @@ fn restore_alternatives(schema: &mut JSONSchemaProps) {
 /// Descriptions come from comments that are wrapped for reading; `kubectl explain` wraps by itself.
 fn unwrap_lines(schema: &mut JSONSchemaProps) {
     if let Some(description) = &mut schema.description {
-        *description = description
-            .split("\n\n")
-            .map(|part| part.replace('\n', " "))
-            .collect::<Vec<_>>()
-            .join("\n\n");
+        *description = description.split("\n\n").map(|part| part.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
     }
     each_child(schema, &mut unwrap_lines);
 }
 
 fn each_child(schema: &mut JSONSchemaProps, visit: &mut dyn FnMut(&mut JSONSchemaProps)) {
-    schema
-        .properties
-        .iter_mut()
-        .flat_map(|properties| properties.values_mut())
-        .for_each(&mut *visit);
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(&mut *visit);
     match &mut schema.items {
         Some(JSONSchemaPropsOrArray::Schema(items)) => visit(items),
         Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(&mut *visit),

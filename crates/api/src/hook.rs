@@ -21,17 +21,9 @@ use crate::wire::unset;
     status = "HookStatus",
     derive = "PartialEq",
     doc = "What runs before or after a virtual machine's migration.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.image"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HookSpec {
@@ -100,13 +92,8 @@ impl HookSpec {
     /// Whether a job's platform is known: by the hook itself, or by the controller's settings.
     pub fn knows_platform(&self, cluster_url: &str, cluster_token_secret: &str) -> bool {
         let Some(aap) = &self.aap else { return true };
-        let secret = aap
-            .token_secret
-            .as_ref()
-            .and_then(|secret| secret.name.as_deref())
-            .unwrap_or_default();
+        let secret = aap.token_secret.as_ref().and_then(|secret| secret.name.as_deref()).unwrap_or_default();
         let known = |url: &str, secret: &str| !url.trim().is_empty() && !secret.trim().is_empty();
-        aap.job_template_id > 0
-            && (known(&aap.url, secret) || known(cluster_url, cluster_token_secret))
+        aap.job_template_id > 0 && (known(&aap.url, secret) || known(cluster_url, cluster_token_secret))
     }
 }

@@ -22,21 +22,13 @@ use crate::wire::unset;
     status = "HostStatus",
     derive = "PartialEq",
     doc = "A host of a source that disks are read from directly.",
-    printcolumn(
-        name = "READY",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(
         name = "CONNECTED",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='ConnectionTestSucceeded')].status"
     ),
-    printcolumn(
-        name = "AGE",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostSpec {

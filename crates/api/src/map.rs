@@ -97,16 +97,8 @@ wire_enum! {
     status = "MapStatus",
     derive = "PartialEq",
     doc = "Which networks of a source become which networks of the target.",
-    printcolumn(
-        name = "READY",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
-    printcolumn(
-        name = "AGE",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 pub struct NetworkMapSpec {
     /// Between which providers.
@@ -160,16 +152,8 @@ pub struct DestinationNetwork {
     status = "MapStatus",
     derive = "PartialEq",
     doc = "Which storage of a source becomes which storage class of the target.",
-    printcolumn(
-        name = "READY",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
-    printcolumn(
-        name = "AGE",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 pub struct StorageMapSpec {
     /// Between which providers.
@@ -269,16 +253,12 @@ impl MapStatus {
 impl NetworkMapSpec {
     /// Returns the pairs for a source's id: more than one is a pool.
     pub fn by_id<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a NetworkPair> {
-        self.map
-            .iter()
-            .filter(move |pair| pair.source.reference.id == id)
+        self.map.iter().filter(move |pair| pair.source.reference.id == id)
     }
 
     /// Returns the pairs for a source's type, e.g. the pod network of an OpenShift source.
     pub fn by_type<'a>(&'a self, type_: &'a str) -> impl Iterator<Item = &'a NetworkPair> {
-        self.map
-            .iter()
-            .filter(move |pair| pair.source.reference.type_ == type_)
+        self.map.iter().filter(move |pair| pair.source.reference.type_ == type_)
     }
 
     /// Returns the pairs for a namespaced source, written as two fields or as `namespace/name`.
@@ -312,9 +292,9 @@ impl StorageMapSpec {
     /// Whether any pair lets the array copy.
     pub fn uses_offload(&self) -> bool {
         self.map.iter().any(|pair| {
-            pair.offload_plugin.as_ref().is_some_and(|plugin| {
-                plugin.vsphere_xcopy_config.is_some() || plugin.csi_volume_import.is_some()
-            })
+            pair.offload_plugin
+                .as_ref()
+                .is_some_and(|plugin| plugin.vsphere_xcopy_config.is_some() || plugin.csi_volume_import.is_some())
         })
     }
 }

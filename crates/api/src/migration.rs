@@ -24,31 +24,11 @@ use crate::wire::unset;
     status = "MigrationStatus",
     derive = "PartialEq",
     doc = "One run of a Plan.",
-    printcolumn(
-        name = "READY",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
-    printcolumn(
-        name = "RUNNING",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Running')].status"
-    ),
-    printcolumn(
-        name = "SUCCEEDED",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Succeeded')].status"
-    ),
-    printcolumn(
-        name = "FAILED",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Failed')].status"
-    ),
-    printcolumn(
-        name = "AGE",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "RUNNING", type_ = "string", json_path = ".status.conditions[?(@.type=='Running')].status"),
+    printcolumn(name = "SUCCEEDED", type_ = "string", json_path = ".status.conditions[?(@.type=='Succeeded')].status"),
+    printcolumn(name = "FAILED", type_ = "string", json_path = ".status.conditions[?(@.type=='Failed')].status"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MigrationSpec {

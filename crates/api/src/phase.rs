@@ -130,10 +130,7 @@ wire_enum! {
 }
 
 // A VM that was never looked at is at the start of its itinerary.
-#[expect(
-    clippy::derivable_impls,
-    reason = "the macro has no way to mark a default variant"
-)]
+#[expect(clippy::derivable_impls, reason = "the macro has no way to mark a default variant")]
 impl Default for Phase {
     fn default() -> Self {
         Self::Started

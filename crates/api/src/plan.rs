@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::condition::Conditions;
 pub use crate::plan_status::{
-    DiskDelta, ErrorReport, MigrationRecord, Precopy, Progress, Snapshot, SnapshotMap, SnapshotRef,
-    SnapshotRefPair, Step, Task, Timed, VMStatus, VmPowerState, WaitingOn, Warm,
+    DiskDelta, ErrorReport, MigrationRecord, Precopy, Progress, Snapshot, SnapshotMap, SnapshotRef, SnapshotRefPair,
+    Step, Task, Timed, VMStatus, VmPowerState, WaitingOn, Warm,
 };
 use crate::provider::ProviderPair;
 use crate::reference::{Ref, find_by_ref};
@@ -53,31 +53,11 @@ wire_enum! {
     status = "PlanStatus",
     derive = "PartialEq",
     doc = "Which virtual machines are migrated, from where to where, and how. A Migration carries it out.",
-    printcolumn(
-        name = "READY",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
-    printcolumn(
-        name = "EXECUTING",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Executing')].status"
-    ),
-    printcolumn(
-        name = "SUCCEEDED",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Succeeded')].status"
-    ),
-    printcolumn(
-        name = "FAILED",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Failed')].status"
-    ),
-    printcolumn(
-        name = "AGE",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "EXECUTING", type_ = "string", json_path = ".status.conditions[?(@.type=='Executing')].status"),
+    printcolumn(name = "SUCCEEDED", type_ = "string", json_path = ".status.conditions[?(@.type=='Succeeded')].status"),
+    printcolumn(name = "FAILED", type_ = "string", json_path = ".status.conditions[?(@.type=='Failed')].status"),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PlanSpec {
@@ -360,10 +340,7 @@ impl PlanVM {
 
     /// Whether a secret with LUKS keys is named.
     pub fn has_luks(&self) -> bool {
-        self.luks
-            .name
-            .as_deref()
-            .is_some_and(|name| !name.is_empty())
+        self.luks.name.as_deref().is_some_and(|name| !name.is_empty())
     }
 }
 
@@ -416,9 +393,7 @@ impl PlanSpec {
 
     /// Returns whether this VM is to run afterwards.
     pub fn target_power_state(&self, vm: &PlanVM) -> TargetPowerState {
-        vm.target_power_state
-            .or(self.target_power_state)
-            .unwrap_or(TargetPowerState::Auto)
+        vm.target_power_state.or(self.target_power_state).unwrap_or(TargetPowerState::Auto)
     }
 
     /// Whether this VM goes when its migration fails.

@@ -138,40 +138,21 @@ impl Task {
             name: name.into(),
             description: description.into(),
             phase: Some(StepPhase::Pending),
-            progress: Progress {
-                total,
-                completed: 0,
-            },
+            progress: Progress { total, completed: 0 },
             ..Self::default()
         }
     }
 
     /// Adds a reason why it failed.
     pub fn add_error(&mut self, reason: impl Into<String>) {
-        let phase = self
-            .phase
-            .map(|phase| phase.to_string())
-            .unwrap_or_default();
-        self.error
-            .get_or_insert_with(|| ErrorReport {
-                phase,
-                reasons: Vec::new(),
-            })
-            .add(reason);
+        let phase = self.phase.map(|phase| phase.to_string()).unwrap_or_default();
+        self.error.get_or_insert_with(|| ErrorReport { phase, reasons: Vec::new() }).add(reason);
     }
 
     /// Adds something that is not as it should be.
     pub fn add_warning(&mut self, reason: impl Into<String>) {
-        let phase = self
-            .phase
-            .map(|phase| phase.to_string())
-            .unwrap_or_default();
-        self.warning
-            .get_or_insert_with(|| ErrorReport {
-                phase,
-                reasons: Vec::new(),
-            })
-            .add(reason);
+        let phase = self.phase.map(|phase| phase.to_string()).unwrap_or_default();
+        self.warning.get_or_insert_with(|| ErrorReport { phase, reasons: Vec::new() }).add(reason);
     }
 }
 
@@ -200,12 +181,8 @@ impl Step {
     /// Makes the step say what its parts say: progress, errors, begun when one has, ended when all have.
     pub fn reflect_tasks(&mut self, now: Timestamp) {
         self.task.progress.completed = self.tasks.iter().map(|task| task.progress.completed).sum();
-        let reasons: Vec<String> = self
-            .tasks
-            .iter()
-            .filter_map(|task| task.error.as_ref())
-            .flat_map(|error| error.reasons.clone())
-            .collect();
+        let reasons: Vec<String> =
+            self.tasks.iter().filter_map(|task| task.error.as_ref()).flat_map(|error| error.reasons.clone()).collect();
         for reason in reasons {
             self.task.add_error(reason);
         }
@@ -312,12 +289,7 @@ impl VMStatus {
     /// Adds a reason why the migration failed.
     pub fn add_error(&mut self, reason: impl Into<String>) {
         let phase = self.phase.to_string();
-        self.error
-            .get_or_insert_with(|| ErrorReport {
-                phase,
-                reasons: Vec::new(),
-            })
-            .add(reason);
+        self.error.get_or_insert_with(|| ErrorReport { phase, reasons: Vec::new() }).add(reason);
     }
 
     /// Makes the VM say what its steps say: errors, begun when one has, ended when all have.
@@ -331,18 +303,10 @@ impl VMStatus {
         for reason in reasons {
             self.add_error(reason);
         }
-        if self
-            .pipeline
-            .iter()
-            .any(|step| step.task.timed.is_started())
-        {
+        if self.pipeline.iter().any(|step| step.task.timed.is_started()) {
             self.timed.mark_started(now);
         }
-        if self
-            .pipeline
-            .iter()
-            .all(|step| step.task.timed.is_completed())
-        {
+        if self.pipeline.iter().all(|step| step.task.timed.is_completed()) {
             self.timed.mark_completed(now);
         }
     }
@@ -497,10 +461,7 @@ impl MigrationRecord {
 
     /// Returns the entry of a migration by its UID.
     pub fn snapshot_of(&self, migration_uid: &str) -> Option<&Snapshot> {
-        self.history
-            .iter()
-            .rev()
-            .find(|snapshot| snapshot.migration.uid == migration_uid)
+        self.history.iter().rev().find(|snapshot| snapshot.migration.uid == migration_uid)
     }
 
     /// Returns how far a VM is: by id, else by name among the VMs without an id.

@@ -121,11 +121,7 @@ wire_enum! {
     doc = "A source of virtual machines, or a cluster that takes them.",
     printcolumn(name = "TYPE", type_ = "string", json_path = ".spec.type"),
     printcolumn(name = "STATUS", type_ = "string", json_path = ".status.phase"),
-    printcolumn(
-        name = "READY",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(
         name = "CONNECTED",
         type_ = "string",
@@ -137,11 +133,7 @@ wire_enum! {
         json_path = ".status.conditions[?(@.type=='InventoryCreated')].status"
     ),
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.url"),
-    printcolumn(
-        name = "AGE",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderSpec {
@@ -211,19 +203,12 @@ impl Provider {
 
     /// Returns a setting that is not empty.
     pub fn setting(&self, key: &str) -> Option<&str> {
-        self.spec
-            .settings
-            .get(key)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.spec.settings.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// Whether the status is about the present spec.
     pub fn has_reconciled(&self) -> bool {
-        self.status
-            .as_ref()
-            .map_or(0, |status| status.observed_generation)
-            == self.metadata.generation.unwrap_or(0)
+        self.status.as_ref().map_or(0, |status| status.observed_generation) == self.metadata.generation.unwrap_or(0)
     }
 }
 

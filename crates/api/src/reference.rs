@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::wire::unset;
 
 /// Names something of a source by id or name. Empty fields are unset.
-#[derive(
-    Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Ref {
     /// The id that the source gave it, e.g. vSphere's managed object id.
     #[serde(default, skip_serializing_if = "unset")]
@@ -29,18 +27,12 @@ pub struct Ref {
 impl Ref {
     /// Returns a reference by id.
     pub fn by_id(id: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            ..Self::default()
-        }
+        Self { id: id.into(), ..Self::default() }
     }
 
     /// Returns a reference by name.
     pub fn by_name(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..Self::default()
-        }
+        Self { name: name.into(), ..Self::default() }
     }
 
     /// Whether it names nothing.
@@ -50,11 +42,7 @@ impl Ref {
 
     /// Whether both name the same: by id, or by name when `self` has no id.
     pub fn matches(&self, other: &Self) -> bool {
-        if self.id.is_empty() {
-            !self.name.is_empty() && self.name == other.name
-        } else {
-            self.id == other.id
-        }
+        if self.id.is_empty() { !self.name.is_empty() && self.name == other.name } else { self.id == other.id }
     }
 }
 
@@ -69,17 +57,9 @@ impl fmt::Display for Ref {
 }
 
 /// Finds the entry that a reference means: by id, else by name among the entries without an id.
-pub fn find_by_ref<'a, T>(
-    entries: &'a [T],
-    wanted: &Ref,
-    reference: impl Fn(&T) -> &Ref,
-) -> Option<&'a T> {
+pub fn find_by_ref<'a, T>(entries: &'a [T], wanted: &Ref, reference: impl Fn(&T) -> &Ref) -> Option<&'a T> {
     entries
         .iter()
         .find(|entry| !reference(entry).id.is_empty() && reference(entry).id == wanted.id)
-        .or_else(|| {
-            entries
-                .iter()
-                .find(|entry| reference(entry).id.is_empty() && reference(entry).matches(wanted))
-        })
+        .or_else(|| entries.iter().find(|entry| reference(entry).id.is_empty() && reference(entry).matches(wanted)))
 }

@@ -69,8 +69,7 @@ impl Value for String {
 
 impl Value for u64 {
     fn read(text: &str) -> Result<Self, String> {
-        text.parse()
-            .map_err(|_| "a whole number, 0 or more".to_owned())
+        text.parse().map_err(|_| "a whole number, 0 or more".to_owned())
     }
 
     fn show(&self) -> String {
@@ -114,22 +113,15 @@ pub struct Arguments(pub Vec<String>);
 impl Value for Arguments {
     fn read(text: &str) -> Result<Self, String> {
         if text.trim_start().starts_with('[') {
-            let list = serde_json::from_str(text)
-                .map_err(|error| format!("a JSON list of texts ({error})"))?;
+            let list = serde_json::from_str(text).map_err(|error| format!("a JSON list of texts ({error})"))?;
             return Ok(Self(list));
         }
         Ok(Self(text.split_whitespace().map(str::to_owned).collect()))
     }
 
     fn show(&self) -> String {
-        let plain = |word: &String| {
-            !word.is_empty() && !word.contains(char::is_whitespace) && !word.starts_with('[')
-        };
-        if self.0.iter().all(plain) {
-            self.0.join(" ")
-        } else {
-            serde_json::json!(self.0).to_string()
-        }
+        let plain = |word: &String| !word.is_empty() && !word.contains(char::is_whitespace) && !word.starts_with('[');
+        if self.0.iter().all(plain) { self.0.join(" ") } else { serde_json::json!(self.0).to_string() }
     }
 }
 

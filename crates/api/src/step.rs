@@ -56,9 +56,7 @@ steps! {
 
 /// Returns what a step does, in a sentence.
 pub fn description(name: &str) -> Option<&'static str> {
-    ALL.iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, description)| *description)
+    ALL.iter().find(|(known, _)| *known == name).map(|(_, description)| *description)
 }
 
 wire_enum! {

@@ -25,13 +25,7 @@ pub struct UnknownValue {
 
 impl fmt::Display for UnknownValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "unknown {} {:?}: expected one of {}",
-            self.what,
-            self.value,
-            self.expected.join(", ")
-        )
+        write!(f, "unknown {} {:?}: expected one of {}", self.what, self.value, self.expected.join(", "))
     }
 }
 

@@ -16,14 +16,7 @@ fn warn(type_: &str, message: &str) -> Condition {
 fn check(conditions: &Conditions, expected: Expect) {
     let lines: Vec<String> = conditions
         .into_iter()
-        .map(|c| {
-            format!(
-                "{} {} @{}",
-                c.type_,
-                c.message,
-                c.last_transition_time.0.as_second()
-            )
-        })
+        .map(|c| format!("{} {} @{}", c.type_, c.message, c.last_transition_time.0.as_second()))
         .collect();
     expected.assert_eq(&lines.join("\n"));
 }
@@ -85,19 +78,13 @@ fn look_ups_while_staging_see_this_pass_only() {
 #[test]
 fn only_what_holds_counts() {
     let mut conditions = Conditions::default();
-    conditions.set(
-        Condition::new("A", Category::Error, "").status(ConditionStatus::False),
-        at(1),
-    );
+    conditions.set(Condition::new("A", Category::Error, "").status(ConditionStatus::False), at(1));
     assert!(conditions.find("A").is_some() && !conditions.has("A") && !conditions.has_blocker());
     conditions.set(Condition::new(types::READY, Category::Required, ""), at(1));
     assert!(conditions.is_ready());
     assert!(conditions.has_any(&["A", types::READY]) && !conditions.has_all(&["A", types::READY]));
     assert!(!conditions.has_all(&[]));
-    conditions.set(
-        Condition::new(types::VALIDATING_VDDK, Category::Advisory, ""),
-        at(1),
-    );
+    conditions.set(Condition::new(types::VALIDATING_VDDK, Category::Advisory, ""), at(1));
     assert!(conditions.awaits_answer());
 }
 
@@ -133,14 +120,10 @@ fn changes_are_told_once_each() {
 fn in_json_they_are_a_list() {
     let mut conditions = Conditions::default();
     conditions.set(
-        Condition::new(
-            "ConnectionTestFailed",
-            Category::Critical,
-            "cannot reach the folder",
-        )
-        .reason("Tested")
-        .suggestion("check spec.url")
-        .items(["/ova"]),
+        Condition::new("ConnectionTestFailed", Category::Critical, "cannot reach the folder")
+            .reason("Tested")
+            .suggestion("check spec.url")
+            .items(["/ova"]),
         at(0),
     );
     let text = serde_json::to_string_pretty(&conditions).expect("serialises");
@@ -160,10 +143,7 @@ fn in_json_they_are_a_list() {
           }
         ]"#]]
     .assert_eq(&text);
-    assert_eq!(
-        serde_json::from_str::<Conditions>(&text).expect("a list"),
-        conditions
-    );
+    assert_eq!(serde_json::from_str::<Conditions>(&text).expect("a list"), conditions);
 }
 
 #[test]
@@ -172,8 +152,5 @@ fn a_category_of_the_future_does_not_break_the_list() {
         "type": "X", "status": "Perhaps", "category": "Weird", "lastTransitionTime": "2026-08-01T10:00:00Z"
     }]))
     .expect("a list");
-    assert!(
-        read.find("X")
-            .is_some_and(|c| c.category == Category::Unknown && !c.is_true())
-    );
+    assert!(read.find("X").is_some_and(|c| c.category == Category::Unknown && !c.is_true()));
 }

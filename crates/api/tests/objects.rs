@@ -34,17 +34,12 @@ spec:
 fn a_plan_has_upstreams_defaults() {
     let plan: Plan = read(PLAN);
     let spec = &plan.spec;
-    assert!(
-        spec.preserve_static_ips && spec.migrate_shared_disks && spec.delete_vm_on_fail_migration
-    );
+    assert!(spec.preserve_static_ips && spec.migrate_shared_disks && spec.delete_vm_on_fail_migration);
     assert!(spec.use_compatibility_mode && spec.run_preflight_inspection);
     assert!(!spec.skip_guest_conversion && !spec.xfs_compatibility);
     assert_eq!(spec.migration_type(), MigrationType::Warm);
     assert!(!spec.vms[1].has_luks());
-    assert_eq!(
-        spec.target_power_state(&spec.vms[0]),
-        TargetPowerState::Auto
-    );
+    assert_eq!(spec.target_power_state(&spec.vms[0]), TargetPowerState::Auto);
     assert_eq!(spec.target_power_state(&spec.vms[1]), TargetPowerState::Off);
     assert!(spec.migrates_shared_disks(&spec.vms[0]) && !spec.migrates_shared_disks(&spec.vms[1]));
 }
@@ -65,19 +60,9 @@ fn what_differs_from_a_default_is_written() {
 #[test]
 fn vms_are_found_by_id_then_by_name() {
     let plan: Plan = read(PLAN);
-    let name = |reference: &Ref| {
-        plan.spec
-            .find_vm(reference)
-            .map(|vm| vm.target_name.as_str())
-    };
+    let name = |reference: &Ref| plan.spec.find_vm(reference).map(|vm| vm.target_name.as_str());
     assert_eq!(name(&Ref::by_id("vm-1")), Some("web"));
-    assert_eq!(
-        name(&Ref {
-            id: "vm-9".to_owned(),
-            ..Ref::by_name("db")
-        }),
-        Some("")
-    );
+    assert_eq!(name(&Ref { id: "vm-9".to_owned(), ..Ref::by_name("db") }), Some(""));
     // an entry with an id is not found by its name
     assert_eq!(name(&Ref::by_name("web")), None);
     assert_eq!(name(&Ref::default()), None);
@@ -126,50 +111,28 @@ fn the_status_of_a_running_plan_is_read_and_written_back() {
     let mut whole = serde_json::to_value(read::<Plan>(PLAN)).expect("serialises");
     whole["status"] = json!({ "observedGeneration": 3, "migration": stored, "laterField": true });
     let plan: Plan = serde_json::from_value(whole.clone()).expect("a plan");
-    assert_eq!(
-        serde_json::to_value(&plan).expect("serialises")["status"],
-        whole["status"]
-    );
+    assert_eq!(serde_json::to_value(&plan).expect("serialises")["status"], whole["status"]);
 
     let record = &plan.status.as_ref().expect("a status").migration;
-    assert_eq!(
-        record
-            .active_snapshot()
-            .map(|snapshot| snapshot.migration.name.as_str()),
-        Some("m1")
-    );
+    assert_eq!(record.active_snapshot().map(|snapshot| snapshot.migration.name.as_str()), Some("m1"));
     let vm = record.find_vm(&Ref::by_id("vm-42")).expect("the VM");
     assert_eq!(vm.phase, Phase::CopyDisks);
-    assert_eq!(
-        vm.find_step("DiskTransfer")
-            .and_then(|step| step.task.phase),
-        Some(StepPhase::Running)
-    );
+    assert_eq!(vm.find_step("DiskTransfer").and_then(|step| step.task.phase), Some(StepPhase::Running));
 }
 
 #[test]
 fn a_phase_of_the_future_does_not_break_the_plan() {
-    assert_eq!(
-        serde_json::from_value::<Phase>(json!("Teleport")).expect("a phase"),
-        Phase::Unknown
-    );
+    assert_eq!(serde_json::from_value::<Phase>(json!("Teleport")).expect("a phase"), Phase::Unknown);
     assert_eq!("CreateVM".parse::<Phase>().ok(), Some(Phase::CreateVm));
     let names: Vec<&str> = Phase::ALL.iter().map(|phase| phase.as_str()).collect();
-    assert!(
-        names
-            .iter()
-            .all(|name| name.parse::<Phase>().map(Phase::as_str).ok().as_ref() == Some(name))
-    );
+    assert!(names.iter().all(|name| name.parse::<Phase>().map(Phase::as_str).ok().as_ref() == Some(name)));
 }
 
 #[test]
 fn a_step_says_what_its_tasks_say() {
     let now = Timestamp::from_second(100).expect("a time");
     let mut step = forklift_api::plan::Step::default();
-    step.tasks = vec![
-        forklift_api::plan::Task::new("disk 0", "", 10),
-        forklift_api::plan::Task::new("disk 1", "", 20),
-    ];
+    step.tasks = vec![forklift_api::plan::Task::new("disk 0", "", 10), forklift_api::plan::Task::new("disk 1", "", 20)];
     step.tasks[0].progress.completed = 10;
     step.tasks[0].timed.mark_completed(now);
     step.reflect_tasks(now);
@@ -252,12 +215,7 @@ spec:
   vmCutover: [{id: vm-1, cutover: 2026-08-01T00:00:00Z}]
 ",
     );
-    let cutover = |id: &str| {
-        migration
-            .spec
-            .cutover_for(&Ref::by_id(id))
-            .map(|time| time.0.to_string())
-    };
+    let cutover = |id: &str| migration.spec.cutover_for(&Ref::by_id(id)).map(|time| time.0.to_string());
     assert_eq!(cutover("vm-1").as_deref(), Some("2026-08-01T00:00:00Z"));
     assert_eq!(cutover("vm-2").as_deref(), Some("2026-08-02T00:00:00Z"));
     assert!(migration.spec.cancels(&Ref::by_id("vm-3")));
@@ -267,23 +225,13 @@ spec:
 #[test]
 fn a_hook_runs_one_way() {
     let hook = |spec: &str| -> Hook {
-        read(&format!(
-            "{{apiVersion: forklift.konveyor.io/v1beta1, kind: Hook, metadata: {{name: h}}, spec: {spec}}}"
-        ))
+        read(&format!("{{apiVersion: forklift.konveyor.io/v1beta1, kind: Hook, metadata: {{name: h}}, spec: {spec}}}"))
     };
     assert!(hook("{image: runner}").spec.is_runnable());
     assert!(hook("{image: runner, playbook: LS0t}").spec.is_runnable());
     assert!(!hook("{playbook: LS0t}").spec.is_runnable());
-    assert!(
-        !hook("{image: runner, aap: {jobTemplateId: 7}}")
-            .spec
-            .is_runnable()
-    );
+    assert!(!hook("{image: runner, aap: {jobTemplateId: 7}}").spec.is_runnable());
     assert!(!hook("{aap: {jobTemplateId: 0}}").spec.is_runnable());
     let job = hook("{aap: {jobTemplateId: 7, url: 'https://aap'}}").spec;
-    assert!(
-        job.is_runnable()
-            && !job.knows_platform("", "")
-            && job.knows_platform("https://aap", "token")
-    );
+    assert!(job.is_runnable() && !job.knows_platform("", "") && job.knows_platform("https://aap", "token"));
 }

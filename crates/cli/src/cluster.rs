@@ -1,7 +1,9 @@
 //! The cluster of the kubeconfig, seen as objects in JSON.
 
 use anyhow::Context;
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
@@ -31,12 +33,17 @@ impl Cluster {
         let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
         let config = match &global.kubeconfig {
             Some(path) => {
-                let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("failed to read the kubeconfig {}", path.display()))?;
-                kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.context("failed to use the kubeconfig")?
+                let kubeconfig = Kubeconfig::read_from(path)
+                    .with_context(|| format!("failed to read the kubeconfig {}", path.display()))?;
+                kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+                    .await
+                    .context("failed to use the kubeconfig")?
             }
             None => match kube::Config::from_kubeconfig(&options).await {
                 Ok(config) => config,
-                Err(error) => kube::Config::incluster().map_err(|_| error).context("failed to find a cluster: set KUBECONFIG or --kubeconfig")?,
+                Err(error) => kube::Config::incluster()
+                    .map_err(|_| error)
+                    .context("failed to find a cluster: set KUBECONFIG or --kubeconfig")?,
             },
         };
         let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
@@ -67,7 +74,11 @@ impl Cluster {
         } else {
             self.api(kind, &self.namespace)
         };
-        let list = api.list(&ListParams::default()).await.map_err(plain).with_context(|| format!("failed to list {kind} objects"))?;
+        let list = api
+            .list(&ListParams::default())
+            .await
+            .map_err(plain)
+            .with_context(|| format!("failed to list {kind} objects"))?;
         let mut items = list.items.into_iter().map(|item| complete(item, kind)).collect::<Result<Vec<_>, _>>()?;
         items.sort_by_key(|item| (item["metadata"]["namespace"].to_string(), item["metadata"]["name"].to_string()));
         Ok(items)
@@ -76,31 +87,40 @@ impl Cluster {
     /// Reads an object of ours; absent is an error that names it.
     pub async fn get(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<Value> {
         let object = self.api(kind, namespace).get(name).await.map_err(plain);
-        let object = object.with_context(|| format!("failed to get {} '{name}' in namespace '{namespace}'", kind.to_lowercase()))?;
+        let object = object
+            .with_context(|| format!("failed to get {} '{name}' in namespace '{namespace}'", kind.to_lowercase()))?;
         complete(object, kind)
     }
 
     /// Reads an object of ours, if it is there.
     pub async fn find(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<Option<Value>> {
         let object = self.api(kind, namespace).get_opt(name).await.map_err(plain);
-        object.with_context(|| format!("failed to get {} '{name}'", kind.to_lowercase()))?.map(|object| complete(object, kind)).transpose()
+        object
+            .with_context(|| format!("failed to get {} '{name}'", kind.to_lowercase()))?
+            .map(|object| complete(object, kind))
+            .transpose()
     }
 
     /// Creates an object; its `apiVersion`, `kind` and namespace are read from it.
     pub async fn create(&self, object: &Value) -> anyhow::Result<Value> {
-        let (version, kind) = (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
+        let (version, kind) =
+            (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
         let (group, version) = version.split_once('/').unwrap_or(("", version));
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&self.namespace);
-        let name = object["metadata"]["name"].as_str().or(object["metadata"]["generateName"].as_str()).unwrap_or_default();
-        let body: DynamicObject = serde_json::from_value(object.clone()).with_context(|| format!("failed to write {} '{name}'", kind.to_lowercase()))?;
-        let made = self.api_of(group, version, kind, namespace).create(&PostParams::default(), &body).await.map_err(plain);
+        let name =
+            object["metadata"]["name"].as_str().or(object["metadata"]["generateName"].as_str()).unwrap_or_default();
+        let body: DynamicObject = serde_json::from_value(object.clone())
+            .with_context(|| format!("failed to write {} '{name}'", kind.to_lowercase()))?;
+        let made =
+            self.api_of(group, version, kind, namespace).create(&PostParams::default(), &body).await.map_err(plain);
         let made = made.with_context(|| format!("failed to create {} '{name}'", kind.to_lowercase()))?;
         Ok(serde_json::to_value(made)?)
     }
 
     /// Changes an object of ours by a merge patch.
     pub async fn patch(&self, kind: &str, namespace: &str, name: &str, patch: &Value) -> anyhow::Result<Value> {
-        let made = self.api(kind, namespace).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(plain);
+        let made =
+            self.api(kind, namespace).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map_err(plain);
         let made = made.with_context(|| format!("failed to patch {} '{name}'", kind.to_lowercase()))?;
         complete(made, kind)
     }

@@ -20,7 +20,9 @@ pub fn is_true(object: &Value, kind: &str) -> bool {
 
 /// Returns the messages of what blocks an object, with the items concerned.
 pub fn blockers(object: &Value) -> Vec<String> {
-    let critical = all(object).filter(|condition| matches!(condition["category"].as_str(), Some("Critical" | "Error")) && condition["status"] == "True");
+    let critical = all(object).filter(|condition| {
+        matches!(condition["category"].as_str(), Some("Critical" | "Error")) && condition["status"] == "True"
+    });
     critical.map(message).collect()
 }
 

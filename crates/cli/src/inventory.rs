@@ -26,13 +26,22 @@ impl Inventory {
     pub async fn open(cluster: &Cluster, namespace: &str, name: &str) -> anyhow::Result<Self> {
         let provider = cluster.get("Provider", namespace, name).await?;
         if !condition::is_true(&provider, "Ready") {
-            let reason = condition::find(&provider, "Ready").map(|ready| ready["message"].to_string()).unwrap_or_default();
+            let reason =
+                condition::find(&provider, "Ready").map(|ready| ready["message"].to_string()).unwrap_or_default();
             let blockers = condition::blockers(&provider);
-            bail!("provider '{namespace}/{name}' is not ready{}", if blockers.is_empty() { reason } else { format!(": {}", blockers.join("; ")) });
+            bail!(
+                "provider '{namespace}/{name}' is not ready{}",
+                if blockers.is_empty() { reason } else { format!(": {}", blockers.join("; ")) }
+            );
         }
         let kind = provider["spec"]["type"].as_str().unwrap_or_default().to_owned();
         let uid = provider["metadata"]["uid"].as_str().unwrap_or_default();
-        Ok(Inventory { client: connect(cluster).await?, base: format!("/providers/{kind}/{uid}"), name: name.into(), kind })
+        Ok(Inventory {
+            client: connect(cluster).await?,
+            base: format!("/providers/{kind}/{uid}"),
+            name: name.into(),
+            kind,
+        })
     }
 
     /// Returns a collection with all its details.
@@ -73,7 +82,8 @@ async fn connect(cluster: &Cluster) -> anyhow::Result<kube::Client> {
         None => discover(cluster).await?,
     };
     let mut config = cluster.config.clone();
-    config.cluster_url = url.trim_end_matches('/').parse().with_context(|| format!("'{url}' is not a URL: see --inventory-url"))?;
+    config.cluster_url =
+        url.trim_end_matches('/').parse().with_context(|| format!("'{url}' is not a URL: see --inventory-url"))?;
     config.tls_server_name = None;
     if cluster.global.inventory_insecure_skip_tls {
         config.accept_invalid_certs = true;
@@ -88,7 +98,8 @@ async fn discover(cluster: &Cluster) -> anyhow::Result<String> {
     let namespaces = || NAMESPACES.into_iter().chain([cluster.namespace.as_str()]);
     for namespace in namespaces() {
         let gvk = GroupVersionKind::gvk("route.openshift.io", "v1", "Route");
-        let routes: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), namespace, &ApiResource::from_gvk(&gvk));
+        let routes: Api<DynamicObject> =
+            Api::namespaced_with(cluster.client.clone(), namespace, &ApiResource::from_gvk(&gvk));
         let Ok(list) = routes.list(&selector).await else { continue };
         if let Some(host) = list.items.iter().find_map(|route| route.data["spec"]["host"].as_str()) {
             return Ok(format!("https://{host}"));
@@ -104,5 +115,7 @@ async fn discover(cluster: &Cluster) -> anyhow::Result<String> {
             return Ok(format!("https://{address}:{port}"));
         }
     }
-    bail!("failed to find the inventory service: name it with --inventory-url or MTV_INVENTORY_URL (kubectl port-forward service/forklift-inventory makes it reachable)")
+    bail!(
+        "failed to find the inventory service: name it with --inventory-url or MTV_INVENTORY_URL (kubectl port-forward service/forklift-inventory makes it reachable)"
+    )
 }

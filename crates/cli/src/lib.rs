@@ -81,7 +81,8 @@ pub fn main() -> ExitCode {
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(cli.command.run(&cli.global)));
+    let result =
+        runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(cli.command.run(&cli.global)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,7 +15,14 @@ pub struct Table {
 }
 
 /// Prints items in the format asked for; `row` says how one becomes a table row.
-pub fn print(global: &Global, format: Format, items: &[Value], titles: &[&'static str], row: impl Fn(&Value) -> Vec<String>, empty: &str) -> anyhow::Result<()> {
+pub fn print(
+    global: &Global,
+    format: Format,
+    items: &[Value],
+    titles: &[&'static str],
+    row: impl Fn(&Value) -> Vec<String>,
+    empty: &str,
+) -> anyhow::Result<()> {
     match format {
         Format::Json => line(&serde_json::to_string_pretty(items)?),
         Format::Yaml => line(serde_saphyr::to_string(&items)?.trim_end()),
@@ -63,7 +70,9 @@ pub fn render(table: &Table, colour: bool) -> String {
     let rules: Vec<_> = widths.iter().map(|width| "─".repeat(*width)).collect();
     put(&mut rules.iter().map(String::as_str), &|_| ("", ""));
     for row in &table.rows {
-        put(&mut row.iter().map(String::as_str), &|cell| if colour { (shade(cell), if shade(cell).is_empty() { "" } else { "\x1b[0m" }) } else { ("", "") });
+        put(&mut row.iter().map(String::as_str), &|cell| {
+            if colour { (shade(cell), if shade(cell).is_empty() { "" } else { "\x1b[0m" }) } else { ("", "") }
+        });
     }
     text
 }
@@ -80,8 +89,16 @@ fn shade(cell: &str) -> &'static str {
 
 fn markdown(table: &Table) -> String {
     let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-    let mut lines = vec![line(table.titles.iter().map(|title| title.to_string()).collect()), line(vec!["---".into(); table.titles.len()])];
-    lines.extend(table.rows.iter().map(|row| line(row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', "<br>")).collect())));
+    let mut lines = vec![
+        line(table.titles.iter().map(|title| title.to_string()).collect()),
+        line(vec!["---".into(); table.titles.len()]),
+    ];
+    lines.extend(
+        table
+            .rows
+            .iter()
+            .map(|row| line(row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', "<br>")).collect())),
+    );
     lines.join("\n")
 }
 
@@ -96,7 +113,9 @@ pub fn cell(value: &Value) -> String {
 
 /// Returns a timestamp the way the options ask for.
 pub fn time(global: &Global, value: &Value) -> String {
-    let Some(timestamp) = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else { return cell(value) };
+    let Some(timestamp) = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
+        return cell(value);
+    };
     let zone = if global.use_utc { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
     timestamp.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
@@ -107,7 +126,10 @@ pub fn dry_run(objects: &[Value], format: Option<Format>) -> anyhow::Result<()> 
         match format.unwrap_or(Format::Yaml) {
             Format::Json => line(&serde_json::to_string_pretty(object)?)?,
             Format::Yaml => line(&format!("---\n{}", serde_saphyr::to_string(object)?.trim_end()))?,
-            other => anyhow::bail!("invalid output format for dry-run: {}. Valid formats are: json, yaml", format!("{other:?}").to_lowercase()),
+            other => anyhow::bail!(
+                "invalid output format for dry-run: {}. Valid formats are: json, yaml",
+                format!("{other:?}").to_lowercase()
+            ),
         }
     }
     Ok(())
@@ -126,7 +148,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let table = Table { titles: vec!["NAME", "READY"], rows: vec![vec!["a-long-name".into(), "true".into()], vec!["b".into(), "false".into()]] };
+        let table = Table {
+            titles: vec!["NAME", "READY"],
+            rows: vec![vec!["a-long-name".into(), "true".into()], vec!["b".into(), "false".into()]],
+        };
         expect![[r#"
             NAME         READY
             ───────────  ─────

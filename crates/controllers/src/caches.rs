@@ -235,9 +235,7 @@ pub fn queues() -> (Queues, Works) {
 
 /// Opens all watches.
 pub fn open(client: &Client, queues: &Queues, cancel: &CancellationToken) -> Caches {
-    let all = |labels: Option<&str>| {
-        labels.map_or_else(Config::default, |labels| Config::default().labels(labels))
-    };
+    let all = |labels: Option<&str>| labels.map_or_else(Config::default, |labels| Config::default().labels(labels));
     let of_plans = || all(Some(labels::PLAN));
 
     // Plans, maps and servers are watched before providers, so that a provider's change finds who uses it.

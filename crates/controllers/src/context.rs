@@ -100,15 +100,22 @@ impl Context {
 
     /// Takes places for VMs of a plan, beside those that run; returns the ids of those that may start. Several plans may
     /// ask at a time: they share what their source can bear.
-    pub fn take_slots(&self, plan: &PlanFacts, running: BTreeMap<String, u32>, queue: &[Queued], max: u32) -> Vec<String> {
+    pub fn take_slots(
+        &self,
+        plan: &PlanFacts,
+        running: BTreeMap<String, u32>,
+        queue: &[Queued],
+        max: u32,
+    ) -> Vec<String> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let of_source = slots.entry(plan.provider.uid.clone()).or_default();
         // After a start of the controllers, plans that did not ask yet are counted by what their status says.
         for other in self.caches.plans.state() {
             let uid = other.metadata.uid.clone().unwrap_or_default();
-            let same_source = self.caches.provider(&other.spec.provider.source).is_some_and(|source| {
-                source.metadata.uid.as_deref() == Some(plan.provider.uid.as_str())
-            });
+            let same_source = self
+                .caches
+                .provider(&other.spec.provider.source)
+                .is_some_and(|source| source.metadata.uid.as_deref() == Some(plan.provider.uid.as_str()));
             if same_source && uid != plan.uid && !of_source.contains_key(&uid) {
                 let vms = other.status.iter().flat_map(|status| &status.migration.vms);
                 let count = u32::try_from(vms.filter(|vm| vm.timed.is_running()).count()).unwrap_or(u32::MAX);

@@ -29,7 +29,9 @@ pub fn check(spec: &HookSpec) -> Vec<Condition> {
     };
     if let Some(aap) = &spec.aap {
         if !image.is_empty() || !playbook.is_empty() {
-            return execute("A hook runs either locally (image, playbook) or by Ansible Automation Platform (aap), not both.");
+            return execute(
+                "A hook runs either locally (image, playbook) or by Ansible Automation Platform (aap), not both.",
+            );
         }
         if aap.job_template_id <= 0 {
             return execute("spec.aap.jobTemplateId must be a positive number.");
@@ -98,7 +100,8 @@ mod tests {
     fn a_hook_says_one_way_to_run() {
         let local = HookSpec { image: "quay.io/kubev2v/hook-runner:latest".into(), ..HookSpec::default() };
         assert!(types_of(&local).is_empty());
-        let aap = HookSpec { aap: Some(AapConfig { job_template_id: 7, ..AapConfig::default() }), ..HookSpec::default() };
+        let aap =
+            HookSpec { aap: Some(AapConfig { job_template_id: 7, ..AapConfig::default() }), ..HookSpec::default() };
         assert!(types_of(&aap).is_empty());
         assert_eq!(types_of(&HookSpec { aap: aap.aap.clone(), ..local.clone() }), ["InvalidHookExecute"]);
         assert_eq!(types_of(&HookSpec::default()), ["InvalidHookExecute"]);
@@ -107,7 +110,9 @@ mod tests {
 
     #[test]
     fn image_references() {
-        for good in ["busybox", "quay.io/a/b:v1.2", "localhost:5000/x", "r.io/a@sha256:0123456789abcdef0123456789abcdef"] {
+        for good in
+            ["busybox", "quay.io/a/b:v1.2", "localhost:5000/x", "r.io/a@sha256:0123456789abcdef0123456789abcdef"]
+        {
             assert!(image_reference(good), "{good}");
         }
         for bad in ["", "a b", "a//b", "a:", "a@sha256", "a/b:5000/c:"] {

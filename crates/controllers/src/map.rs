@@ -122,8 +122,8 @@ impl Close {
 }
 
 fn close(blocked: bool, incomplete: bool, what: &str) -> Close {
-    let ready = (!blocked)
-        .then(|| Condition::new(types::READY, Category::Required, format!("The {what} map is ready.")));
+    let ready =
+        (!blocked).then(|| Condition::new(types::READY, Category::Required, format!("The {what} map is ready.")));
     Close { ready, action: Action::requeue(if blocked || incomplete { SLOW } else { LONG }) }
 }
 
@@ -187,10 +187,7 @@ impl Sources {
 }
 
 /// Checks both providers of a map or a plan. The providers come back when both can be used.
-pub fn check_pair(
-    context: &Context,
-    pair: &ProviderPair,
-) -> (Vec<Condition>, Option<(Arc<Provider>, Arc<Provider>)>) {
+pub fn check_pair(context: &Context, pair: &ProviderPair) -> (Vec<Condition>, Option<(Arc<Provider>, Arc<Provider>)>) {
     let mut conditions = Vec::new();
     let source = check_one(context, &pair.source, true, &mut conditions);
     let destination = check_one(context, &pair.destination, false, &mut conditions);
@@ -211,7 +208,8 @@ fn check_one(
     let mut say = |type_: &str, reason: &str, message: String| {
         conditions.push(Condition::new(type_, Category::Critical, message).reason(reason));
     };
-    let name = || format!("{}/{}", reference.namespace.as_deref().unwrap_or(""), reference.name.as_deref().unwrap_or(""));
+    let name =
+        || format!("{}/{}", reference.namespace.as_deref().unwrap_or(""), reference.name.as_deref().unwrap_or(""));
     if !is_set(reference) {
         say(not_valid, reasons::NOT_SET, format!("The {side} provider is not set."));
         return None;
@@ -229,7 +227,11 @@ fn check_one(
         return None;
     }
     if !provider.status.as_ref().is_some_and(|status| status.conditions.is_ready()) {
-        say(not_ready, reasons::NOT_FOUND, format!("The {side} provider {} does not have the Ready condition.", name()));
+        say(
+            not_ready,
+            reasons::NOT_FOUND,
+            format!("The {side} provider {} does not have the Ready condition.", name()),
+        );
         return None;
     }
     Some(provider)

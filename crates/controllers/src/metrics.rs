@@ -59,14 +59,42 @@ impl Default for Metrics {
         };
         let registry = &mut metrics.registry;
         // The encoder adds `_total` to counters.
-        registry.register("mtv_migrations_status", "VM Migrations sorted by status, provider, mode and destination", metrics.migrations.clone());
-        registry.register("mtv_workload_migrations_status", "VM Migrations status by provider, mode, destination and plan", metrics.workloads.clone());
-        registry.register("mtv_plans_status", "VM migration Plans sorted by status and provider", metrics.plans.clone());
-        registry.register("mtv_planned_vms", "VMs of plans by provider, mode and destination", metrics.planned_vms.clone());
+        registry.register(
+            "mtv_migrations_status",
+            "VM Migrations sorted by status, provider, mode and destination",
+            metrics.migrations.clone(),
+        );
+        registry.register(
+            "mtv_workload_migrations_status",
+            "VM Migrations status by provider, mode, destination and plan",
+            metrics.workloads.clone(),
+        );
+        registry.register(
+            "mtv_plans_status",
+            "VM migration Plans sorted by status and provider",
+            metrics.plans.clone(),
+        );
+        registry.register(
+            "mtv_planned_vms",
+            "VMs of plans by provider, mode and destination",
+            metrics.planned_vms.clone(),
+        );
         registry.register("mtv_migrated_vms", "VMs that were migrated, by outcome", metrics.migrated_vms.clone());
-        registry.register("mtv_migration_duration_seconds", "Duration of VM migrations in seconds", metrics.duration.clone());
-        registry.register("mtv_migrations_duration_seconds", "Histogram of VM migrations duration in seconds", metrics.durations.clone());
-        registry.register("mtv_migration_data_transferred_bytes", "Total data transferred during VM migrations in bytes", metrics.transferred.clone());
+        registry.register(
+            "mtv_migration_duration_seconds",
+            "Duration of VM migrations in seconds",
+            metrics.duration.clone(),
+        );
+        registry.register(
+            "mtv_migrations_duration_seconds",
+            "Histogram of VM migrations duration in seconds",
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "mtv_migration_data_transferred_bytes",
+            "Total data transferred during VM migrations in bytes",
+            metrics.transferred.clone(),
+        );
         metrics
     }
 }
@@ -175,7 +203,15 @@ fn labels(context: &Context, plan: &Plan) -> Labels {
 }
 
 fn status(plan: &Plan) -> &'static str {
-    let order = [types::DELETED, types::BLOCKED, types::EXECUTING, types::FAILED, types::CANCELED, types::SUCCEEDED, types::PENDING];
+    let order = [
+        types::DELETED,
+        types::BLOCKED,
+        types::EXECUTING,
+        types::FAILED,
+        types::CANCELED,
+        types::SUCCEEDED,
+        types::PENDING,
+    ];
     let Some(status) = &plan.status else { return types::PENDING };
     if plan.metadata.deletion_timestamp.is_some() {
         return types::DELETED;

@@ -53,7 +53,8 @@ async fn examine(context: &Context, pass: &mut Pass<'_, Migration>) -> Result<Ac
         return Ok(Action::await_change());
     }
     let Some(plan) = named(&context.caches.plans, reference) else {
-        let name = format!("{}/{}", reference.namespace.as_deref().unwrap_or(""), reference.name.as_deref().unwrap_or(""));
+        let name =
+            format!("{}/{}", reference.namespace.as_deref().unwrap_or(""), reference.name.as_deref().unwrap_or(""));
         pass.set(not_valid(reasons::NOT_FOUND, format!("The plan {name} was not found.")));
         return Ok(Action::requeue(SLOW));
     };
@@ -66,8 +67,12 @@ async fn examine(context: &Context, pass: &mut Pass<'_, Migration>) -> Result<Ac
     let ready = plan.status.as_ref().is_some_and(|status| status.conditions.is_ready());
     if !ready && !running {
         pass.set(
-            Condition::new(types::PLAN_NOT_READY, Category::Critical, "The referenced plan does not have the Ready condition.")
-                .reason(reasons::NOT_FOUND),
+            Condition::new(
+                types::PLAN_NOT_READY,
+                Category::Critical,
+                "The referenced plan does not have the Ready condition.",
+            )
+            .reason(reasons::NOT_FOUND),
         );
     }
     check_cancel(context, pass, &plan).await;

@@ -141,7 +141,11 @@ async fn deploy(
         .provider(&server.spec.provider)
         .filter(|provider| server.spec.provider.uid.is_none() || provider.uid() == server.spec.provider.uid);
     let Some(provider) = provider else {
-        pass.set(Condition::new(types::PROVIDER_NOT_VALID, Category::Critical, "The provider does not exist (any more)."));
+        pass.set(Condition::new(
+            types::PROVIDER_NOT_VALID,
+            Category::Critical,
+            "The provider does not exist (any more).",
+        ));
         return Ok(Action::requeue(LONG));
     };
     let store = match parse_url(&provider.spec.url) {
@@ -197,13 +201,20 @@ async fn deploy(
 fn judge(pod: &Pod, now: Timestamp, patience: i64) -> (Category, &'static str, String) {
     let age = pod.creation_timestamp().map_or(0, |made| now.as_second() - made.0.as_second());
     match worker::waiting(pod) {
-        Some((reason, message)) if matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName") => (
-            Category::Critical,
-            types::CONNECTION_TEST_FAILED,
-            format!("The image of the provider's server cannot be fetched: {reason}: {message}"),
-        ),
         Some((reason, message))
-            if matches!(reason.as_str(), "CrashLoopBackOff" | "CreateContainerConfigError" | "CreateContainerError") =>
+            if matches!(reason.as_str(), "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName") =>
+        {
+            (
+                Category::Critical,
+                types::CONNECTION_TEST_FAILED,
+                format!("The image of the provider's server cannot be fetched: {reason}: {message}"),
+            )
+        }
+        Some((reason, message))
+            if matches!(
+                reason.as_str(),
+                "CrashLoopBackOff" | "CreateContainerConfigError" | "CreateContainerError"
+            ) =>
         {
             let last = worker::termination_message(pod, CONTAINER).map(str::trim).filter(|text| !text.is_empty());
             let message = last.unwrap_or(&message).to_owned();
@@ -226,7 +237,11 @@ fn judge(pod: &Pod, now: Timestamp, patience: i64) -> (Category, &'static str, S
         }
         waiting => {
             let why = waiting.map(|(reason, message)| format!(" ({reason}: {message})")).unwrap_or_default();
-            (Category::Advisory, types::WAITING_FOR_SERVICE, format!("Waiting for the provider's server to be ready{why}."))
+            (
+                Category::Advisory,
+                types::WAITING_FOR_SERVICE,
+                format!("Waiting for the provider's server to be ready{why}."),
+            )
         }
     }
 }

@@ -192,13 +192,17 @@ async fn examine(
     }
     context.collectors.ensure(context, &endpoint, &version);
     pass.status.secret_resource_version = version;
-    pass.set(Condition::new(types::VALIDATED, Category::Advisory, "Validation has been completed.").reason(reasons::COMPLETED));
+    pass.set(
+        Condition::new(types::VALIDATED, Category::Advisory, "Validation has been completed.")
+            .reason(reasons::COMPLETED),
+    );
     if let Some(failure) = context.providers().failure(&provider) {
         pass.set(Condition::new(types::INVENTORY_ERROR, Category::Warn, failure));
     }
     if !context.providers().loaded(&provider) {
         pass.set(
-            Condition::new(types::LOAD_INVENTORY, Category::Advisory, "Loading the inventory.").reason(reasons::STARTED),
+            Condition::new(types::LOAD_INVENTORY, Category::Advisory, "Loading the inventory.")
+                .reason(reasons::STARTED),
         );
         return Ok(Action::requeue(SLOW));
     }
@@ -240,7 +244,11 @@ async fn read_secret(
         Some(secret) => Ok(Some((secret_data(&secret), secret.resource_version().unwrap_or_default()))),
         None => {
             if needed {
-                let name = format!("{}/{}", reference.namespace.as_deref().unwrap_or(""), reference.name.as_deref().unwrap_or(""));
+                let name = format!(
+                    "{}/{}",
+                    reference.namespace.as_deref().unwrap_or(""),
+                    reference.name.as_deref().unwrap_or("")
+                );
                 pass.set(not_valid(reasons::NOT_FOUND, format!("The provider's secret {name} was not found.")));
             }
             Ok(None)
@@ -253,7 +261,8 @@ pub fn check_spec(provider: &Provider) -> Vec<Condition> {
     let Ok(type_) = provider.provider_type() else {
         let message = format!("The provider type {:?} is not supported.", provider.spec.type_);
         return vec![
-            Condition::new(types::PROVIDER_TYPE_NOT_SUPPORTED, Category::Critical, message).reason(reasons::NOT_SUPPORTED),
+            Condition::new(types::PROVIDER_TYPE_NOT_SUPPORTED, Category::Critical, message)
+                .reason(reasons::NOT_SUPPORTED),
         ];
     };
     let url = provider.spec.url.trim();
@@ -268,12 +277,14 @@ pub fn check_spec(provider: &Provider) -> Vec<Condition> {
             Err(error) => not_valid(reasons::MALFORMED, format!("The provider URL is not valid: {error}.")),
         },
         ProviderType::HyperV | ProviderType::Ec2 => Vec::new(),
-        ProviderType::OpenShift | ProviderType::VSphere | ProviderType::OVirt | ProviderType::OpenStack | ProviderType::Nutanix => {
-            match reqwest::Url::parse(url) {
-                Ok(parsed) if parsed.has_host() => Vec::new(),
-                Ok(_) => not_valid(reasons::MALFORMED, format!("The provider URL {url:?} has no host.")),
-                Err(error) => not_valid(reasons::MALFORMED, format!("The provider URL {url:?} is not valid: {error}.")),
-            }
-        }
+        ProviderType::OpenShift
+        | ProviderType::VSphere
+        | ProviderType::OVirt
+        | ProviderType::OpenStack
+        | ProviderType::Nutanix => match reqwest::Url::parse(url) {
+            Ok(parsed) if parsed.has_host() => Vec::new(),
+            Ok(_) => not_valid(reasons::MALFORMED, format!("The provider URL {url:?} has no host.")),
+            Err(error) => not_valid(reasons::MALFORMED, format!("The provider URL {url:?} is not valid: {error}.")),
+        },
     }
 }

@@ -58,12 +58,13 @@ impl WorkerClient {
             // The program may have chosen a provider already; then that one holds.
             let _ = rustls::crypto::ring::default_provider().install_default();
             match reqwest::Client::builder().connect_timeout(PATIENCE).no_proxy().build() {
-            Ok(client) => Some(client),
-            Err(error) => {
-                tracing::error!(%error, "no HTTP client: progress of workers is not shown");
-                None
+                Ok(client) => Some(client),
+                Err(error) => {
+                    tracing::error!(%error, "no HTTP client: progress of workers is not shown");
+                    None
+                }
             }
-        }};
+        };
         self.http.get_or_init(make).as_ref()
     }
 }

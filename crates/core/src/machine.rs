@@ -343,7 +343,10 @@ mod tests {
 
     #[test]
     fn topology_of_an_odd_count_keeps_at_least_one_socket() {
-        assert_eq!((Cpu::from_count(1, 4).sockets, Cpu::from_count(6, 4).sockets, Cpu::from_count(2, 0).cores), (1, 1, 1));
+        assert_eq!(
+            (Cpu::from_count(1, 4).sockets, Cpu::from_count(6, 4).sockets, Cpu::from_count(2, 0).cores),
+            (1, 1, 1)
+        );
         assert_eq!((Cpu::from_count(8, 2).sockets, Cpu::from_count(8, 2).cores), (4, 2));
     }
 
@@ -358,7 +361,8 @@ mod tests {
 
     #[test]
     fn identity_ignores_the_name() {
-        let machine = Machine { id: "vm-1".into(), instance_uuid: "AB".into(), name: "old".into(), ..Machine::default() };
+        let machine =
+            Machine { id: "vm-1".into(), instance_uuid: "AB".into(), name: "old".into(), ..Machine::default() };
         assert_eq!(machine.identity(), VmIdentity { id: "vm-1".into(), uuid: "ab".into(), name: "new".into() });
     }
 }

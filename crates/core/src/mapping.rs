@@ -143,10 +143,20 @@ mod tests {
     #[test]
     fn the_map_comes_before_the_profile() {
         let disk = Disk { storage: ResourceRef::new("ds1", ""), ..Disk::default() };
-        let row = StoragePair { source: disk.storage.clone(), volume_mode: Some("Block".into()), ..StoragePair::default() };
-        let class = StorageClassFacts { name: "standard".into(), default: true, access_mode: Some("ReadWriteMany".into()), volume_mode: Some("Filesystem".into()), ..StorageClassFacts::default() };
+        let row =
+            StoragePair { source: disk.storage.clone(), volume_mode: Some("Block".into()), ..StoragePair::default() };
+        let class = StorageClassFacts {
+            name: "standard".into(),
+            default: true,
+            access_mode: Some("ReadWriteMany".into()),
+            volume_mode: Some("Filesystem".into()),
+            ..StorageClassFacts::default()
+        };
         let plan = PlanFacts { storage: vec![row], storage_classes: vec![class], ..PlanFacts::default() };
         let volume = volume(&disk, &plan);
-        assert_eq!((volume.storage_class, volume.access_mode.as_str(), volume.volume_mode.as_str()), (None, "ReadWriteMany", "Block"));
+        assert_eq!(
+            (volume.storage_class, volume.access_mode.as_str(), volume.volume_mode.as_str()),
+            (None, "ReadWriteMany", "Block")
+        );
     }
 }

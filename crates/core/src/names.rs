@@ -132,7 +132,9 @@ pub fn label_error(name: &str) -> Option<&'static str> {
     } else if name.len() > MAX {
         Some("it is longer than 63 characters")
     } else {
-        (!is_label(name)).then_some("it must consist of lower case letters, digits and '-', and start and end with a letter or digit")
+        (!is_label(name)).then_some(
+            "it must consist of lower case letters, digits and '-', and start and end with a letter or digit",
+        )
     }
 }
 
@@ -160,7 +162,10 @@ mod tests {
     fn renaming_vectors() {
         let a63 = "a".repeat(63);
         for (input, output) in [
-            ("----------------Vm!@#$%^&*()_+-Name/.is,';[]-CorREct-<>123----------------------", "vm-name.is-correct-123"),
+            (
+                "----------------Vm!@#$%^&*()_+-Name/.is,';[]-CorREct-<>123----------------------",
+                "vm-name.is-correct-123",
+            ),
             (".__.", ""),
             ("mtv.func.-.rhel.-...8.8", "mtv.func.rhel.8.8"),
             (".....mtv.func..-...............rhel.-...8.8", "mtv.func.rhel.8.8"),
@@ -216,7 +221,12 @@ mod tests {
 
     #[test]
     fn serials() {
-        for (input, output) in [("disk@#$%^&*()", "disk"), ("disk 01", "disk01"), ("{12345678-abcd}", "12345678-abcd"), ("6000C29a-1234-5678-abcd", "6000C29a-1234-5678-a")] {
+        for (input, output) in [
+            ("disk@#$%^&*()", "disk"),
+            ("disk 01", "disk01"),
+            ("{12345678-abcd}", "12345678-abcd"),
+            ("6000C29a-1234-5678-abcd", "6000C29a-1234-5678-a"),
+        ] {
             assert_eq!(serial(input, "vm", "d"), output);
         }
         assert_eq!(serial("@", "vm", "d").len(), 20);

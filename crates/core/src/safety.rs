@@ -56,9 +56,10 @@ pub enum Violation {
 pub fn permit(effect: &Effect, state: &VmState, world: &World<'_>) -> Result<(), Violation> {
     match effect {
         Effect::Ensure(object) => permit_creation(object, state, world),
-        Effect::Adopt { object, owner } => {
-            seen(object, world).and(seen(owner, world)).map(|_| ()).ok_or_else(|| Violation::NotOurs(object.to_string()))
-        }
+        Effect::Adopt { object, owner } => seen(object, world)
+            .and(seen(owner, world))
+            .map(|_| ())
+            .ok_or_else(|| Violation::NotOurs(object.to_string())),
         Effect::Delete(object) => permit_deletion(object, state, world),
         Effect::PowerOff(vm) => {
             confirmed(vm, world)?;
@@ -74,7 +75,11 @@ pub fn permit(effect: &Effect, state: &VmState, world: &World<'_>) -> Result<(),
             if state.restore_power_state != Some(PowerState::On) {
                 return Err(Violation::WrongMoment(vm.name.clone()));
             }
-            let target = world.target.labelled.iter().any(|o| o.object.kind == "VirtualMachine" && o.is_of(world.plan, world.vm));
+            let target = world
+                .target
+                .labelled
+                .iter()
+                .any(|o| o.object.kind == "VirtualMachine" && o.is_of(world.plan, world.vm));
             let by_name = world.target.vm.as_ref().is_some_and(|v| v.seen.is_of(world.plan, world.vm));
             if target || by_name { Err(Violation::BothSides(vm.name.clone())) } else { Ok(()) }
         }
@@ -112,14 +117,18 @@ fn seen<'w>(object: &ObjectRef, world: &World<'w>) -> Option<&'w Observed> {
         .chain(target.conversion.iter().map(|c| &c.seen))
         .chain(target.vm.iter().map(|v| &v.seen));
     let same = |o: &&Observed| {
-        !object.uid.is_empty() && o.object.uid == object.uid && o.object.kind == object.kind && o.object.name == object.name
+        !object.uid.is_empty()
+            && o.object.uid == object.uid
+            && o.object.kind == object.kind
+            && o.object.name == object.name
     };
     all.filter(same).find(|o| o.is_of(world.plan, world.vm))
 }
 
 fn permit_deletion(object: &ObjectRef, state: &VmState, world: &World<'_>) -> Result<(), Violation> {
     let Some(seen) = seen(object, world) else { return Err(Violation::NotOurs(object.to_string())) };
-    let precious = matches!(object.kind.as_str(), "VirtualMachine" | "PersistentVolumeClaim" | "PersistentVolume" | "Namespace");
+    let precious =
+        matches!(object.kind.as_str(), "VirtualMachine" | "PersistentVolumeClaim" | "PersistentVolume" | "Namespace");
     if !precious {
         return Ok(());
     }
@@ -205,7 +214,13 @@ mod tests {
 
     #[test]
     fn what_exists_must_be_of_the_same_run() {
-        let labels = |migration: &str| BTreeMap::from([("plan".to_owned(), "p".to_owned()), ("migration".to_owned(), migration.to_owned()), ("vmID".to_owned(), "v".to_owned())]);
+        let labels = |migration: &str| {
+            BTreeMap::from([
+                ("plan".to_owned(), "p".to_owned()),
+                ("migration".to_owned(), migration.to_owned()),
+                ("vmID".to_owned(), "v".to_owned()),
+            ])
+        };
         let wanted = TargetObject::new(json!({"kind": "Job", "metadata": {"name": "j", "labels": labels("m")}}));
         assert!(is_same(&wanted, &labels("m")));
         assert!(!is_same(&wanted, &labels("other")));

@@ -267,12 +267,15 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
     }
 }
 
-
 fn capitals<I: Iterator<Item = char>>(text: &str, change: impl Fn(char) -> I) -> String {
     let mut start = true;
     let mut out = String::new();
     for c in text.chars() {
-        if start { out.extend(change(c)) } else { out.push(c) }
+        if start {
+            out.extend(change(c))
+        } else {
+            out.push(c)
+        }
         start = c.is_whitespace();
     }
     out

@@ -47,20 +47,42 @@ enum Fate {
 fn open(words: &[&str]) -> Scene {
     let is = |word: &str| words.contains(&word);
     let mut plan = PlanFacts {
-        name: "p1".into(), namespace: "ns".into(), uid: "plan-uid".into(), migration_uid: "mig-uid".into(), target_namespace: "tgt".into(),
-        kind: if is("warm") { MigrationKind::Warm } else { MigrationKind::Cold }, worker_retries: 2, precopy_minutes: 1,
-        source: Capabilities { power: is("power") || is("warm"), warm: is("warm"), snapshot_tasks: is("warm"), conversion: is("conversion"), ..Capabilities::default() },
+        name: "p1".into(),
+        namespace: "ns".into(),
+        uid: "plan-uid".into(),
+        migration_uid: "mig-uid".into(),
+        target_namespace: "tgt".into(),
+        kind: if is("warm") { MigrationKind::Warm } else { MigrationKind::Cold },
+        worker_retries: 2,
+        precopy_minutes: 1,
+        source: Capabilities {
+            power: is("power") || is("warm"),
+            warm: is("warm"),
+            snapshot_tasks: is("warm"),
+            conversion: is("conversion"),
+            ..Capabilities::default()
+        },
         ..PlanFacts::default()
     };
     plan.options.delete_vm_on_failure = true;
     let mut vm = PlanVm { id: "vm-42".into(), name: "web".into(), ..PlanVm::default() };
-    vm.post_hook = is("hook").then(|| HookSpec { name: "tell".into(), uid: "h".into(), image: "i".into(), ..HookSpec::default() });
+    vm.post_hook =
+        is("hook").then(|| HookSpec { name: "tell".into(), uid: "h".into(), image: "i".into(), ..HookSpec::default() });
     let machine = Machine {
-        id: vm.id.clone(), name: vm.name.clone(), uuid: "uuid".into(), memory: 1 << 30, power: PowerState::On,
+        id: vm.id.clone(),
+        name: vm.name.clone(),
+        uuid: "uuid".into(),
+        memory: 1 << 30,
+        power: PowerState::On,
         disks: vec![Disk { key: "disk0".into(), capacity: 100 << 20, ..Disk::default() }],
         ..Machine::default()
     };
-    let sources = vec![DiskSource { source: ImportSource::Nbd { uri: "nbd://x/0".into() }, identity: "0".into(), virtual_size: None, secret: None }];
+    let sources = vec![DiskSource {
+        source: ImportSource::Nbd { uri: "nbd://x/0".into() },
+        identity: "0".into(),
+        virtual_size: None,
+        secret: None,
+    }];
     let state = run::reset(&plan, &vm, None, Some(&machine));
     let mut fake = Fake::new(Rng::new(7), plan, vm, machine);
     fake.lucky = true;
@@ -79,8 +101,15 @@ impl Scene {
         let (source, target) = (self.fake.source(needs), self.fake.target(needs, &step::target_name(&self.state, &vm)));
         let now = Timestamp::from_second(i64::try_from(self.fake.tick).unwrap_or_default()).unwrap_or_default();
         let world = World {
-            now, plan: &plan, vm: &vm, machine: Some(&machine), disk_sources: &self.sources, source: &source,
-            target: &target, cutover: self.cutover, canceled,
+            now,
+            plan: &plan,
+            vm: &vm,
+            machine: Some(&machine),
+            disk_sources: &self.sources,
+            source: &source,
+            target: &target,
+            cutover: self.cutover,
+            canceled,
         };
         let transition = step::step(&self.state, &world);
         let mut lines = Vec::new();
@@ -90,7 +119,11 @@ impl Scene {
                 lines.push(format!("    NOT PERMITTED {effect}: {violation}"));
                 continue;
             }
-            let result = if fate == Fate::Refuse { Err(EffectError::Rejected("exceeded quota".into())) } else { self.fake.apply(effect) };
+            let result = if fate == Fate::Refuse {
+                Err(EffectError::Rejected("exceeded quota".into()))
+            } else {
+                self.fake.apply(effect)
+            };
             match result {
                 Ok(()) => lines.push(format!("    {effect}")),
                 Err(error) => {
@@ -168,7 +201,12 @@ fn transcripts() {
         }
         let left = scene.fake.objects.iter().filter(|o| o.stays()).map(|o| format!("{} {}", o.made.kind, o.made.name));
         let power = if scene.fake.on { "on" } else { "off" };
-        let _ = writeln!(out, "source {power}, {} snapshots; left: {}", scene.fake.snapshots.len(), left.collect::<Vec<_>>().join(", "));
+        let _ = writeln!(
+            out,
+            "source {power}, {} snapshots; left: {}",
+            scene.fake.snapshots.len(),
+            left.collect::<Vec<_>>().join(", ")
+        );
         assert!(scene.fake.broken.is_empty(), "{}: {out}", path.display());
         expect_file![path.with_extension("out")].assert_eq(&out);
     }

@@ -34,19 +34,11 @@ impl Archive {
     /// Opens an archive and lists its members.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
-        let unreadable = |error| Error::Source {
-            path: shown.clone(),
-            offset: 0,
-            source: error,
-        };
+        let unreadable = |error| Error::Source { path: shown.clone(), offset: 0, source: error };
         let file = Arc::new(File::open(path).map_err(unreadable)?);
         let size = file.metadata().map_err(unreadable)?.len();
         let members = list(&file, &shown, size)?;
-        Ok(Self {
-            file,
-            path: shown,
-            members: members.into(),
-        })
+        Ok(Self { file, path: shown, members: members.into() })
     }
 
     /// Returns the members in the archive's order.
@@ -61,22 +53,10 @@ impl Archive {
             .members
             .iter()
             .find(|member| member.name == wanted)
-            .ok_or_else(|| Error::MemberNotFound {
-                path: self.path.clone(),
-                member: name.to_owned(),
-            })?;
+            .ok_or_else(|| Error::MemberNotFound { path: self.path.clone(), member: name.to_owned() })?;
         let shown = format!("{}({})", self.path, member.name);
-        FileRange::part(
-            self.file.clone(),
-            shown.clone(),
-            member.offset,
-            member.length,
-        )
-        .map_err(|source| Error::Source {
-            path: shown,
-            offset: member.offset,
-            source,
-        })
+        FileRange::part(self.file.clone(), shown.clone(), member.offset, member.length)
+            .map_err(|source| Error::Source { path: shown, offset: member.offset, source })
     }
 }
 
@@ -86,24 +66,15 @@ fn plain(name: &str) -> &str {
 
 fn list(file: &Arc<File>, path: &str, size: u64) -> Result<Vec<Member>> {
     let malformed = |offset: u64, reason: String| {
-        Error::Malformed(Malformed {
-            path: path.to_owned(),
-            offset,
-            field: "tar header".into(),
-            reason,
-        })
+        Error::Malformed(Malformed { path: path.to_owned(), offset, field: "tar header".into(), reason })
     };
     let mut archive = tar::Archive::new(BufReader::new(&**file));
     let mut members = Vec::new();
     let mut end = 0;
-    let entries = archive
-        .entries_with_seek()
-        .map_err(|error| malformed(0, error.to_string()))?;
+    let entries = archive.entries_with_seek().map_err(|error| malformed(0, error.to_string()))?;
     for entry in entries {
         let entry = entry.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                malformed(end, format!("the archive is truncated: {error}"))
-            }
+            io::ErrorKind::UnexpectedEof => malformed(end, format!("the archive is truncated: {error}")),
             _ => malformed(end, error.to_string()),
         })?;
         let (offset, length) = (entry.raw_file_position(), entry.size());
@@ -124,11 +95,7 @@ fn list(file: &Arc<File>, path: &str, size: u64) -> Result<Vec<Member>> {
         }
         if kind.is_file() || kind.is_contiguous() {
             let name = plain(&String::from_utf8_lossy(&entry.path_bytes())).to_owned();
-            members.push(Member {
-                name,
-                offset,
-                length,
-            });
+            members.push(Member { name, offset, length });
         }
         if members.len() > MEMBERS {
             return Err(malformed(end, format!("more than {MEMBERS} members")));
@@ -148,9 +115,7 @@ mod tests {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
             header.set_mode(0o644);
-            builder
-                .append_data(&mut header, name, *bytes)
-                .expect("appends");
+            builder.append_data(&mut header, name, *bytes).expect("appends");
         }
         builder.into_inner().expect("finishes")
     }
@@ -160,21 +125,14 @@ mod tests {
         let long = format!("{}/disk.vmdk", "folder".repeat(30));
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("a.ova");
-        std::fs::write(
-            &path,
-            archive(&[("a.ovf", b"<xml>"), (&long, b"bytes of the disk")]),
-        )
-        .expect("writes");
+        std::fs::write(&path, archive(&[("a.ovf", b"<xml>"), (&long, b"bytes of the disk")])).expect("writes");
         let archive = Archive::open(&path).expect("opens");
         assert_eq!(archive.members().len(), 2);
         let member = archive.member(&format!("./{long}")).expect("is there");
         let mut buf = [0; 8];
         member.read_at(&mut buf, 9).expect("reads");
         assert_eq!(&buf, b"the disk");
-        assert!(
-            member.read_at(&mut buf, 10).is_err(),
-            "not beyond the member"
-        );
+        assert!(member.read_at(&mut buf, 10).is_err(), "not beyond the member");
         let error = archive.member("b.vmdk").expect_err("is not there");
         assert_eq!(error.code(), "SourceUnreadable");
     }
@@ -188,9 +146,6 @@ mod tests {
         let error = Archive::open(&path).expect_err("truncated");
         assert!(error.to_string().contains("truncated"), "{error}");
         std::fs::write(&path, [0x55; 4096]).expect("writes");
-        assert_eq!(
-            Archive::open(&path).expect_err("no archive").code(),
-            "Malformed"
-        );
+        assert_eq!(Archive::open(&path).expect_err("no archive").code(), "Malformed");
     }
 }

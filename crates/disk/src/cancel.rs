@@ -30,27 +30,17 @@ impl Cancel {
     /// Returns whether the flag is raised.
     pub fn is_cancelled(&self) -> bool {
         *self.flag.0.lock().unwrap_or_else(PoisonError::into_inner)
-            || self
-                .other
-                .as_ref()
-                .is_some_and(|other| other.is_cancelled())
+            || self.other.as_ref().is_some_and(|other| other.is_cancelled())
     }
 
     /// Returns a flag that also is raised when `other` is.
     pub fn or(&self, other: &Self) -> Self {
-        Self {
-            flag: self.flag.clone(),
-            other: Some(Box::new(other.clone())),
-        }
+        Self { flag: self.flag.clone(), other: Some(Box::new(other.clone())) }
     }
 
     /// Fails with [`Error::Cancelled`] when the flag is raised.
     pub fn check(&self) -> Result<()> {
-        if self.is_cancelled() {
-            Err(Error::Cancelled)
-        } else {
-            Ok(())
-        }
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// Waits for `duration`, or less when the flag is raised; returns whether it is.
@@ -61,19 +51,10 @@ impl Cancel {
             if left.is_zero() || self.is_cancelled() {
                 return self.is_cancelled();
             }
-            let step = if self.other.is_some() {
-                left.min(LOOK)
-            } else {
-                left
-            };
+            let step = if self.other.is_some() { left.min(LOOK) } else { left };
             let raised = self.flag.0.lock().unwrap_or_else(PoisonError::into_inner);
             if !*raised {
-                drop(
-                    self.flag
-                        .1
-                        .wait_timeout(raised, step)
-                        .unwrap_or_else(PoisonError::into_inner),
-                );
+                drop(self.flag.1.wait_timeout(raised, step).unwrap_or_else(PoisonError::into_inner));
             }
         }
     }

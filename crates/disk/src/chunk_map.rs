@@ -61,41 +61,24 @@ impl ChunkMap {
     /// Returns a map that only lives in memory: the copy starts over after a crash.
     pub fn in_memory(size: u64) -> Self {
         let chunks = vec![None; size.div_ceil(CHUNK) as usize];
-        Self {
-            file: None,
-            path: PathBuf::new(),
-            size,
-            chunks,
-        }
+        Self { file: None, path: PathBuf::new(), size, chunks }
     }
 
     /// Opens the map at `path`, or makes it. A map of another source is [`Error::SourceChanged`].
     pub fn open(path: &Path, key: &Key) -> Result<Self> {
-        let key = Key {
-            identity: short(&key.identity),
-            stamp: short(&key.stamp),
-            ..key.clone()
-        };
+        let key = Key { identity: short(&key.identity), stamp: short(&key.stamp), ..key.clone() };
         let failed = |action: &str, source| target(path, action, source);
         match OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => {
-                match read_header(&file).map_err(|error| failed("read the chunk map", error))? {
-                    Some(found) => {
-                        same(path, &found, &key)?;
-                        let chunks = read_entries(&file, key.size)
-                            .map_err(|error| failed("read the chunk map", error))?;
-                        return Ok(Self {
-                            file: Some(file),
-                            path: path.to_owned(),
-                            size: key.size,
-                            chunks,
-                        });
-                    }
-                    None => {
-                        tracing::warn!(path = %path.display(), "the chunk map is damaged: starting over")
-                    }
+            Ok(file) => match read_header(&file).map_err(|error| failed("read the chunk map", error))? {
+                Some(found) => {
+                    same(path, &found, &key)?;
+                    let chunks = read_entries(&file, key.size).map_err(|error| failed("read the chunk map", error))?;
+                    return Ok(Self { file: Some(file), path: path.to_owned(), size: key.size, chunks });
                 }
-            }
+                None => {
+                    tracing::warn!(path = %path.display(), "the chunk map is damaged: starting over")
+                }
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("open the chunk map", error)),
         }
@@ -104,32 +87,20 @@ impl ChunkMap {
 
     fn create(path: &Path, key: &Key) -> io::Result<Self> {
         let fresh = beside(path, "new");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&fresh)?;
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
         file.write_all(&header(key))?;
         let chunks = key.size.div_ceil(CHUNK);
         file.set_len(HEADER + chunks * ENTRY as u64)?;
         file.sync_all()?;
         std::fs::rename(&fresh, path)?;
         sync_folder(path)?;
-        Ok(Self {
-            file: Some(file),
-            path: path.to_owned(),
-            size: key.size,
-            chunks: vec![None; chunks as usize],
-        })
+        Ok(Self { file: Some(file), path: path.to_owned(), size: key.size, chunks: vec![None; chunks as usize] })
     }
 
     /// Removes a map, if there is one.
     pub fn discard(path: &Path) -> Result<()> {
         match std::fs::remove_file(path) {
-            Ok(()) => {
-                sync_folder(path).map_err(|error| target(path, "remove the chunk map", error))
-            }
+            Ok(()) => sync_folder(path).map_err(|error| target(path, "remove the chunk map", error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(target(path, "remove the chunk map", error)),
         }
@@ -148,15 +119,8 @@ impl ChunkMap {
 
     /// Returns how many bytes the copied chunks cover.
     pub fn copied_bytes(&self) -> u64 {
-        let copied = self
-            .chunks
-            .iter()
-            .enumerate()
-            .filter(|(_, chunk)| chunk.is_some());
-        copied
-            .map(|(index, _)| self.range(index as u64))
-            .map(|range| range.end - range.start)
-            .sum()
+        let copied = self.chunks.iter().enumerate().filter(|(_, chunk)| chunk.is_some());
+        copied.map(|(index, _)| self.range(index as u64)).map(|range| range.end - range.start).sum()
     }
 
     /// Marks chunks whose bytes are durable.
@@ -176,10 +140,7 @@ impl ChunkMap {
                 let Some((first, _)) = run.first() else {
                     continue;
                 };
-                let bytes: Vec<u8> = run
-                    .iter()
-                    .flat_map(|(index, chunk)| entry(*index, chunk))
-                    .collect();
+                let bytes: Vec<u8> = run.iter().flat_map(|(index, chunk)| entry(*index, chunk)).collect();
                 file.write_all_at(&bytes, HEADER + first * ENTRY as u64)?;
             }
             file.sync_data()
@@ -189,11 +150,7 @@ impl ChunkMap {
 }
 
 fn target(path: &Path, action: &str, source: io::Error) -> Error {
-    Error::Target {
-        path: path.to_owned(),
-        action: action.to_owned(),
-        source,
-    }
+    Error::Target { path: path.to_owned(), action: action.to_owned(), source }
 }
 
 /// Returns the path with a suffix added.
@@ -206,10 +163,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Makes a rename or a removal durable.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 
@@ -229,12 +183,7 @@ fn same(path: &Path, was: &Key, now: &Key) -> Result<()> {
     ];
     match fields.into_iter().find(|(_, was, now)| was != now) {
         None => Ok(()),
-        Some((field, was, now)) => Err(Error::SourceChanged {
-            path: path.display().to_string(),
-            field,
-            was,
-            now,
-        }),
+        Some((field, was, now)) => Err(Error::SourceChanged { path: path.display().to_string(), field, was, now }),
     }
 }
 
@@ -272,10 +221,7 @@ fn read_header(file: &File) -> io::Result<Option<Key>> {
     let stored: Vec<u8> = bytes[32..64].to_vec();
     bytes[32..64].fill(0);
     let fields = Fields(&bytes);
-    if !bytes.starts_with(MAGIC)
-        || blake3::hash(&bytes).as_bytes() != stored.as_slice()
-        || fields.u64_le(16) != CHUNK
-    {
+    if !bytes.starts_with(MAGIC) || blake3::hash(&bytes).as_bytes() != stored.as_slice() || fields.u64_le(16) != CHUNK {
         return Ok(None);
     }
     let mut at = 64;
@@ -288,20 +234,12 @@ fn read_header(file: &File) -> io::Result<Option<Key>> {
     let (Some(identity), Some(stamp)) = (text(), text()) else {
         return Ok(None);
     };
-    Ok(Some(Key {
-        identity,
-        stamp,
-        size: fields.u64_le(8),
-        inode: fields.u64_le(24),
-    }))
+    Ok(Some(Key { identity, stamp, size: fields.u64_le(8), inode: fields.u64_le(24) }))
 }
 
 fn check(index: u64, state: u8, digest: &Blake3) -> [u8; 7] {
     let mut hasher = blake3::Hasher::new();
-    hasher
-        .update(&index.to_le_bytes())
-        .update(&[state])
-        .update(&digest.0);
+    hasher.update(&index.to_le_bytes()).update(&[state]).update(&digest.0);
     let mut check = [0; 7];
     hasher.finalize_xof().fill(&mut check);
     check
@@ -319,11 +257,7 @@ fn entry(index: u64, chunk: &Copied) -> [u8; ENTRY] {
 fn read_entries(file: &File, size: u64) -> io::Result<Vec<Option<Copied>>> {
     let count = size.div_ceil(CHUNK) as usize;
     // a map cut short has no entries there
-    let stored = file
-        .metadata()?
-        .len()
-        .saturating_sub(HEADER)
-        .min((count * ENTRY) as u64);
+    let stored = file.metadata()?.len().saturating_sub(HEADER).min((count * ENTRY) as u64);
     let mut bytes = vec![0; stored as usize];
     file.read_exact_at(&mut bytes, HEADER)?;
     let (entries, _) = bytes.as_chunks::<ENTRY>();
@@ -333,12 +267,8 @@ fn read_entries(file: &File, size: u64) -> io::Result<Vec<Option<Copied>>> {
         .map(|(index, bytes)| {
             let digest = Blake3(*bytes.first_chunk::<32>()?);
             let state = bytes[32];
-            let whole =
-                matches!(state, 1 | 2) && bytes[33..] == check(index as u64, state, &digest);
-            whole.then_some(Copied {
-                digest,
-                zero: state == 2,
-            })
+            let whole = matches!(state, 1 | 2) && bytes[33..] == check(index as u64, state, &digest);
+            whole.then_some(Copied { digest, zero: state == 2 })
         })
         .collect();
     chunks.resize(count, None);
@@ -350,19 +280,11 @@ mod tests {
     use super::*;
 
     fn key(identity: &str) -> Key {
-        Key {
-            identity: identity.into(),
-            stamp: "5:1.0".into(),
-            size: 3 * CHUNK + 5,
-            inode: 7,
-        }
+        Key { identity: identity.into(), stamp: "5:1.0".into(), size: 3 * CHUNK + 5, inode: 7 }
     }
 
     fn copied(byte: u8) -> Copied {
-        Copied {
-            digest: Blake3([byte; 32]),
-            zero: byte == 0,
-        }
+        Copied { digest: Blake3([byte; 32]), zero: byte == 0 }
     }
 
     #[test]
@@ -370,14 +292,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("disk.img.chunks");
         let mut map = ChunkMap::open(&path, &key("a")).expect("makes it");
-        map.mark(vec![(3, copied(9)), (0, copied(0)), (1, copied(4))])
-            .expect("marks");
+        map.mark(vec![(3, copied(9)), (0, copied(0)), (1, copied(4))]).expect("marks");
         drop(map);
         let map = ChunkMap::open(&path, &key("a")).expect("opens it");
-        assert_eq!(
-            map.chunks(),
-            [Some(copied(0)), Some(copied(4)), None, Some(copied(9))]
-        );
+        assert_eq!(map.chunks(), [Some(copied(0)), Some(copied(4)), None, Some(copied(9))]);
         assert_eq!(map.copied_bytes(), 2 * CHUNK + 5);
         drop(map);
         let mut bytes = std::fs::read(&path).expect("reads");
@@ -396,28 +314,9 @@ mod tests {
         map.mark(vec![(2, copied(1))]).expect("marks");
         drop(map);
         let error = ChunkMap::open(&path, &key("b")).expect_err("another identity");
-        assert!(
-            matches!(
-                error,
-                Error::SourceChanged {
-                    field: "identity",
-                    ..
-                }
-            ),
-            "{error}"
-        );
-        let error = ChunkMap::open(
-            &path,
-            &Key {
-                size: 5,
-                ..key(&long)
-            },
-        )
-        .expect_err("another size");
-        assert!(
-            matches!(error, Error::SourceChanged { field: "size", .. }),
-            "{error}"
-        );
+        assert!(matches!(error, Error::SourceChanged { field: "identity", .. }), "{error}");
+        let error = ChunkMap::open(&path, &Key { size: 5, ..key(&long) }).expect_err("another size");
+        assert!(matches!(error, Error::SourceChanged { field: "size", .. }), "{error}");
         let mut bytes = std::fs::read(&path).expect("reads");
         bytes[20] ^= 0x40;
         std::fs::write(&path, bytes).expect("writes");

@@ -131,10 +131,7 @@ enum VerifyArg {
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, unit) = text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    );
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let shift = match unit.to_ascii_uppercase().trim_end_matches("IB") {
         "" => 0,
         "K" => 10,
@@ -143,10 +140,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err(format!("unknown unit {unit:?}; use K, M or G")),
     };
     let number: u64 = digits.parse().map_err(|_| "no number".to_owned())?;
-    number
-        .checked_mul(1 << shift)
-        .filter(|size| *size > 0)
-        .ok_or_else(|| "out of range".into())
+    number.checked_mul(1 << shift).filter(|size| *size > 0).ok_or_else(|| "out of range".into())
 }
 
 fn parse_digest(text: &str) -> Result<(Algorithm, String), String> {
@@ -161,11 +155,7 @@ impl SourceArgs {
             member: self.member.clone(),
             format: self.format,
             gzip: self.gzip,
-            references: if self.trust_references {
-                References::Anywhere
-            } else {
-                References::Siblings
-            },
+            references: if self.trust_references { References::Anywhere } else { References::Siblings },
         }
     }
 
@@ -177,21 +167,11 @@ impl SourceArgs {
 /// Runs the command.
 pub fn run(args: DiskArgs) -> ExitCode {
     let result = match args.command {
-        Command::Info { source, output } => source
-            .open()
-            .and_then(|disk| show::info(&disk, output.output)),
-        Command::Map { source, output } => source
-            .open()
-            .and_then(|disk| show::map(&disk, output.output)),
+        Command::Info { source, output } => source.open().and_then(|disk| show::info(&disk, output.output)),
+        Command::Map { source, output } => source.open().and_then(|disk| show::map(&disk, output.output)),
         Command::Copy(args) => run_copy(&args),
-        Command::Verify {
-            disk,
-            manifest,
-            sampled,
-            output,
-        } => {
-            let manifest =
-                manifest.unwrap_or_else(|| crate::chunk_map::beside(&disk, "manifest.json"));
+        Command::Verify { disk, manifest, sampled, output } => {
+            let manifest = manifest.unwrap_or_else(|| crate::chunk_map::beside(&disk, "manifest.json"));
             run_verify(&disk, &manifest, sampled, output.output)
         }
     };
@@ -206,25 +186,14 @@ pub fn run(args: DiskArgs) -> ExitCode {
 
 fn run_copy(args: &CopyArgs) -> Result<()> {
     let source = &args.source;
-    let path = source
-        .image
-        .canonicalize()
-        .unwrap_or_else(|_| source.image.clone());
+    let path = source.image.canonicalize().unwrap_or_else(|_| source.image.clone());
     let job = Job {
-        identity: format!(
-            "{}|{}",
-            path.display(),
-            source.member.as_deref().unwrap_or_default()
-        ),
+        identity: format!("{}|{}", path.display(), source.member.as_deref().unwrap_or_default()),
         source: path,
         open: source.options(),
         digest: args.digest.clone(),
         target: args.target.clone(),
-        volume: if args.device {
-            Volume::Device
-        } else {
-            Volume::File
-        },
+        volume: if args.device { Volume::Device } else { Volume::File },
         room: None,
         verify: match args.verify {
             VerifyArg::Full => Some(Scope::Full),
@@ -232,43 +201,22 @@ fn run_copy(args: &CopyArgs) -> Result<()> {
             VerifyArg::None => None,
         },
         start_over: args.start_over,
-        copy: copy::Options {
-            workers: args.workers,
-            bandwidth: args.bandwidth,
-        },
+        copy: copy::Options { workers: args.workers, bandwidth: args.bandwidth },
     };
     let watch = Watch::new();
     let started = std::time::Instant::now();
-    let outcome = with_bar(
-        &[("copying", watch.copy()), ("verifying", watch.verify())],
-        || job.run(&watch),
-    )?;
-    show::outcome(
-        &outcome,
-        job.manifest().as_deref(),
-        started.elapsed(),
-        args.output.output,
-    )
+    let outcome = with_bar(&[("copying", watch.copy()), ("verifying", watch.verify())], || job.run(&watch))?;
+    show::outcome(&outcome, job.manifest().as_deref(), started.elapsed(), args.output.output)
 }
 
-fn run_verify(
-    disk: &std::path::Path,
-    path: &std::path::Path,
-    sampled: bool,
-    output: Output,
-) -> Result<()> {
-    let missing = || Error::Source {
-        path: path.display().to_string(),
-        offset: 0,
-        source: std::io::ErrorKind::NotFound.into(),
-    };
+fn run_verify(disk: &std::path::Path, path: &std::path::Path, sampled: bool, output: Output) -> Result<()> {
+    let missing =
+        || Error::Source { path: path.display().to_string(), offset: 0, source: std::io::ErrorKind::NotFound.into() };
     let manifest = Manifest::read(path)?.ok_or_else(missing)?;
     let progress = Progress::new();
     let scope = if sampled { Scope::Sampled } else { Scope::Full };
     let cancel = crate::cancel::Cancel::new();
-    with_bar(&[("verifying", &progress)], || {
-        verify(disk, &manifest, scope, &progress, &cancel)
-    })?;
+    with_bar(&[("verifying", &progress)], || verify(disk, &manifest, scope, &progress, &cancel))?;
     show::verified(disk, &manifest, scope, output)
 }
 
@@ -283,10 +231,7 @@ fn with_bar<T: Send>(stages: &[(&str, &Progress)], work: impl FnOnce() -> T + Se
         scope.spawn(|| {
             while !done.wait(Duration::from_millis(250)) {
                 // the last stage that has begun
-                let stage = stages
-                    .iter()
-                    .rev()
-                    .find(|(_, progress)| progress.snapshot().total > 0);
+                let stage = stages.iter().rev().find(|(_, progress)| progress.snapshot().total > 0);
                 if let Some((name, progress)) = stage {
                     eprint!("\r\x1b[K{}", show::line(name, &progress.snapshot()));
                 }
@@ -308,15 +253,8 @@ mod tests {
     fn sizes_and_digests() {
         assert_eq!(parse_size("50M"), Ok(50 << 20));
         assert_eq!(parse_size("4GiB"), Ok(4 << 30));
-        assert!(
-            parse_size("fast").is_err()
-                && parse_size("0").is_err()
-                && parse_size("99999999999G").is_err()
-        );
-        assert_eq!(
-            parse_digest("sha256:ab"),
-            Ok((Algorithm::Sha256, "ab".into()))
-        );
+        assert!(parse_size("fast").is_err() && parse_size("0").is_err() && parse_size("99999999999G").is_err());
+        assert_eq!(parse_digest("sha256:ab"), Ok((Algorithm::Sha256, "ab".into())));
         assert!(parse_digest("ab").is_err());
     }
 }

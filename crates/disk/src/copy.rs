@@ -47,11 +47,7 @@ pub struct Options {
 
 /// Returns the number of workers for `asked`.
 pub(crate) fn workers(asked: Option<usize>) -> usize {
-    let default = || {
-        std::thread::available_parallelism()
-            .map_or(4, |n| 2 * n.get())
-            .clamp(4, 16)
-    };
+    let default = || std::thread::available_parallelism().map_or(4, |n| 2 * n.get()).clamp(4, 16);
     asked.unwrap_or_else(default).clamp(1, 64)
 }
 
@@ -79,17 +75,10 @@ pub fn copy(
     cancel: &Cancel,
 ) -> Result<()> {
     progress.start(disk.size(), map.copied_bytes());
-    let todo: Vec<u64> = (0u64..)
-        .zip(map.chunks())
-        .filter(|(_, chunk)| chunk.is_none())
-        .map(|(index, _)| index)
-        .collect();
+    let todo: Vec<u64> =
+        (0u64..).zip(map.chunks()).filter(|(_, chunk)| chunk.is_none()).map(|(index, _)| index).collect();
     // a stream is read in order, by one
-    let workers = if disk.sequential() {
-        1
-    } else {
-        workers(options.workers)
-    };
+    let workers = if disk.sequential() { 1 } else { workers(options.workers) };
     let run = Run {
         disk,
         sink,
@@ -134,12 +123,7 @@ impl Run<'_> {
     }
 
     /// Copies a chunk; returns its mark and how many bytes were reserved for it.
-    fn copy_chunk(
-        &self,
-        index: u64,
-        buf: &mut [u8],
-        extents: &mut Extents,
-    ) -> Result<(Copied, u64)> {
+    fn copy_chunk(&self, index: u64, buf: &mut [u8], extents: &mut Extents) -> Result<(Copied, u64)> {
         self.cancel.check()?;
         let start = index * CHUNK;
         let length = CHUNK.min(self.disk.size() - start);
@@ -148,11 +132,7 @@ impl Run<'_> {
         if extents.no_data() {
             self.zero(start, length)?;
             self.progress.add(0, length);
-            let digest = if length == CHUNK {
-                self.zeros
-            } else {
-                Blake3::of_zeros(length)
-            };
+            let digest = if length == CHUNK { self.zeros } else { Blake3::of_zeros(length) };
             return Ok((Copied { digest, zero: true }, 0));
         }
         let data = extents.data_bytes();
@@ -187,14 +167,9 @@ impl Run<'_> {
     /// Writes a piece without its blocks of zeros; returns whether it is all zeros.
     fn write(&self, piece: &[u8], offset: u64) -> Result<bool> {
         self.cancel.check()?;
-        let blocks: Vec<(usize, &[u8])> = (0..)
-            .step_by(ZERO_BLOCK)
-            .zip(piece.chunks(ZERO_BLOCK))
-            .collect();
-        let marked: Vec<(usize, usize, bool)> = blocks
-            .into_iter()
-            .map(|(at, block)| (at, at + block.len(), is_zero(block)))
-            .collect();
+        let blocks: Vec<(usize, &[u8])> = (0..).step_by(ZERO_BLOCK).zip(piece.chunks(ZERO_BLOCK)).collect();
+        let marked: Vec<(usize, usize, bool)> =
+            blocks.into_iter().map(|(at, block)| (at, at + block.len(), is_zero(block))).collect();
         let mut all_zero = true;
         for run in marked.chunk_by(|a, b| a.2 == b.2) {
             let (Some((from, _, zero)), Some((_, to, _))) = (run.first(), run.last()) else {
@@ -220,22 +195,14 @@ impl Run<'_> {
         if self.sink.starts_zeroed() {
             return Ok(());
         }
-        self.sink.zero(offset, length).map_err(|error| {
-            target(
-                self.sink,
-                format!("zero {length} bytes at offset {offset}"),
-                error,
-            )
-        })
+        self.sink
+            .zero(offset, length)
+            .map_err(|error| target(self.sink, format!("zero {length} bytes at offset {offset}"), error))
     }
 }
 
 fn target(sink: &dyn Sink, action: String, source: std::io::Error) -> Error {
-    Error::Target {
-        path: sink.path().to_owned(),
-        action,
-        source,
-    }
+    Error::Target { path: sink.path().to_owned(), action, source }
 }
 
 /// Turns a full file system into what the user needs to know.
@@ -247,15 +214,7 @@ fn no_space(error: Error, disk: &Disk, sink: &dyn Sink, map: &ChunkMap) -> Error
     if !matches!(source.kind(), Kind::StorageFull | Kind::QuotaExceeded) {
         return error;
     }
-    let missing = (0u64..)
-        .zip(map.chunks())
-        .filter(|(_, chunk)| chunk.is_none());
-    let needed = missing
-        .map(|(index, _)| disk.data_bytes(map.range(index)).unwrap_or(CHUNK))
-        .sum();
-    Error::NoSpace {
-        path: sink.path().to_owned(),
-        needed,
-        available: sink.available().unwrap_or(0),
-    }
+    let missing = (0u64..).zip(map.chunks()).filter(|(_, chunk)| chunk.is_none());
+    let needed = missing.map(|(index, _)| disk.data_bytes(map.range(index)).unwrap_or(CHUNK)).sum();
+    Error::NoSpace { path: sink.path().to_owned(), needed, available: sink.available().unwrap_or(0) }
 }

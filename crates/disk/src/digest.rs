@@ -30,9 +30,7 @@ impl Blake3 {
 
     /// Parses 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
-        blake3::Hash::from_hex(text)
-            .ok()
-            .map(|hash| Self(*hash.as_bytes()))
+        blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
     }
 
     /// Returns the digest of `length` zeros.
@@ -107,12 +105,7 @@ impl Algorithm {
 }
 
 /// Compares the digest of all stored bytes with the one that the appliance's manifest promises.
-pub fn check_stored(
-    stored: &Arc<dyn Source>,
-    algorithm: Algorithm,
-    expected: &str,
-    cancel: &Cancel,
-) -> Result<()> {
+pub fn check_stored(stored: &Arc<dyn Source>, algorithm: Algorithm, expected: &str, cancel: &Cancel) -> Result<()> {
     let actual = match algorithm {
         Algorithm::Sha1 => stored_digest::<Sha1>(stored, cancel)?,
         Algorithm::Sha256 => stored_digest::<Sha256>(stored, cancel)?,
@@ -153,10 +146,7 @@ mod tests {
     #[test]
     fn zeros_have_the_digest_of_zeros() {
         for length in [0, 1, 65_536, 200_000] {
-            assert_eq!(
-                Blake3::of_zeros(length).0,
-                *blake3::hash(&vec![0; length as usize]).as_bytes()
-            );
+            assert_eq!(Blake3::of_zeros(length).0, *blake3::hash(&vec![0; length as usize]).as_bytes());
         }
         let digest = Blake3::of_zeros(5);
         assert_eq!(Blake3::parse(&digest.hex()), Some(digest));

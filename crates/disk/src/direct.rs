@@ -26,10 +26,7 @@ impl Direct {
     /// Opens a file; none where the file system has no direct accesses.
     pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> Option<Self> {
         let file = options.custom_flags(libc::O_DIRECT).open(path).ok()?;
-        Some(Self {
-            file,
-            refused: AtomicBool::new(false),
-        })
+        Some(Self { file, refused: AtomicBool::new(false) })
     }
 
     /// Writes all bytes, or returns false where the page cache has to be used.
@@ -79,17 +76,11 @@ impl Aligned {
     pub(crate) fn new(length: usize) -> Self {
         let memory = vec![0; length + ALIGN];
         let skip = memory.as_ptr().align_offset(ALIGN).min(ALIGN);
-        Self {
-            memory,
-            skip,
-            length,
-        }
+        Self { memory, skip, length }
     }
 
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        self.memory
-            .get_mut(self.skip..self.skip + self.length)
-            .unwrap_or_default()
+        self.memory.get_mut(self.skip..self.skip + self.length).unwrap_or_default()
     }
 }
 
@@ -107,15 +98,8 @@ mod tests {
         // a file system without direct accesses has none to be tested
         if let Some(direct) = Direct::open(&path, OpenOptions::new().read(true).write(true)) {
             assert!(!direct.read_at(buf.bytes(), 512).expect("is not tried"));
-            assert!(
-                !direct
-                    .write_at(&buf.bytes()[..100], 0)
-                    .expect("is not tried")
-            );
-            if direct
-                .write_at(&buf.bytes()[..ALIGN], ALIGN as u64)
-                .expect("writes")
-            {
+            assert!(!direct.write_at(&buf.bytes()[..100], 0).expect("is not tried"));
+            if direct.write_at(&buf.bytes()[..ALIGN], ALIGN as u64).expect("writes") {
                 assert!(direct.read_at(buf.bytes(), 0).expect("reads"));
                 assert_eq!((buf.bytes()[0], buf.bytes()[ALIGN]), (7, 0));
             }

@@ -104,9 +104,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// What was read back is not what was written.
-    #[error(
-        "{path}: verification failed at offset {offset} (chunk of {length} bytes at {chunk}): {reason}"
-    )]
+    #[error("{path}: verification failed at offset {offset} (chunk of {length} bytes at {chunk}): {reason}")]
     VerifyFailed {
         /// Target.
         path: PathBuf,
@@ -139,12 +137,7 @@ pub struct Malformed {
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            path,
-            offset,
-            field,
-            reason,
-        } = self;
+        let Self { path, offset, field, reason } = self;
         write!(f, "{path}: {field} at offset {offset}: {reason}")
     }
 }
@@ -174,29 +167,19 @@ impl Error {
             Self::Unsupported { .. } => {
                 "convert the disk first, e.g. qemu-img convert -O qcow2, or export it as streamOptimized VMDK"
             }
-            Self::Source { .. } => {
-                "check that the source is reachable and that its storage answers"
-            }
+            Self::Source { .. } => "check that the source is reachable and that its storage answers",
             Self::MemberNotFound { .. } => {
                 "check that the archive or folder is complete and that the names in the descriptor are spelt as its members are"
             }
-            Self::SourceChanged { .. } => {
-                "start over: bytes of the old and the new source are never mixed"
-            }
+            Self::SourceChanged { .. } => "start over: bytes of the old and the new source are never mixed",
             Self::DigestMismatch { .. } => {
                 "download or export the appliance again: its bytes are not those that were packed"
             }
             Self::Target { .. } => "check the target volume: its storage refused",
-            Self::NoSpace { .. } => {
-                "free space on the target or choose a larger volume, then restart"
-            }
-            Self::TargetTooSmall { .. } => {
-                "choose a target volume at least as large as the virtual disk"
-            }
+            Self::NoSpace { .. } => "free space on the target or choose a larger volume, then restart",
+            Self::TargetTooSmall { .. } => "choose a target volume at least as large as the virtual disk",
             Self::TargetBusy { .. } => "wait for the other copy to end, or end it",
-            Self::VerifyFailed { .. } => {
-                "check the target's storage for faults, then restart: the disk is copied anew"
-            }
+            Self::VerifyFailed { .. } => "check the target's storage for faults, then restart: the disk is copied anew",
             Self::Cancelled => "start again: the copy goes on where it was",
         }
     }

@@ -57,11 +57,7 @@ impl Extents {
         }
         match self.0.last_mut() {
             Some(last) if last.kind == kind && last.end() == start => last.length += length,
-            _ => self.0.push(Extent {
-                start,
-                length,
-                kind,
-            }),
+            _ => self.0.push(Extent { start, length, kind }),
         }
     }
 
@@ -82,11 +78,7 @@ impl Extents {
 
     /// Returns how many bytes are data.
     pub fn data_bytes(&self) -> u64 {
-        self.0
-            .iter()
-            .filter(|extent| extent.kind == Kind::Data)
-            .map(|extent| extent.length)
-            .sum()
+        self.0.iter().filter(|extent| extent.kind == Kind::Data).map(|extent| extent.length).sum()
     }
 }
 
@@ -101,10 +93,7 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     // 64 bytes a step: the compiler turns the fold into vector instructions, and real data mostly
     // differs within the first step
     let (blocks, rest) = bytes.as_chunks::<64>();
-    blocks
-        .iter()
-        .all(|block| block.iter().fold(0u8, |acc, byte| acc | byte) == 0)
-        && rest.iter().all(|byte| *byte == 0)
+    blocks.iter().all(|block| block.iter().fold(0u8, |acc, byte| acc | byte) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
 #[cfg(test)]
@@ -118,18 +107,8 @@ mod tests {
         extents.push(10, 5, Kind::Data);
         extents.push(15, 0, Kind::Zero);
         extents.push(15, 5, Kind::Zero);
-        let want = [
-            Extent {
-                start: 0,
-                length: 15,
-                kind: Kind::Data,
-            },
-            Extent {
-                start: 15,
-                length: 5,
-                kind: Kind::Zero,
-            },
-        ];
+        let want =
+            [Extent { start: 0, length: 15, kind: Kind::Data }, Extent { start: 15, length: 5, kind: Kind::Zero }];
         assert_eq!(extents.as_slice(), want);
         assert_eq!(extents.data_bytes(), 15);
     }

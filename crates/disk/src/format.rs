@@ -12,11 +12,7 @@ pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl Fields<'_> {
     fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
-        self.0
-            .get(at..)
-            .and_then(|rest| rest.first_chunk::<N>())
-            .copied()
-            .unwrap_or([0; N])
+        self.0.get(at..).and_then(|rest| rest.first_chunk::<N>()).copied().unwrap_or([0; N])
     }
 
     pub(crate) fn u16_le(&self, at: usize) -> u16 {

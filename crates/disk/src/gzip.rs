@@ -61,26 +61,13 @@ impl GzipSource {
     /// Wraps a source whose bytes are a gzip stream.
     pub fn new(packed: Arc<dyn Source>) -> Self {
         let name = format!("{} (gzip)", packed.name());
-        Self {
-            packed,
-            name,
-            length: OnceLock::new(),
-            cursor: Mutex::default(),
-            pinned: Mutex::default(),
-        }
+        Self { packed, name, length: OnceLock::new(), cursor: Mutex::default(), pinned: Mutex::default() }
     }
 
     fn start(&self) -> io::Result<MultiGzDecoder<io::BufReader<Sequential>>> {
         let length = self.packed.len()?;
-        let bytes = Sequential {
-            source: self.packed.clone(),
-            at: 0,
-            length,
-        };
-        Ok(MultiGzDecoder::new(io::BufReader::with_capacity(
-            256 << 10,
-            bytes,
-        )))
+        let bytes = Sequential { source: self.packed.clone(), at: 0, length };
+        Ok(MultiGzDecoder::new(io::BufReader::with_capacity(256 << 10, bytes)))
     }
 
     fn from_pinned(&self, buf: &mut [u8], offset: u64) -> bool {
@@ -89,10 +76,7 @@ impl GzipSource {
             return false;
         };
         let skip = (offset - start) as usize;
-        match skip
-            .checked_add(buf.len())
-            .and_then(|end| bytes.get(skip..end))
-        {
+        match skip.checked_add(buf.len()).and_then(|end| bytes.get(skip..end)) {
             Some(part) => {
                 buf.copy_from_slice(part);
                 true
@@ -111,9 +95,7 @@ impl Cursor {
             self.base += gone as u64;
         }
         let before = self.window.len();
-        (&mut self.stream)
-            .take(STEP as u64)
-            .read_to_end(&mut self.window)?;
+        (&mut self.stream).take(STEP as u64).read_to_end(&mut self.window)?;
         Ok(self.window.len() > before)
     }
 }
@@ -139,11 +121,7 @@ impl Source for GzipSource {
         let mut guard = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cursor = match guard.take() {
             Some(cursor) if cursor.base <= offset => cursor,
-            _ => Cursor {
-                stream: self.start()?,
-                base: 0,
-                window: Vec::new(),
-            },
+            _ => Cursor { stream: self.start()?, base: 0, window: Vec::new() },
         };
         let mut done = 0;
         while done < buf.len() {
@@ -169,28 +147,17 @@ impl Source for GzipSource {
     }
 
     fn pin(&self, ranges: &[Range<u64>]) -> io::Result<()> {
-        let total: u64 = ranges
-            .iter()
-            .map(|range| range.end.saturating_sub(range.start))
-            .sum();
+        let total: u64 = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
         if total > PINNED {
-            return Err(io::Error::other(format!(
-                "{total} bytes of tables in a gzip stream are too many"
-            )));
+            return Err(io::Error::other(format!("{total} bytes of tables in a gzip stream are too many")));
         }
         let length = self.len()?;
-        let mut ranges: Vec<_> = ranges
-            .iter()
-            .filter(|range| range.start < range.end && range.end <= length)
-            .collect();
+        let mut ranges: Vec<_> = ranges.iter().filter(|range| range.start < range.end && range.end <= length).collect();
         ranges.sort_by_key(|range| range.start);
         for range in ranges {
             let mut bytes = vec![0; (range.end - range.start) as usize];
             self.read_at(&mut bytes, range.start)?;
-            self.pinned
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(range.start, bytes);
+            self.pinned.lock().unwrap_or_else(PoisonError::into_inner).insert(range.start, bytes);
         }
         Ok(())
     }
@@ -225,9 +192,7 @@ mod tests {
             source.read_at(&mut buf, offset as u64).expect("reads");
             assert_eq!(buf, bytes[offset..offset + 500], "offset {offset}");
         }
-        let error = source
-            .read_at(&mut [0; 10], 8_999_995)
-            .expect_err("past the end");
+        let error = source.read_at(&mut [0; 10], 8_999_995).expect_err("past the end");
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -28,14 +28,8 @@ thread_local! {
 /// Inflates into `out`; returns how much of it was filled, or what is wrong with the stream.
 pub(crate) fn inflate(packing: Packing, packed: &[u8], out: &mut [u8]) -> Result<usize, String> {
     TOOLS.with_borrow_mut(|tools| match packing {
-        Packing::Zlib => tools
-            .deflate
-            .zlib_decompress(packed, out)
-            .map_err(|error| error.to_string()),
-        Packing::Deflate => tools
-            .deflate
-            .deflate_decompress(packed, out)
-            .map_err(|error| error.to_string()),
+        Packing::Zlib => tools.deflate.zlib_decompress(packed, out).map_err(|error| error.to_string()),
+        Packing::Deflate => tools.deflate.deflate_decompress(packed, out).map_err(|error| error.to_string()),
         Packing::Zstd => unpack_zstd(tools, packed, out),
     })
 }
@@ -43,17 +37,14 @@ pub(crate) fn inflate(packing: Packing, packed: &[u8], out: &mut [u8]) -> Result
 fn unpack_zstd(tools: &mut Tools, packed: &[u8], out: &mut [u8]) -> Result<usize, String> {
     use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective, get_error_name};
     let context = tools.zstd.get_or_insert_with(DCtx::create);
-    context
-        .reset(ResetDirective::SessionOnly)
-        .map_err(|code| get_error_name(code).to_owned())?;
+    context.reset(ResetDirective::SessionOnly).map_err(|code| get_error_name(code).to_owned())?;
     let wanted = out.len();
     let mut input = InBuffer::around(packed);
     let mut output = OutBuffer::around(out);
     loop {
         let before = (input.pos(), output.pos());
-        let left = context
-            .decompress_stream(&mut output, &mut input)
-            .map_err(|code| get_error_name(code).to_owned())?;
+        let left =
+            context.decompress_stream(&mut output, &mut input).map_err(|code| get_error_name(code).to_owned())?;
         let stuck = before == (input.pos(), output.pos());
         if left == 0 || output.pos() == wanted || stuck {
             return Ok(output.pos());

@@ -79,13 +79,7 @@ struct State {
     disk: OnceLock<Weak<Disk>>,
 }
 
-const PHASES: [Phase; 5] = [
-    Phase::Preparing,
-    Phase::Copying,
-    Phase::Verifying,
-    Phase::Done,
-    Phase::Failed,
-];
+const PHASES: [Phase; 5] = [Phase::Preparing, Phase::Copying, Phase::Verifying, Phase::Done, Phase::Failed];
 
 impl Watch {
     /// Returns a window for a job that has not begun.
@@ -95,10 +89,7 @@ impl Watch {
 
     /// Returns where the job is.
     pub fn phase(&self) -> Phase {
-        PHASES
-            .get(usize::from(self.0.phase.load(Ordering::Acquire)))
-            .copied()
-            .unwrap_or(Phase::Failed)
+        PHASES.get(usize::from(self.0.phase.load(Ordering::Acquire))).copied().unwrap_or(Phase::Failed)
     }
 
     /// Returns the counters of the copy.
@@ -118,11 +109,7 @@ impl Watch {
 
     /// Returns how many bytes of the source were read for the copy.
     pub fn bytes_read(&self) -> u64 {
-        self.0
-            .disk
-            .get()
-            .and_then(Weak::upgrade)
-            .map_or(0, |disk| disk.bytes_read())
+        self.0.disk.get().and_then(Weak::upgrade).map_or(0, |disk| disk.bytes_read())
     }
 
     fn enter(&self, phase: Phase) {
@@ -154,11 +141,7 @@ impl Job {
     /// Runs to the end. An error leaves what was copied for the next run.
     pub fn run(&self, watch: &Watch) -> Result<Outcome> {
         let result = self.steps(watch);
-        watch.enter(if result.is_ok() {
-            Phase::Done
-        } else {
-            Phase::Failed
-        });
+        watch.enter(if result.is_ok() { Phase::Done } else { Phase::Failed });
         result
     }
 
@@ -192,11 +175,7 @@ impl Job {
         if let Some(room) = self.room
             && disk.size() > room.next_multiple_of(1 << 20)
         {
-            return Err(Error::TargetTooSmall {
-                path: self.target.clone(),
-                needed: disk.size(),
-                have: room,
-            });
+            return Err(Error::TargetTooSmall { path: self.target.clone(), needed: disk.size(), have: room });
         }
         let (sink, mut map) = self.prepare(&disk, &stamp)?;
         let resumed = map.copied_bytes();
@@ -206,33 +185,15 @@ impl Job {
         let now = disk.stamp()?;
         if now != stamp {
             let (path, was) = (disk.name().to_owned(), stamp);
-            return Err(Error::SourceChanged {
-                path,
-                field: "stamp",
-                was,
-                now,
-            });
+            return Err(Error::SourceChanged { path, field: "stamp", was, now });
         }
         let chunks: Vec<Copied> = map.chunks().iter().copied().flatten().collect();
         if let Some(scope) = self.verify {
             watch.enter(Phase::Verifying);
-            read_back(
-                &self.target,
-                disk.size(),
-                &chunks,
-                scope,
-                watch.verify(),
-                watch.cancel(),
-            )
-            .map_err(|error| self.not_verified(error, &disk))?;
+            read_back(&self.target, disk.size(), &chunks, scope, watch.verify(), watch.cancel())
+                .map_err(|error| self.not_verified(error, &disk))?;
         }
-        let manifest = Manifest::new(
-            &self.identity,
-            disk.format().name(),
-            disk.size(),
-            &chunks,
-            SystemTime::now(),
-        );
+        let manifest = Manifest::new(&self.identity, disk.format().name(), disk.size(), &chunks, SystemTime::now());
         if let Some(path) = self.manifest() {
             manifest.write(&path)?;
         }
@@ -244,11 +205,7 @@ impl Job {
             written: watch.copy().snapshot().written,
             resumed,
             read: disk.bytes_read(),
-            root: crate::digest::root(
-                disk.size(),
-                crate::digest::CHUNK,
-                chunks.iter().map(|chunk| &chunk.digest),
-            ),
+            root: crate::digest::root(disk.size(), crate::digest::CHUNK, chunks.iter().map(|chunk| &chunk.digest)),
             verified: self.verify.is_some(),
             finished_before: false,
         })
@@ -268,8 +225,7 @@ impl Job {
             }
             Err(error) => return Err(error),
         };
-        let length =
-            std::fs::File::open(&self.target).and_then(|file| crate::source::file_length(&file));
+        let length = std::fs::File::open(&self.target).and_then(|file| crate::source::file_length(&file));
         let (Ok(length), Ok(chunks)) = (length, manifest.chunks(&path)) else {
             return remove(&path).map(|()| None);
         };
@@ -284,11 +240,7 @@ impl Job {
             written: 0,
             resumed: manifest.size,
             read: 0,
-            root: crate::digest::root(
-                manifest.size,
-                manifest.chunk_size,
-                chunks.iter().map(|chunk| &chunk.digest),
-            ),
+            root: crate::digest::root(manifest.size, manifest.chunk_size, chunks.iter().map(|chunk| &chunk.digest)),
             verified: self.verify.is_some(),
             finished_before: true,
         }))
@@ -296,12 +248,8 @@ impl Job {
 
     fn prepare(&self, disk: &Disk, stamp: &str) -> Result<(FileTarget, ChunkMap)> {
         let mut sink = FileTarget::open(&self.target, self.volume, disk.size())?;
-        let key = Key {
-            identity: self.identity.clone(),
-            stamp: stamp.to_owned(),
-            size: disk.size(),
-            inode: sink.inode(),
-        };
+        let key =
+            Key { identity: self.identity.clone(), stamp: stamp.to_owned(), size: disk.size(), inode: sink.inode() };
         let map = match self.chunk_map() {
             None => ChunkMap::in_memory(disk.size()),
             Some(path) => match ChunkMap::open(&path, &key) {
@@ -320,13 +268,7 @@ impl Job {
     }
 
     /// Copies, and digests the stored bytes beside it; the first failure ends both.
-    fn copy_and_digest(
-        &self,
-        disk: &Disk,
-        sink: &FileTarget,
-        map: &mut ChunkMap,
-        watch: &Watch,
-    ) -> Result<()> {
+    fn copy_and_digest(&self, disk: &Disk, sink: &FileTarget, map: &mut ChunkMap, watch: &Watch) -> Result<()> {
         let Some((algorithm, expected)) = &self.digest else {
             return copy(disk, sink, map, &self.copy, watch.copy(), watch.cancel());
         };
@@ -334,25 +276,13 @@ impl Job {
         let stop = Cancel::new();
         std::thread::scope(|scope| {
             let digest = scope.spawn(|| {
-                let result = check_stored(
-                    disk.stored(),
-                    *algorithm,
-                    expected,
-                    &watch.cancel().or(&stop),
-                );
+                let result = check_stored(disk.stored(), *algorithm, expected, &watch.cancel().or(&stop));
                 if result.is_err() {
                     stop.cancel();
                 }
                 result
             });
-            let copied = copy(
-                disk,
-                sink,
-                map,
-                &self.copy,
-                watch.copy(),
-                &watch.cancel().or(&stop),
-            );
+            let copied = copy(disk, sink, map, &self.copy, watch.copy(), &watch.cancel().or(&stop));
             if copied.is_err() {
                 stop.cancel();
             }
@@ -374,10 +304,7 @@ impl Job {
         if let Some(path) = self.chunk_map()
             && let Err(error) = ChunkMap::discard(&path)
         {
-            tracing::error!(
-                error = error.chain(),
-                "the chunk map of a failed verification stays"
-            );
+            tracing::error!(error = error.chain(), "the chunk map of a failed verification stays");
         }
         locate(error, disk)
     }
@@ -407,11 +334,7 @@ fn check_space(disk: &Disk, sink: &FileTarget, map: &ChunkMap) -> Result<()> {
     }
     // what an unfinished run wrote beyond its marks is written again in place
     if needed > available.saturating_add(copy::WINDOW) {
-        return Err(Error::NoSpace {
-            path: sink.path().to_owned(),
-            needed,
-            available,
-        });
+        return Err(Error::NoSpace { path: sink.path().to_owned(), needed, available });
     }
     Ok(())
 }

@@ -61,13 +61,7 @@ const BYTES: u64 = 2 << 30;
 
 impl Manifest {
     /// Makes the manifest of a disk of `size` bytes.
-    pub fn new(
-        identity: &str,
-        format: &str,
-        size: u64,
-        chunks: &[Copied],
-        now: SystemTime,
-    ) -> Self {
+    pub fn new(identity: &str, format: &str, size: u64, chunks: &[Copied], now: SystemTime) -> Self {
         let mut entries: Vec<Entry> = Vec::new();
         for chunk in chunks {
             match (chunk.zero, entries.last_mut()) {
@@ -91,11 +85,7 @@ impl Manifest {
 
     /// Reads a manifest; none where there is no file.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        let unreadable = |source| Error::Source {
-            path: path.display().to_string(),
-            offset: 0,
-            source,
-        };
+        let unreadable = |source| Error::Source { path: path.display().to_string(), offset: 0, source };
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -103,11 +93,7 @@ impl Manifest {
         };
         let length = file.metadata().map_err(unreadable)?.len();
         if length > BYTES {
-            return Err(malformed(
-                path,
-                "manifest",
-                format!("{length} bytes are too many"),
-            ));
+            return Err(malformed(path, "manifest", format!("{length} bytes are too many")));
         }
         serde_json::from_reader(BufReader::new(file))
             .map(Some)
@@ -118,11 +104,7 @@ impl Manifest {
     pub fn write(&self, path: &Path) -> Result<()> {
         let fresh = beside(path, "new");
         let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&fresh)?;
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&fresh)?;
             let mut text = serde_json::to_vec_pretty(self)?;
             text.push(b'\n');
             file.write_all(&text)?;
@@ -130,24 +112,15 @@ impl Manifest {
             std::fs::rename(&fresh, path)?;
             sync_folder(path)
         };
-        write().map_err(|source| Error::Target {
-            path: path.to_owned(),
-            action: "write the manifest".into(),
-            source,
-        })
+        write().map_err(|source| Error::Target { path: path.to_owned(), action: "write the manifest".into(), source })
     }
 
     /// Returns the chunks, after a check of the form, the count and the root; `path` is for messages.
     pub fn chunks(&self, path: &Path) -> Result<Vec<Copied>> {
         if self.version != 1 || self.algorithm != "blake3" || self.chunk_size != CHUNK {
-            let what = format!(
-                "manifest version {} with {} over {} bytes",
-                self.version, self.algorithm, self.chunk_size
-            );
-            return Err(Error::Unsupported {
-                path: path.display().to_string(),
-                what,
-            });
+            let what =
+                format!("manifest version {} with {} over {} bytes", self.version, self.algorithm, self.chunk_size);
+            return Err(Error::Unsupported { path: path.display().to_string(), what });
         }
         let count = self.size.div_ceil(CHUNK);
         let zero = Blake3::of_zeros(CHUNK);
@@ -156,88 +129,51 @@ impl Manifest {
             let room = count.saturating_sub(chunks.len() as u64);
             match entry {
                 Entry::Digest(text) if room > 0 => {
-                    let digest = Blake3::parse(text).ok_or_else(|| {
-                        malformed(path, "chunks", format!("{text:?} is not a digest"))
-                    })?;
-                    chunks.push(Copied {
-                        digest,
-                        zero: false,
-                    });
+                    let digest = Blake3::parse(text)
+                        .ok_or_else(|| malformed(path, "chunks", format!("{text:?} is not a digest")))?;
+                    chunks.push(Copied { digest, zero: false });
                 }
                 Entry::Zeros { zeros } if *zeros <= room => {
                     for _ in 0..*zeros {
                         let last = chunks.len() as u64 + 1 == count;
-                        let digest = if last {
-                            Blake3::of_zeros(self.size - (count - 1) * CHUNK)
-                        } else {
-                            zero
-                        };
+                        let digest = if last { Blake3::of_zeros(self.size - (count - 1) * CHUNK) } else { zero };
                         chunks.push(Copied { digest, zero: true });
                     }
                 }
                 _ => {
-                    return Err(malformed(
-                        path,
-                        "chunks",
-                        format!("there are more than {count}"),
-                    ));
+                    return Err(malformed(path, "chunks", format!("there are more than {count}")));
                 }
             }
         }
         if chunks.len() as u64 != count {
-            return Err(malformed(
-                path,
-                "chunks",
-                format!("there are {}, the disk has {count}", chunks.len()),
-            ));
+            return Err(malformed(path, "chunks", format!("there are {}, the disk has {count}", chunks.len())));
         }
         let found = root(self.size, CHUNK, chunks.iter().map(|chunk| &chunk.digest)).hex();
         if found != self.root {
-            return Err(malformed(
-                path,
-                "root",
-                format!("is {}, the chunks give {found}", self.root),
-            ));
+            return Err(malformed(path, "root", format!("is {}, the chunks give {found}", self.root)));
         }
         Ok(chunks)
     }
 }
 
 fn malformed(path: &Path, field: &str, reason: String) -> Error {
-    Error::Malformed(Malformed {
-        path: path.display().to_string(),
-        offset: 0,
-        field: field.into(),
-        reason,
-    })
+    Error::Malformed(Malformed { path: path.display().to_string(), offset: 0, field: field.into(), reason })
 }
 
 /// Returns the time in RFC 3339, to the second.
 fn rfc3339(time: SystemTime) -> String {
-    let seconds = time
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |passed| passed.as_secs());
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs());
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // days to a date of the proleptic Gregorian calendar, years counted from March
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 #[cfg(test)]
@@ -257,14 +193,8 @@ mod tests {
     fn survives_the_disk_and_notices_changes() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("disk.img.manifest.json");
-        let zero = |length| Copied {
-            digest: Blake3::of_zeros(length),
-            zero: true,
-        };
-        let data = Copied {
-            digest: Blake3([7; 32]),
-            zero: false,
-        };
+        let zero = |length| Copied { digest: Blake3::of_zeros(length), zero: true };
+        let data = Copied { digest: Blake3([7; 32]), zero: false };
         let chunks = [zero(CHUNK), zero(CHUNK), data, zero(9)];
         let manifest = Manifest::new("id", "raw", 3 * CHUNK + 9, &chunks, UNIX_EPOCH);
         assert_eq!(manifest.chunks.len(), 3, "zeros are one entry");
@@ -274,27 +204,9 @@ mod tests {
         assert_eq!(read, manifest);
         assert_eq!(read.chunks(&path).expect("is whole"), chunks);
         for (change, field) in [
-            (
-                Manifest {
-                    root: "0".repeat(64),
-                    ..manifest.clone()
-                },
-                "root",
-            ),
-            (
-                Manifest {
-                    size: 99,
-                    ..manifest.clone()
-                },
-                "chunks",
-            ),
-            (
-                Manifest {
-                    chunks: vec![Entry::Zeros { zeros: u64::MAX }],
-                    ..manifest.clone()
-                },
-                "chunks",
-            ),
+            (Manifest { root: "0".repeat(64), ..manifest.clone() }, "root"),
+            (Manifest { size: 99, ..manifest.clone() }, "chunks"),
+            (Manifest { chunks: vec![Entry::Zeros { zeros: u64::MAX }], ..manifest.clone() }, "chunks"),
         ] {
             let error = change.chunks(&path).expect_err("does not fit");
             assert!(error.to_string().contains(field), "{error}");

@@ -81,22 +81,11 @@ impl Disk {
         Self::from_source(stored, options, None)
     }
 
-    fn from_source(
-        stored: Arc<dyn Source>,
-        options: &Options,
-        place: Option<&Place>,
-    ) -> Result<Self> {
+    fn from_source(stored: Arc<dyn Source>, options: &Options, place: Option<&Place>) -> Result<Self> {
         let read = Arc::new(AtomicU64::new(0));
-        let opener = Opener {
-            place,
-            read: read.clone(),
-            parts: Mutex::default(),
-        };
-        let source: Arc<dyn Source> = if options.gzip {
-            Arc::new(GzipSource::new(stored.clone()))
-        } else {
-            stored.clone()
-        };
+        let opener = Opener { place, read: read.clone(), parts: Mutex::default() };
+        let source: Arc<dyn Source> =
+            if options.gzip { Arc::new(GzipSource::new(stored.clone())) } else { stored.clone() };
         let sequential = source.sequential();
         let image = opener.open(source.clone(), options.format, 0)?;
         if image.size() > SIZE {
@@ -104,10 +93,7 @@ impl Disk {
                 path: source.name().to_owned(),
                 offset: 0,
                 field: "virtual size".into(),
-                reason: format!(
-                    "{} bytes are more than the {SIZE} of any hypervisor's disk",
-                    image.size()
-                ),
+                reason: format!("{} bytes are more than the {SIZE} of any hypervisor's disk", image.size()),
             }));
         }
         if sequential {
@@ -118,17 +104,8 @@ impl Disk {
                 source: error,
             })?;
         }
-        let parts = opener
-            .parts
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        Ok(Self {
-            image,
-            stored,
-            parts,
-            read,
-            sequential,
-        })
+        let parts = opener.parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Self { image, stored, parts, read, sequential })
     }
 
     /// Returns the format.
@@ -169,11 +146,7 @@ impl Disk {
     /// Returns a text that changes when a file of the disk changes.
     pub fn stamp(&self) -> Result<String> {
         let stamps = self.parts.iter().map(|part| {
-            part.stamp().map_err(|source| Error::Source {
-                path: part.name().to_owned(),
-                offset: 0,
-                source,
-            })
+            part.stamp().map_err(|source| Error::Source { path: part.name().to_owned(), offset: 0, source })
         });
         Ok(stamps.collect::<Result<Vec<_>>>()?.join(" "))
     }
@@ -225,32 +198,16 @@ impl Place {
         if options.member.is_some() {
             return Ok(Self::Archive(Archive::open(path)?));
         }
-        let folder = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        Ok(Self::Folder {
-            folder: folder.to_owned(),
-            anywhere: options.references == References::Anywhere,
-        })
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(Self::Folder { folder: folder.to_owned(), anywhere: options.references == References::Anywhere })
     }
 
     fn sibling(&self, name: &str) -> Result<Arc<dyn Source>> {
         match self {
             Self::Archive(archive) => Ok(Arc::new(archive.member(name)?)),
-            Self::Folder {
-                folder,
-                anywhere: true,
-            } => Ok(Arc::new(open_file(&folder.join(name), false)?)),
-            Self::Folder {
-                folder,
-                anywhere: false,
-            } => {
-                if name.is_empty()
-                    || name.contains(['/', '\\', '\0'])
-                    || name == ".."
-                    || name == "."
-                {
+            Self::Folder { folder, anywhere: true } => Ok(Arc::new(open_file(&folder.join(name), false)?)),
+            Self::Folder { folder, anywhere: false } => {
+                if name.is_empty() || name.contains(['/', '\\', '\0']) || name == ".." || name == "." {
                     return Err(Error::Unsupported {
                         path: folder.display().to_string(),
                         what: format!("the image names {name:?}, which is not a file beside it"),
@@ -264,25 +221,14 @@ impl Place {
 
 fn open_file(path: &Path, beside: bool) -> Result<FileRange> {
     let shown = path.display().to_string();
-    let flags = if beside {
-        libc::O_NOFOLLOW | libc::O_NONBLOCK
-    } else {
-        libc::O_NONBLOCK
-    };
+    let flags = if beside { libc::O_NOFOLLOW | libc::O_NONBLOCK } else { libc::O_NONBLOCK };
     let open = || {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         regular(&file)?;
         advise_sequential(&file);
         FileRange::whole(Arc::new(file), shown.clone())
     };
-    open().map_err(|source| Error::Source {
-        path: shown.clone(),
-        offset: 0,
-        source,
-    })
+    open().map_err(|source| Error::Source { path: shown.clone(), offset: 0, source })
 }
 
 /// A pipe or a socket would be waited for without end.
@@ -302,12 +248,7 @@ struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    fn open(
-        &self,
-        source: Arc<dyn Source>,
-        format: Option<Format>,
-        depth: usize,
-    ) -> Result<Box<dyn Image>> {
+    fn open(&self, source: Arc<dyn Source>, format: Option<Format>, depth: usize) -> Result<Box<dyn Image>> {
         let input = self.input(source)?;
         let found = match format {
             Some(Format::Raw) => Found::Raw,
@@ -317,18 +258,12 @@ impl Opener<'_> {
         let matches = match (format, found) {
             (None, _) | (Some(Format::Raw), Found::Raw) => true,
             (Some(Format::Qcow2), Found::Qcow2) => true,
-            (Some(Format::Vmdk | Format::StreamOptimized), Found::Sparse | Found::Descriptor) => {
-                true
-            }
+            (Some(Format::Vmdk | Format::StreamOptimized), Found::Sparse | Found::Descriptor) => true,
             (Some(_), _) => false,
         };
         if !matches {
             let wanted = format.map_or("", Format::name);
-            return Err(input.malformed(
-                0,
-                "magic",
-                format!("the file is not {wanted}, which it is said to be"),
-            ));
+            return Err(input.malformed(0, "magic", format!("the file is not {wanted}, which it is said to be")));
         }
         match found {
             Found::Raw => Ok(Box::new(Raw::open(input)?)),
@@ -338,10 +273,7 @@ impl Opener<'_> {
                 match header.backing.clone() {
                     None => Ok(Box::new(image)),
                     Some(name) => {
-                        let format = header
-                            .backing_format
-                            .as_deref()
-                            .and_then(|name| name.parse().ok());
+                        let format = header.backing_format.as_deref().and_then(|name| name.parse().ok());
                         let base = self.base(&input, &name, format, depth)?;
                         Ok(Box::new(Chain::new(Box::new(image), base)))
                     }
@@ -349,8 +281,7 @@ impl Opener<'_> {
             }
             Found::Sparse => self.vmdk(Vmdk::open_monolithic(input.clone())?, &input, depth),
             Found::Descriptor => {
-                let image =
-                    Vmdk::open_descriptor(&input, |name| self.input(self.sibling(&input, name)?))?;
+                let image = Vmdk::open_descriptor(&input, |name| self.input(self.sibling(&input, name)?))?;
                 self.vmdk(image, &input, depth)
             }
         }
@@ -366,13 +297,7 @@ impl Opener<'_> {
         }
     }
 
-    fn base(
-        &self,
-        input: &Input,
-        name: &str,
-        format: Option<Format>,
-        depth: usize,
-    ) -> Result<Box<dyn Image>> {
+    fn base(&self, input: &Input, name: &str, format: Option<Format>, depth: usize) -> Result<Box<dyn Image>> {
         if depth + 1 >= DEPTH {
             return Err(input.malformed(
                 0,
@@ -384,19 +309,14 @@ impl Opener<'_> {
     }
 
     fn input(&self, source: Arc<dyn Source>) -> Result<Input> {
-        self.parts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(source.clone());
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push(source.clone());
         Input::new(source, self.read.clone())
     }
 
     fn sibling(&self, input: &Input, name: &str) -> Result<Arc<dyn Source>> {
         match self.place {
             Some(place) => place.sibling(name),
-            None => Err(input.unsupported(format!(
-                "the image needs {name:?}, and only its own bytes are at hand"
-            ))),
+            None => Err(input.unsupported(format!("the image needs {name:?}, and only its own bytes are at hand"))),
         }
     }
 }
@@ -424,10 +344,7 @@ const NOT_READ: &[(usize, &[u8], &str)] = &[
 fn probe(input: &Input) -> Result<Found> {
     let mut head = vec![0; input.length().min(512) as usize];
     input.read(&mut head, 0, "magic")?;
-    let at = |offset: usize, magic: &[u8]| {
-        head.get(offset..)
-            .is_some_and(|rest| rest.starts_with(magic))
-    };
+    let at = |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     if at(0, b"KDMV") {
         return Ok(Found::Sparse);
     }
@@ -438,10 +355,7 @@ fn probe(input: &Input) -> Result<Found> {
     if text.starts_with(b"# Disk DescriptorFile") || text.starts_with(b"# disk DescriptorFile") {
         return Ok(Found::Descriptor);
     }
-    if let Some((_, _, name)) = NOT_READ
-        .iter()
-        .find(|(offset, magic, _)| at(*offset, magic))
-    {
+    if let Some((_, _, name)) = NOT_READ.iter().find(|(offset, magic, _)| at(*offset, magic)) {
         return Err(input.unsupported(*name));
     }
     if input.length() >= 512 {

@@ -59,11 +59,7 @@ impl Progress {
         self.0.total.store(total, Ordering::Relaxed);
         self.0.resumed.store(resumed, Ordering::Relaxed);
         self.0.done.store(resumed, Ordering::Relaxed);
-        *self.rate() = Some(Rate {
-            at: Instant::now(),
-            done: resumed,
-            bytes_per_second: 0.0,
-        });
+        *self.rate() = Some(Rate { at: Instant::now(), done: resumed, bytes_per_second: 0.0 });
     }
 
     pub(crate) fn add(&self, written: u64, skipped: u64) {
@@ -82,10 +78,7 @@ impl Progress {
     }
 
     fn snapshot_at(&self, now: Instant) -> Snapshot {
-        let (total, done) = (
-            self.0.total.load(Ordering::Relaxed),
-            self.0.done.load(Ordering::Relaxed),
-        );
+        let (total, done) = (self.0.total.load(Ordering::Relaxed), self.0.done.load(Ordering::Relaxed));
         let mut rate = 0.0;
         if let Some(last) = self.rate().as_mut() {
             let passed = now.saturating_duration_since(last.at);
@@ -95,9 +88,7 @@ impl Progress {
             rate = last.bytes_per_second;
         }
         let left = total.saturating_sub(done) as f64;
-        let eta = (rate >= 1.0)
-            .then(|| Duration::try_from_secs_f64(left / rate).ok())
-            .flatten();
+        let eta = (rate >= 1.0).then(|| Duration::try_from_secs_f64(left / rate).ok()).flatten();
         Snapshot {
             total,
             done,
@@ -112,16 +103,8 @@ impl Progress {
 
 fn sample(last: Rate, now: Instant, seconds: f64, done: u64) -> Rate {
     let current = done.saturating_sub(last.done) as f64 / seconds;
-    let keep = if last.bytes_per_second == 0.0 {
-        0.0
-    } else {
-        0.5f64.powf(seconds / HALF_LIFE)
-    };
-    Rate {
-        at: now,
-        done,
-        bytes_per_second: last.bytes_per_second * keep + current * (1.0 - keep),
-    }
+    let keep = if last.bytes_per_second == 0.0 { 0.0 } else { 0.5f64.powf(seconds / HALF_LIFE) };
+    Rate { at: now, done, bytes_per_second: last.bytes_per_second * keep + current * (1.0 - keep) }
 }
 
 #[cfg(test)]
@@ -135,20 +118,10 @@ mod tests {
         let start = progress.rate().expect("was started").at;
         progress.add(100, 0);
         let first = progress.snapshot_at(start + Duration::from_secs(1));
-        assert_eq!(
-            (first.rate, first.done, first.eta),
-            (100.0, 200, Some(Duration::from_secs(8)))
-        );
+        assert_eq!((first.rate, first.done, first.eta), (100.0, 200, Some(Duration::from_secs(8))));
         progress.add(150, 50);
         let second = progress.snapshot_at(start + Duration::from_secs(2));
-        assert!(
-            second.rate > 100.0 && second.rate < 200.0,
-            "between the old and the new: {}",
-            second.rate
-        );
-        assert_eq!(
-            (second.written, second.skipped, second.resumed),
-            (250, 50, 100)
-        );
+        assert!(second.rate > 100.0 && second.rate < 200.0, "between the old and the new: {}", second.rate);
+        assert_eq!((second.written, second.skipped, second.resumed), (250, 50, 100));
     }
 }

@@ -71,28 +71,16 @@ impl FileRange {
     /// Returns the whole of a file or block device.
     pub fn whole(file: Arc<File>, name: String) -> io::Result<Self> {
         let length = file_length(&file)?;
-        Ok(Self {
-            file,
-            name,
-            start: 0,
-            length,
-        })
+        Ok(Self { file, name, start: 0, length })
     }
 
     /// Returns a part of a file; it has to lie within.
     pub fn part(file: Arc<File>, name: String, start: u64, length: u64) -> io::Result<Self> {
-        let end = start
-            .checked_add(length)
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        let end = start.checked_add(length).ok_or(io::ErrorKind::InvalidInput)?;
         if end > file_length(&file)? {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Self {
-            file,
-            name,
-            start,
-            length,
-        })
+        Ok(Self { file, name, start, length })
     }
 }
 
@@ -125,20 +113,13 @@ impl Source for FileRange {
             // a device or file system that does not tell: all is data
             Err(_) => return Ok(Some(offset..self.length)),
         };
-        let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(data))
-            .unwrap_or(end)
-            .clamp(data, end);
+        let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(data)).unwrap_or(end).clamp(data, end);
         Ok(Some(data - self.start..hole - self.start))
     }
 
     fn stamp(&self) -> io::Result<String> {
         let meta = self.file.metadata()?;
-        Ok(format!(
-            "{}:{}.{:09}",
-            meta.len(),
-            meta.mtime(),
-            meta.mtime_nsec()
-        ))
+        Ok(format!("{}:{}.{:09}", meta.len(), meta.mtime(), meta.mtime_nsec()))
     }
 }
 
@@ -156,12 +137,8 @@ pub(crate) fn file_length(file: &File) -> io::Result<u64> {
 }
 
 /// Pauses before the second, third … try of a read.
-const PAUSES: [Duration; 4] = [
-    Duration::from_millis(20),
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_millis(2000),
-];
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500), Duration::from_millis(2000)];
 
 /// A source as the formats use it.
 #[derive(Clone)]
@@ -175,11 +152,7 @@ impl Input {
     /// Wraps a source; `read` counts the bytes read.
     pub fn new(source: Arc<dyn Source>, read: Arc<AtomicU64>) -> Result<Self> {
         let length = source.len().map_err(|error| failed(&*source, 0, error))?;
-        Ok(Self {
-            source,
-            length,
-            read,
-        })
+        Ok(Self { source, length, read })
     }
 
     /// Returns the name for messages.
@@ -203,26 +176,13 @@ impl Input {
     }
 
     /// Returns an error that names the field and what is wrong with it.
-    pub fn malformed(
-        &self,
-        offset: u64,
-        field: impl Into<String>,
-        reason: impl Into<String>,
-    ) -> Error {
-        Error::Malformed(Malformed {
-            path: self.name().to_owned(),
-            offset,
-            field: field.into(),
-            reason: reason.into(),
-        })
+    pub fn malformed(&self, offset: u64, field: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::Malformed(Malformed { path: self.name().to_owned(), offset, field: field.into(), reason: reason.into() })
     }
 
     /// Returns an error that names what is not read here.
     pub fn unsupported(&self, what: impl Into<String>) -> Error {
-        Error::Unsupported {
-            path: self.name().to_owned(),
-            what: what.into(),
-        }
+        Error::Unsupported { path: self.name().to_owned(), what: what.into() }
     }
 
     /// Fails unless `length` bytes of `field` lie at `offset`.
@@ -232,10 +192,7 @@ impl Input {
             _ => Err(self.malformed(
                 offset,
                 field,
-                format!(
-                    "{length} bytes do not fit: the file ends at {} (truncated?)",
-                    self.length
-                ),
+                format!("{length} bytes do not fit: the file ends at {} (truncated?)", self.length),
             )),
         }
     }
@@ -249,11 +206,7 @@ impl Input {
                 Ok(()) => break,
                 Err(error) => error,
             };
-            let pause = if transient(&error) {
-                pauses.next()
-            } else {
-                None
-            };
+            let pause = if transient(&error) { pauses.next() } else { None };
             let Some(pause) = pause else {
                 return Err(failed(&*self.source, offset, error));
             };
@@ -268,11 +221,7 @@ impl Input {
     pub fn read_vec(&self, offset: u64, length: u64, limit: u64, field: &str) -> Result<Vec<u8>> {
         self.check(offset, length, field)?;
         if length > limit {
-            return Err(self.malformed(
-                offset,
-                field,
-                format!("{length} bytes are more than the {limit} allowed"),
-            ));
+            return Err(self.malformed(offset, field, format!("{length} bytes are more than the {limit} allowed")));
         }
         let mut bytes = vec![0; length as usize];
         self.read(&mut bytes, offset, field)?;
@@ -281,11 +230,7 @@ impl Input {
 }
 
 fn failed(source: &dyn Source, offset: u64, error: io::Error) -> Error {
-    Error::Source {
-        path: source.name().to_owned(),
-        offset,
-        source: error,
-    }
+    Error::Source { path: source.name().to_owned(), offset, source: error }
 }
 
 /// Returns whether the same read may succeed a moment later.
@@ -349,19 +294,13 @@ mod tests {
 
     #[test]
     fn transient_errors_are_tried_again() {
-        assert_eq!(
-            read(vec![libc::EIO, libc::EINTR, libc::ETIMEDOUT]).expect("succeeds in the end"),
-            7
-        );
+        assert_eq!(read(vec![libc::EIO, libc::EINTR, libc::ETIMEDOUT]).expect("succeeds in the end"), 7);
     }
 
     #[test]
     fn lasting_errors_name_source_and_offset() {
         let error = read(vec![libc::EACCES]).expect_err("no second try");
-        assert_eq!(
-            error.chain(),
-            "flaky: cannot read at offset 3: Permission denied (os error 13)"
-        );
+        assert_eq!(error.chain(), "flaky: cannot read at offset 3: Permission denied (os error 13)");
         assert!(!error.retryable());
         let error = read(vec![libc::EIO; 9]).expect_err("tries end");
         assert_eq!(error.code(), "SourceUnreadable");
@@ -371,16 +310,9 @@ mod tests {
     fn reads_past_the_end_name_the_field() {
         let input = Input::new(Arc::new(Flaky(Mutex::default())), Arc::default()).expect("opens");
         for offset in [97, 101, u64::MAX] {
-            let error = input
-                .read(&mut [0; 4], offset, "grain")
-                .expect_err("past the end");
+            let error = input.read(&mut [0; 4], offset, "grain").expect_err("past the end");
             assert_eq!(error.code(), "Malformed");
-            assert!(
-                error
-                    .to_string()
-                    .contains(&format!("grain at offset {offset}")),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&format!("grain at offset {offset}")), "{error}");
         }
     }
 }

@@ -57,11 +57,7 @@ pub struct FileTarget {
 impl FileTarget {
     /// Opens the target for a disk of `size` bytes; what it holds is not touched yet.
     pub fn open(path: &Path, volume: Volume, size: u64) -> Result<Self> {
-        let failed = |action: &str, source| Error::Target {
-            path: path.to_owned(),
-            action: action.to_owned(),
-            source,
-        };
+        let failed = |action: &str, source| Error::Target { path: path.to_owned(), action: action.to_owned(), source };
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -72,9 +68,7 @@ impl FileTarget {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::TargetBusy {
-                    path: path.to_owned(),
-                });
+                return Err(Error::TargetBusy { path: path.to_owned() });
             }
             // a file system without locks
             Err(TryLockError::Error(error)) => {
@@ -84,11 +78,7 @@ impl FileTarget {
         if volume == Volume::Device {
             let have = file_length(&file).map_err(|error| failed("find the size", error))?;
             if have < size {
-                return Err(Error::TargetTooSmall {
-                    path: path.to_owned(),
-                    needed: size,
-                    have,
-                });
+                return Err(Error::TargetTooSmall { path: path.to_owned(), needed: size, have });
             }
         }
         Ok(Self {
@@ -145,10 +135,7 @@ impl Sink for FileTarget {
     }
 
     fn zero(&self, offset: u64, length: u64) -> io::Result<()> {
-        for flags in [
-            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-            FallocateFlags::ZERO_RANGE,
-        ] {
+        for flags in [FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, FallocateFlags::ZERO_RANGE] {
             match rustix::fs::fallocate(&self.file, flags, offset, length) {
                 Ok(()) => return Ok(()),
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
@@ -160,8 +147,7 @@ impl Sink for FileTarget {
         let mut at = offset;
         while at < end {
             let step = (zeros.len() as u64).min(end - at);
-            self.file
-                .write_all_at(zeros.get(..step as usize).unwrap_or_default(), at)?;
+            self.file.write_all_at(zeros.get(..step as usize).unwrap_or_default(), at)?;
             at += step;
         }
         Ok(())

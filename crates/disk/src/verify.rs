@@ -37,10 +37,7 @@ pub enum Scope {
 impl Scope {
     fn takes(self, index: usize, count: usize, chunk: &Copied) -> bool {
         // the digest is as good as random, and the same chunks are read when it is repeated
-        self == Self::Full
-            || index == 0
-            || index + 1 == count
-            || chunk.digest.0[0].is_multiple_of(16)
+        self == Self::Full || index == 0 || index + 1 == count || chunk.digest.0[0].is_multiple_of(16)
     }
 }
 
@@ -67,22 +64,12 @@ pub fn read_back(
     progress: &Progress,
     cancel: &Cancel,
 ) -> Result<()> {
-    let unreadable = |source| Error::Target {
-        path: path.to_owned(),
-        action: "read back".into(),
-        source,
-    };
+    let unreadable = |source| Error::Target { path: path.to_owned(), action: "read back".into(), source };
     let file = File::open(path).map_err(unreadable)?;
     let have = file_length(&file).map_err(unreadable)?;
     if have < size {
         let reason = format!("the target ends at {have}, the disk at {size}");
-        return Err(Error::VerifyFailed {
-            path: path.to_owned(),
-            offset: have,
-            chunk: have,
-            length: 0,
-            reason,
-        });
+        return Err(Error::VerifyFailed { path: path.to_owned(), offset: have, chunk: have, length: 0, reason });
     }
     // only clean pages go; the copy ended with fdatasync
     file.sync_data().map_err(unreadable)?;
@@ -92,13 +79,7 @@ pub fn read_back(
         .zip(chunks.iter().copied())
         .filter(|(index, chunk)| scope.takes(*index as usize, count, chunk))
         .collect();
-    progress.start(
-        taken
-            .iter()
-            .map(|(index, _)| chunk_length(size, *index))
-            .sum(),
-        0,
-    );
+    progress.start(taken.iter().map(|(index, _)| chunk_length(size, *index)).sum(), 0);
     let run = Run {
         path,
         size,
@@ -114,35 +95,19 @@ pub fn read_back(
             scope.spawn(|| run.work());
         }
     });
-    let found = run
-        .found
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let found = run.found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     found.map_or(Ok(()), |(_, error)| Err(error))
 }
 
 /// Reads the target back against a manifest; its own digests are checked first.
-pub fn verify(
-    path: &Path,
-    manifest: &Manifest,
-    scope: Scope,
-    progress: &Progress,
-    cancel: &Cancel,
-) -> Result<()> {
+pub fn verify(path: &Path, manifest: &Manifest, scope: Scope, progress: &Progress, cancel: &Cancel) -> Result<()> {
     let chunks = manifest.chunks(path)?;
     read_back(path, manifest.size, &chunks, scope, progress, cancel)
 }
 
 /// Names the first byte of a failed chunk that differs from the source.
 pub fn locate(error: Error, disk: &Disk) -> Error {
-    let Error::VerifyFailed {
-        path,
-        chunk,
-        length,
-        reason,
-        offset,
-    } = error
-    else {
+    let Error::VerifyFailed { path, chunk, length, reason, offset } = error else {
         return error;
     };
     let exact = || -> Option<u64> {
@@ -150,19 +115,10 @@ pub fn locate(error: Error, disk: &Disk) -> Error {
         let (mut ours, mut theirs) = (vec![0; length as usize], vec![0; length as usize]);
         file.read_exact_at(&mut ours, chunk).ok()?;
         disk.image().read_at(&mut theirs, chunk).ok()?;
-        ours.iter()
-            .zip(&theirs)
-            .position(|(a, b)| a != b)
-            .map(|at| chunk + at as u64)
+        ours.iter().zip(&theirs).position(|(a, b)| a != b).map(|at| chunk + at as u64)
     };
     let offset = exact().unwrap_or(offset);
-    Error::VerifyFailed {
-        path,
-        chunk,
-        length,
-        reason,
-        offset,
-    }
+    Error::VerifyFailed { path, chunk, length, reason, offset }
 }
 
 fn chunk_length(size: u64, index: u64) -> u64 {
@@ -175,21 +131,14 @@ impl Run<'_> {
         let file = match File::open(self.path) {
             Ok(file) => file,
             Err(source) => {
-                return self.failed(
-                    0,
-                    Error::Target {
-                        path: self.path.to_owned(),
-                        action: "read back".into(),
-                        source,
-                    },
-                );
+                return self
+                    .failed(0, Error::Target { path: self.path.to_owned(), action: "read back".into(), source });
             }
         };
         let direct = Direct::open(self.path, OpenOptions::new().read(true));
         let mut memory = Aligned::new(PIECE);
         let buf = memory.bytes();
-        while let Some((index, chunk)) = self.chunks.get(self.next.fetch_add(1, Ordering::Relaxed))
-        {
+        while let Some((index, chunk)) = self.chunks.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             if self.cancel.is_cancelled() {
                 return self.failed(u64::MAX, Error::Cancelled);
             }
@@ -204,9 +153,7 @@ impl Run<'_> {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(u64, Error)>> {
-        self.found
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Keeps the error of the lowest chunk.
@@ -217,22 +164,11 @@ impl Run<'_> {
         }
     }
 
-    fn check(
-        &self,
-        file: &File,
-        direct: Option<&Direct>,
-        index: u64,
-        chunk: &Copied,
-        buf: &mut [u8],
-    ) -> Result<()> {
+    fn check(&self, file: &File, direct: Option<&Direct>, index: u64, chunk: &Copied, buf: &mut [u8]) -> Result<()> {
         let start = index * CHUNK;
         let length = chunk_length(self.size, index);
         let digest = if is_hole(file, start, length) {
-            if length == CHUNK {
-                self.zeros
-            } else {
-                Blake3::of_zeros(length)
-            }
+            if length == CHUNK { self.zeros } else { Blake3::of_zeros(length) }
         } else {
             self.digest(file, direct, start, length, buf)?
         };
@@ -249,14 +185,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn digest(
-        &self,
-        file: &File,
-        direct: Option<&Direct>,
-        start: u64,
-        length: u64,
-        buf: &mut [u8],
-    ) -> Result<Blake3> {
+    fn digest(&self, file: &File, direct: Option<&Direct>, start: u64, length: u64, buf: &mut [u8]) -> Result<Blake3> {
         let mut hasher = blake3::Hasher::new();
         let mut at = start;
         while at < start + length {

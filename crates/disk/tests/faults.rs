@@ -87,8 +87,7 @@ impl Fixture {
     fn new(seed: u64) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let bytes = pattern(&dir.path().join("source"), SIZE, seed);
-        let disk =
-            Disk::open(&dir.path().join("source"), &open::Options::default()).expect("opens");
+        let disk = Disk::open(&dir.path().join("source"), &open::Options::default()).expect("opens");
         Self { dir, bytes, disk }
     }
 
@@ -100,38 +99,21 @@ impl Fixture {
         let mut inner = FileTarget::open(&self.target(), Volume::File, SIZE).expect("opens");
         inner.prepare(SIZE, true).expect("prepares");
         let mut map = ChunkMap::in_memory(SIZE);
-        let options = Options {
-            workers: Some(2),
-            bandwidth: None,
-        };
+        let options = Options { workers: Some(2), bandwidth: None };
         let sink = Faulty { inner, fault };
-        let result = copy(
-            &self.disk,
-            &sink,
-            &mut map,
-            &options,
-            &Progress::new(),
-            &Cancel::new(),
-        );
+        let result = copy(&self.disk, &sink, &mut map, &options, &Progress::new(), &Cancel::new());
         (map, result)
     }
 
     /// Returns an offset after the middle whose byte is data.
     fn data_byte(&self) -> u64 {
         let half = self.bytes.len() / 2;
-        (half
-            + self.bytes[half..]
-                .iter()
-                .position(|byte| *byte != 0)
-                .expect("has data")) as u64
+        (half + self.bytes[half..].iter().position(|byte| *byte != 0).expect("has data")) as u64
     }
 }
 
 fn digests(map: &ChunkMap) -> Vec<Copied> {
-    map.chunks()
-        .iter()
-        .map(|chunk| chunk.expect("is copied"))
-        .collect()
+    map.chunks().iter().map(|chunk| chunk.expect("is copied")).collect()
 }
 
 #[test]
@@ -140,25 +122,12 @@ fn a_bit_flipped_on_the_way_fails_the_verification_at_its_byte() {
     let at = fixture.data_byte();
     let (map, result) = fixture.copy(Fault::Flip(at));
     result.expect("the copy does not notice");
-    let check = read_back(
-        &fixture.target(),
-        SIZE,
-        &digests(&map),
-        Scope::Full,
-        &Progress::new(),
-        &Cancel::new(),
-    );
+    let check = read_back(&fixture.target(), SIZE, &digests(&map), Scope::Full, &Progress::new(), &Cancel::new());
     let error = check.expect_err("the verification does");
     let chunk = at / (4 * MIB) * 4 * MIB;
-    assert!(
-        matches!(error, Error::VerifyFailed { offset, .. } if offset == chunk),
-        "{error}"
-    );
+    assert!(matches!(error, Error::VerifyFailed { offset, .. } if offset == chunk), "{error}");
     let error = locate(error, &fixture.disk);
-    assert!(
-        matches!(error, Error::VerifyFailed { offset, .. } if offset == at),
-        "{error} is not at {at}"
-    );
+    assert!(matches!(error, Error::VerifyFailed { offset, .. } if offset == at), "{error} is not at {at}");
     assert!(!error.retryable());
 }
 
@@ -169,48 +138,20 @@ fn a_target_changed_later_no_longer_fits_its_manifest() {
     job.run(&Watch::new()).expect("copies");
     let path = job.manifest().expect("a file has one");
     let manifest = Manifest::read(&path).expect("reads").expect("is there");
-    let check = |scope| {
-        verify(
-            &job.target,
-            &manifest,
-            scope,
-            &Progress::new(),
-            &Cancel::new(),
-        )
-    };
+    let check = |scope| verify(&job.target, &manifest, scope, &Progress::new(), &Cancel::new());
     check(Scope::Full).expect("fits");
-    let target = OpenOptions::new()
-        .write(true)
-        .open(&job.target)
-        .expect("opens");
+    let target = OpenOptions::new().write(true).open(&job.target).expect("opens");
     // a hole that is no hole any more, the last byte, the first byte: each is found, the lowest is told
-    let hole = fixture
-        .bytes
-        .windows(512)
-        .position(|w| w.iter().all(|b| *b == 0))
-        .expect("has zeros") as u64;
+    let hole = fixture.bytes.windows(512).position(|w| w.iter().all(|b| *b == 0)).expect("has zeros") as u64;
     for at in [SIZE - 1, hole, 0] {
-        target
-            .write_all_at(&[fixture.bytes[at as usize] ^ 1], at)
-            .expect("flips a bit");
+        target.write_all_at(&[fixture.bytes[at as usize] ^ 1], at).expect("flips a bit");
         let error = check(Scope::Full).expect_err("differs");
         let chunk = at / (4 * MIB) * 4 * MIB;
-        assert!(
-            matches!(error, Error::VerifyFailed { offset, .. } if offset == chunk),
-            "{at}: {error}"
-        );
+        assert!(matches!(error, Error::VerifyFailed { offset, .. } if offset == chunk), "{at}: {error}");
     }
-    assert_eq!(
-        check(Scope::Sampled)
-            .expect_err("the first is in the sample")
-            .code(),
-        "VerifyFailed"
-    );
+    assert_eq!(check(Scope::Sampled).expect_err("the first is in the sample").code(), "VerifyFailed");
     target.set_len(SIZE - 1).expect("cuts");
-    assert_eq!(
-        check(Scope::Full).expect_err("is short").code(),
-        "VerifyFailed"
-    );
+    assert_eq!(check(Scope::Full).expect_err("is short").code(), "VerifyFailed");
 }
 
 #[test]
@@ -218,10 +159,7 @@ fn a_byte_changed_between_two_runs_fails_the_job() {
     let fixture = Fixture::new(62);
     let (map, result) = fixture.copy(Fault::Full(AtomicU64::new(6 * MIB)));
     assert_eq!(result.expect_err("is full").code(), "NoSpace");
-    assert!(
-        map.copied_bytes() > 0,
-        "what is durable is marked even then"
-    );
+    assert!(map.copied_bytes() > 0, "what is durable is marked even then");
     // the same with a durable map, and a byte of a marked chunk changed before the second run
     let mut job = job(&fixture.dir.path().join("source"), &fixture.target());
     job.copy.bandwidth = Some(64);
@@ -233,32 +171,14 @@ fn a_byte_changed_between_two_runs_fails_the_job() {
             std::thread::yield_now();
         }
         watch.cancel().cancel();
-        assert_eq!(
-            running
-                .join()
-                .expect("no panic")
-                .expect_err("was cancelled")
-                .code(),
-            "Cancelled"
-        );
+        assert_eq!(running.join().expect("no panic").expect_err("was cancelled").code(), "Cancelled");
     });
-    let target = OpenOptions::new()
-        .write(true)
-        .open(&job.target)
-        .expect("opens");
-    target
-        .write_all_at(&[fixture.bytes[1000] ^ 1], 1000)
-        .expect("flips a bit");
+    let target = OpenOptions::new().write(true).open(&job.target).expect("opens");
+    target.write_all_at(&[fixture.bytes[1000] ^ 1], 1000).expect("flips a bit");
     job.copy.bandwidth = None;
     let error = job.run(&Watch::new()).expect_err("verification fails");
-    assert!(
-        matches!(error, Error::VerifyFailed { offset: 1000, .. }),
-        "{error}"
-    );
-    assert!(
-        !job.manifest().expect("a path").exists(),
-        "no manifest of a bad copy"
-    );
+    assert!(matches!(error, Error::VerifyFailed { offset: 1000, .. }), "{error}");
+    assert!(!job.manifest().expect("a path").exists(), "no manifest of a bad copy");
     copy_and_compare(&job, &fixture.bytes, "the next run copies all anew");
 }
 
@@ -283,11 +203,7 @@ fn nothing_is_marked_that_is_not_durable() {
     let (map, result) = Fixture::new(64).copy(Fault::Sync);
     let error = result.expect_err("cannot be made durable");
     assert_eq!(error.code(), "TargetFailed");
-    assert!(
-        error.chain().contains("make written bytes durable"),
-        "{}",
-        error.chain()
-    );
+    assert!(error.chain().contains("make written bytes durable"), "{}", error.chain());
     assert_eq!(map.copied_bytes(), 0);
 }
 
@@ -299,9 +215,7 @@ fn a_file_system_that_is_full_is_an_error_with_figures() {
     if let Some(small) = std::env::var_os(VARIABLE) {
         let source = dir.path().join("source");
         pattern(&source, SIZE, 65);
-        let error = job(&source, &Path::new(&small).join("disk.img"))
-            .run(&Watch::new())
-            .expect_err("is full");
+        let error = job(&source, &Path::new(&small).join("disk.img")).run(&Watch::new()).expect_err("is full");
         println!("{}|{}", error.code(), error.chain());
         return;
     }
@@ -310,33 +224,17 @@ fn a_file_system_that_is_full_is_an_error_with_figures() {
     let script = "mount -t tmpfs -o size=4m none \"$1\" && exec \"$0\" --exact \
                   a_file_system_that_is_full_is_an_error_with_figures --nocapture";
     let mut command = Command::new("unshare");
-    command.args([
-        "--mount",
-        "--map-root-user",
-        "sh",
-        "-c",
-        script,
-        text(&test),
-        text(dir.path()),
-    ]);
-    let output = command
-        .env(VARIABLE, dir.path())
-        .output()
-        .expect("util-linux is there");
+    command.args(["--mount", "--map-root-user", "sh", "-c", script, text(&test), text(dir.path())]);
+    let output = command.env(VARIABLE, dir.path()).output().expect("util-linux is there");
     let said = String::from_utf8_lossy(&output.stdout);
     if output.status.success() {
-        assert!(
-            said.contains("NoSpace|") && said.contains("more bytes needed"),
-            "{said}"
-        );
+        assert!(said.contains("NoSpace|") && said.contains("more bytes needed"), "{said}");
     } else {
         // no namespaces for this user: the limit on a file's size is the next best thing
         let script = "trap '' XFSZ; ulimit -f 4096; exec \"$0\" --exact \
                       a_file_system_that_is_full_is_an_error_with_figures --nocapture";
         let mut command = Command::new("sh");
-        command
-            .args(["-c", script, text(&test)])
-            .env(VARIABLE, dir.path());
+        command.args(["-c", script, text(&test)]).env(VARIABLE, dir.path());
         let output = command.output().expect("there is a shell");
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(said.contains("TargetFailed|"), "{said}");
@@ -384,45 +282,20 @@ fn a_source_that_stumbles_is_read_and_one_that_dies_is_named() {
     for dead_after in [u64::MAX, 20] {
         let file = Arc::new(std::fs::File::open(fixture.dir.path().join("source")).expect("opens"));
         let inner = FileRange::whole(file, "source".into()).expect("opens");
-        let source = Network {
-            inner,
-            reads: AtomicU64::new(0),
-            dead_after,
-        };
+        let source = Network { inner, reads: AtomicU64::new(0), dead_after };
         let disk = Disk::over(Arc::new(source), &open::Options::default()).expect("opens");
         let mut target = FileTarget::open(&fixture.target(), Volume::File, SIZE).expect("opens");
         target.prepare(SIZE, true).expect("prepares");
         let mut map = ChunkMap::in_memory(SIZE);
-        let options = Options {
-            workers: Some(2),
-            bandwidth: None,
-        };
-        let result = copy(
-            &disk,
-            &target,
-            &mut map,
-            &options,
-            &Progress::new(),
-            &Cancel::new(),
-        );
+        let options = Options { workers: Some(2), bandwidth: None };
+        let result = copy(&disk, &target, &mut map, &options, &Progress::new(), &Cancel::new());
         if dead_after == u64::MAX {
             result.expect("copies");
-            assert_same(
-                &std::fs::read(fixture.target()).expect("reads"),
-                &fixture.bytes,
-                "over the network",
-            );
+            assert_same(&std::fs::read(fixture.target()).expect("reads"), &fixture.bytes, "over the network");
         } else {
             let error = result.expect_err("the source is dead");
-            assert_eq!(
-                (error.code(), error.retryable()),
-                ("SourceUnreadable", true)
-            );
-            assert!(
-                error.chain().starts_with("network: cannot read at offset"),
-                "{}",
-                error.chain()
-            );
+            assert_eq!((error.code(), error.retryable()), ("SourceUnreadable", true));
+            assert!(error.chain().starts_with("network: cannot read at offset"), "{}", error.chain());
         }
     }
 }

@@ -33,28 +33,10 @@ fn corpus() -> &'static [(String, Vec<u8>)] {
         .enumerate()
         {
             let image = dir.path().join(format!("image{number}"));
-            run(
-                "qemu-img",
-                &[
-                    &["convert", "-f", "raw"],
-                    &options[..],
-                    &[text(&raw), text(&image)],
-                ]
-                .concat(),
-            );
-            corpus.push((
-                format!("{options:?}"),
-                std::fs::read(&image).expect("reads"),
-            ));
+            run("qemu-img", &[&["convert", "-f", "raw"], &options[..], &[text(&raw), text(&image)]].concat());
+            corpus.push((format!("{options:?}"), std::fs::read(&image).expect("reads")));
         }
-        let stream = write_stream(
-            &dir.path().join("stream"),
-            &bytes,
-            Stream {
-                level: 1,
-                padding: 0,
-            },
-        );
+        let stream = write_stream(&dir.path().join("stream"), &bytes, Stream { level: 1, padding: 0 });
         corpus.push(("stream".into(), std::fs::read(stream).expect("reads")));
         corpus
     })
@@ -105,13 +87,8 @@ fn truncated_images_are_never_read_to_the_end() {
         for cut in [512, 4096, bytes.len() / 2, bytes.len() - trailing - 600] {
             let (_dir, path) = write(&bytes[..cut]);
             let error = read(&path).expect_err(&format!("{name} cut to {cut}"));
-            let Error::Malformed(place) = &error else {
-                panic!("{name} cut to {cut}: {error}")
-            };
-            assert!(
-                place.path.ends_with("image") && !place.field.is_empty(),
-                "{error}"
-            );
+            let Error::Malformed(place) = &error else { panic!("{name} cut to {cut}: {error}") };
+            assert!(place.path.ends_with("image") && !place.field.is_empty(), "{error}");
         }
     }
 }
@@ -126,33 +103,14 @@ fn hostile_headers_are_named() {
         let (_dir, path) = write(&bytes);
         let error = read(&path).expect_err("is refused");
         assert_eq!(error.code(), "Malformed", "{error}");
-        error
-            .to_string()
-            .rsplit_once("/image: ")
-            .map(|(_, text)| text.to_owned())
-            .expect("names the file")
+        error.to_string().rsplit_once("/image: ").map(|(_, text)| text.to_owned()).expect("names the file")
     };
     let max = &[0xff; 8][..];
-    assert_eq!(
-        at(0, &[(24, max)]),
-        "size at offset 24: 18446744073709551615 is absurd"
-    );
-    assert_eq!(
-        at(0, &[(20, &[0, 0, 0, 63])]),
-        "cluster_bits at offset 20: 63 is not within 9 to 21"
-    );
-    assert_eq!(
-        at(0, &[(36, &[0; 4])]),
-        "l1_size at offset 36: 0 entries do not cover the disk, which needs 1"
-    );
-    assert_eq!(
-        at(0, &[(36, &[0xff; 4])]),
-        "l1_size at offset 36: 4294967295 entries are too many"
-    );
-    assert!(
-        at(0, &[(40, &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0])])
-            .starts_with("l1_table at offset")
-    );
+    assert_eq!(at(0, &[(24, max)]), "size at offset 24: 18446744073709551615 is absurd");
+    assert_eq!(at(0, &[(20, &[0, 0, 0, 63])]), "cluster_bits at offset 20: 63 is not within 9 to 21");
+    assert_eq!(at(0, &[(36, &[0; 4])]), "l1_size at offset 36: 0 entries do not cover the disk, which needs 1");
+    assert_eq!(at(0, &[(36, &[0xff; 4])]), "l1_size at offset 36: 4294967295 entries are too many");
+    assert!(at(0, &[(40, &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0])]).starts_with("l1_table at offset"));
     assert!(at(5, &[(12, max)]).starts_with("capacity at offset 12"));
     assert!(at(5, &[(20, &[3])]).starts_with("grainSize at offset 20"));
     assert!(at(5, &[(44, &[0; 4])]).starts_with("numGTEsPerGT at offset 44"));

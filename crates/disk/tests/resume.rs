@@ -57,46 +57,19 @@ impl Sink for Journal {
 
 fn key(disk: &Disk, target: &FileTarget) -> Key {
     let stamp = disk.stamp().expect("has a stamp");
-    Key {
-        identity: "test".into(),
-        stamp,
-        size: disk.size(),
-        inode: target.inode(),
-    }
+    Key { identity: "test".into(), stamp, size: disk.size(), inode: target.inode() }
 }
 
 /// Copies `source` in a folder to its `disk.img`, as a job does, with the journal between.
 fn copy_in(folder: &Path) -> ChunkMap {
     let disk = Disk::open(&folder.join("source"), &open::Options::default()).expect("opens");
-    let mut target =
-        FileTarget::open(&folder.join("disk.img"), Volume::File, disk.size()).expect("opens");
-    let mut map =
-        ChunkMap::open(&folder.join("disk.img.chunks"), &key(&disk, &target)).expect("opens");
-    target
-        .prepare(disk.size(), map.chunks().iter().all(Option::is_none))
-        .expect("prepares");
-    let journal = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(folder.join("journal"))
-        .expect("opens");
-    let sink = Journal {
-        inner: target,
-        journal,
-    };
-    let options = Options {
-        workers: Some(3),
-        bandwidth: None,
-    };
-    copy(
-        &disk,
-        &sink,
-        &mut map,
-        &options,
-        &Progress::new(),
-        &Cancel::new(),
-    )
-    .expect("copies");
+    let mut target = FileTarget::open(&folder.join("disk.img"), Volume::File, disk.size()).expect("opens");
+    let mut map = ChunkMap::open(&folder.join("disk.img.chunks"), &key(&disk, &target)).expect("opens");
+    target.prepare(disk.size(), map.chunks().iter().all(Option::is_none)).expect("prepares");
+    let journal = OpenOptions::new().append(true).create(true).open(folder.join("journal")).expect("opens");
+    let sink = Journal { inner: target, journal };
+    let options = Options { workers: Some(3), bandwidth: None };
+    copy(&disk, &sink, &mut map, &options, &Progress::new(), &Cancel::new()).expect("copies");
     map
 }
 
@@ -112,10 +85,7 @@ fn copies_in_one_go() {
         }
     };
     let map = copy_in(&folder);
-    assert!(
-        map.chunks().iter().all(Option::is_some),
-        "all chunks are marked"
-    );
+    assert!(map.chunks().iter().all(Option::is_some), "all chunks are marked");
 }
 
 fn start_child(folder: &Path) -> Child {
@@ -130,9 +100,7 @@ fn start_child(folder: &Path) -> Child {
 fn journal_bytes(folder: &Path, from: u64) -> (u64, u64) {
     let bytes = std::fs::read(folder.join("journal")).unwrap_or_default();
     let lines = bytes[from as usize..].chunks_exact(16);
-    let written = lines
-        .map(|line| u64::from_le_bytes(line[8..].try_into().expect("eight bytes")))
-        .sum();
+    let written = lines.map(|line| u64::from_le_bytes(line[8..].try_into().expect("eight bytes"))).sum();
     (written, bytes.len() as u64)
 }
 
@@ -153,15 +121,10 @@ fn wait_for(child: &mut Child, folder: &Path, from: u64, bytes: u64) -> bool {
 
 fn marked_bytes(folder: &Path) -> u64 {
     let disk = Disk::open(&folder.join("source"), &open::Options::default()).expect("opens");
-    let target =
-        FileTarget::open(&folder.join("disk.img"), Volume::File, disk.size()).expect("opens");
+    let target = FileTarget::open(&folder.join("disk.img"), Volume::File, disk.size()).expect("opens");
     let map = ChunkMap::open(&folder.join("disk.img.chunks"), &key(&disk, &target)).expect("opens");
-    let marked = (0u64..)
-        .zip(map.chunks())
-        .filter(|(_, chunk)| chunk.is_some());
-    marked
-        .map(|(index, _)| disk.data_bytes(map.range(index)).expect("maps"))
-        .sum()
+    let marked = (0u64..).zip(map.chunks()).filter(|(_, chunk)| chunk.is_some());
+    marked.map(|(index, _)| disk.data_bytes(map.range(index)).expect("maps")).sum()
 }
 
 /// Kills copies of one source until one gets through; returns the number of kills.
@@ -186,21 +149,14 @@ fn kill_until_done(source: impl FnOnce(&Path) -> Vec<u8>, seed: u64) -> u32 {
         }
         kills += 1;
         let kept = marked_bytes(folder) - marked;
-        assert!(
-            written <= kept + WINDOW,
-            "kill {kills}: {written} bytes written, {kept} kept"
-        );
+        assert!(written <= kept + WINDOW, "kill {kills}: {written} bytes written, {kept} kept");
         assert!(kills < 200, "there is no progress");
     }
     // the job finds the map complete, verifies and finishes
     let mut job = job(&folder.join("source"), &folder.join("disk.img"));
     let outcome = job.run(&Watch::new()).expect("finishes");
     assert_eq!((outcome.written, outcome.resumed), (0, wanted.len() as u64));
-    assert_same(
-        &std::fs::read(&job.target).expect("reads"),
-        &wanted,
-        "after kills",
-    );
+    assert_same(&std::fs::read(&job.target).expect("reads"), &wanted, "after kills");
     // another source is refused, and copied anew where that is wanted
     job.identity = "another".into();
     job.start_over = true;
@@ -211,14 +167,8 @@ fn kill_until_done(source: impl FnOnce(&Path) -> Vec<u8>, seed: u64) -> u32 {
 
 #[test]
 fn killed_copies_of_raw_disks_go_on() {
-    let kills: u32 = (0..3)
-        .map(|seed| {
-            kill_until_done(
-                |folder| pattern(&folder.join("source"), SIZE, 30 + seed),
-                seed,
-            )
-        })
-        .sum();
+    let kills: u32 =
+        (0..3).map(|seed| kill_until_done(|folder| pattern(&folder.join("source"), SIZE, 30 + seed), seed)).sum();
     assert!(kills >= 3, "only {kills} kills hit a running copy");
 }
 
@@ -226,14 +176,7 @@ fn killed_copies_of_raw_disks_go_on() {
 fn killed_copies_of_streams_go_on() {
     let source = |folder: &Path| {
         let bytes = pattern(&folder.join("raw"), SIZE, 40);
-        write_stream(
-            &folder.join("source"),
-            &bytes,
-            Stream {
-                level: 1,
-                padding: 0,
-            },
-        );
+        write_stream(&folder.join("source"), &bytes, Stream { level: 1, padding: 0 });
         bytes
     };
     let kills = kill_until_done(source, 5);
@@ -256,10 +199,7 @@ fn a_changed_source_is_not_gone_on_with() {
             std::thread::yield_now();
         }
         watch.cancel().cancel();
-        let error = running
-            .join()
-            .expect("no panic")
-            .expect_err("was cancelled");
+        let error = running.join().expect("no panic").expect_err("was cancelled");
         assert!(matches!(error, Error::Cancelled), "{error}");
     });
     job.copy.bandwidth = None;
@@ -267,10 +207,7 @@ fn a_changed_source_is_not_gone_on_with() {
     wanted[5] ^= 0xff;
     std::fs::write(&source, &wanted).expect("changes the source");
     let error = job.run(&Watch::new()).expect_err("is refused");
-    assert!(
-        matches!(error, Error::SourceChanged { field: "stamp", .. }),
-        "{error}"
-    );
+    assert!(matches!(error, Error::SourceChanged { field: "stamp", .. }), "{error}");
     job.start_over = true;
     copy_and_compare(&job, &wanted, "copied anew");
 }

@@ -50,36 +50,23 @@ pub struct InventoryClient {
 
 impl InventoryClient {
     /// Returns a client; `ca` is a PEM bundle, `insecure` turns certificate checks off.
-    pub fn new(
-        base: &str,
-        token: Option<&str>,
-        ca: Option<&[u8]>,
-        insecure: bool,
-    ) -> Result<Self, reqwest::Error> {
+    pub fn new(base: &str, token: Option<&str>, ca: Option<&[u8]>, insecure: bool) -> Result<Self, reqwest::Error> {
         // the program may have chosen a provider already; then that one holds
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(10))
-            .danger_accept_invalid_certs(insecure);
+        let mut http =
+            reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).danger_accept_invalid_certs(insecure);
         if let Some(ca) = ca {
             for certificate in reqwest::Certificate::from_pem_bundle(ca)? {
                 http = http.add_root_certificate(certificate);
             }
         }
-        Ok(Self {
-            http: http.build()?,
-            base: base.trim_end_matches('/').to_owned(),
-            token: token.map(str::to_owned),
-        })
+        Ok(Self { http: http.build()?, base: base.trim_end_matches('/').to_owned(), token: token.map(str::to_owned) })
     }
 
     /// Gets a path such as `providers/ova/<uid>/vms` with query parameters.
     pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, ClientError> {
         let url = format!("{}/{}", self.base, path.trim_start_matches('/'));
-        let unreachable = |source| ClientError::Unreachable {
-            url: url.clone(),
-            source,
-        };
+        let unreachable = |source| ClientError::Unreachable { url: url.clone(), source };
         let mut target = reqwest::Url::parse(&url).map_err(|error| ClientError::Status {
             status: 0,
             path: path.to_owned(),
@@ -93,14 +80,8 @@ impl InventoryClient {
             request = request.bearer_auth(token);
         }
         let response = request.send().await.map_err(unreachable)?;
-        let header = |name: &str| {
-            response
-                .headers()
-                .get(name)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let header =
+            |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let message = header("forklift-error-message");
         let unknown_provider = header("X-Reason") == "ProviderNotFound";
         match response.status().as_u16() {
@@ -110,11 +91,7 @@ impl InventoryClient {
             404 => Err(ClientError::NotFound(path.to_owned())),
             401 => Err(ClientError::Unauthorized),
             403 => Err(ClientError::Forbidden(message)),
-            status => Err(ClientError::Status {
-                status,
-                path: path.to_owned(),
-                message,
-            }),
+            status => Err(ClientError::Status { status, path: path.to_owned(), message }),
         }
     }
 }

@@ -17,10 +17,7 @@ pub struct Reference<'a> {
 
 impl std::fmt::Display for Reference<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (
-            self.id.filter(|id| !id.is_empty()),
-            self.namespace.filter(|n| !n.is_empty()),
-        ) {
+        match (self.id.filter(|id| !id.is_empty()), self.namespace.filter(|n| !n.is_empty())) {
             (Some(id), _) => write!(f, "id {id}"),
             (None, Some(namespace)) => write!(f, "{namespace}/{}", self.name.unwrap_or_default()),
             (None, None) => write!(f, "{}", self.name.unwrap_or_default()),
@@ -65,20 +62,11 @@ pub enum FindError {
 
 impl ProviderEntry {
     /// Resolves a reference in one of the provider's collections.
-    pub async fn find(
-        &self,
-        kind: &str,
-        reference: Reference<'_>,
-    ) -> Result<Arc<Record>, FindError> {
-        let not_found = || FindError::NotFound {
-            kind: kind.to_owned(),
-            reference: reference.to_string(),
-        };
+    pub async fn find(&self, kind: &str, reference: Reference<'_>) -> Result<Arc<Record>, FindError> {
+        let not_found = || FindError::NotFound { kind: kind.to_owned(), reference: reference.to_string() };
         let spec = self.spec().kind(kind).ok_or_else(not_found)?;
         if !self.store().has_parity() {
-            return Err(FindError::NotReady {
-                provider: self.name(),
-            });
+            return Err(FindError::NotReady { provider: self.name() });
         }
         let mut found = if self.live_source().is_some() {
             self.find_live(spec, reference).await?
@@ -99,29 +87,19 @@ impl ProviderEntry {
         }
     }
 
-    async fn find_live(
-        &self,
-        spec: &KindSpec,
-        reference: Reference<'_>,
-    ) -> Result<Vec<Arc<Record>>, FindError> {
+    async fn find_live(&self, spec: &KindSpec, reference: Reference<'_>) -> Result<Vec<Arc<Record>>, FindError> {
         let Some(live) = self.live_source() else {
             return Ok(Vec::new());
         };
-        let mut query = LiveQuery {
-            kind: spec.name,
-            ..LiveQuery::default()
-        };
+        let mut query = LiveQuery { kind: spec.name, ..LiveQuery::default() };
         let id = given(reference.id);
         if id.is_none() {
             let name = given(reference.name).unwrap_or_default();
-            (query.namespace, query.name) =
-                match (given(reference.namespace), name.rsplit_once('/')) {
-                    (Some(namespace), _) => (Some(namespace), Some(name)),
-                    (None, Some((namespace, name))) if spec.namespaced => {
-                        (Some(namespace), Some(name))
-                    }
-                    (None, _) => (None, Some(name)),
-                };
+            (query.namespace, query.name) = match (given(reference.namespace), name.rsplit_once('/')) {
+                (Some(namespace), _) => (Some(namespace), Some(name)),
+                (None, Some((namespace, name))) if spec.namespaced => (Some(namespace), Some(name)),
+                (None, _) => (None, Some(name)),
+            };
             if spec.namespaced && query.namespace.is_none() {
                 return Err(FindError::Ambiguous {
                     kind: spec.name.to_owned(),
@@ -130,13 +108,8 @@ impl ProviderEntry {
                 });
             }
         }
-        let list = live.list(query).await.map_err(|e| FindError::Unreachable {
-            message: e.to_string(),
-        })?;
-        Ok(list
-            .into_iter()
-            .filter(|r| id.is_none_or(|id| r.id == id))
-            .collect())
+        let list = live.list(query).await.map_err(|e| FindError::Unreachable { message: e.to_string() })?;
+        Ok(list.into_iter().filter(|r| id.is_none_or(|id| r.id == id)).collect())
     }
 }
 
@@ -149,11 +122,7 @@ fn given(value: Option<&str>) -> Option<&str> {
 pub(crate) fn by_name(spec: &KindSpec, records: Vec<Arc<Record>>, name: &str) -> Vec<Arc<Record>> {
     let last = name.rsplit('/').next().unwrap_or(name);
     // a name that itself holds slashes is meant as it stands
-    let exact: Vec<_> = records
-        .iter()
-        .filter(|r| name.contains('/') && r.name == name)
-        .cloned()
-        .collect();
+    let exact: Vec<_> = records.iter().filter(|r| name.contains('/') && r.name == name).cloned().collect();
     if !exact.is_empty() {
         return exact;
     }
@@ -172,11 +141,7 @@ mod tests {
 
     static SPEC: ProviderSpec = ProviderSpec {
         provider_type: "test",
-        kinds: &[KindSpec {
-            name: "vms",
-            path_match: PathMatch::Suffix,
-            ..KindSpec::PLAIN
-        }],
+        kinds: &[KindSpec { name: "vms", path_match: PathMatch::Suffix, ..KindSpec::PLAIN }],
         workloads: None,
         blanks: &[],
         counts: &[],
@@ -187,12 +152,7 @@ mod tests {
         let entry = ProviderEntry::collected(&SPEC, object);
         let writer = Writer::new(entry.store().clone(), None);
         for (id, name, path) in [("1", "a", "/x/a"), ("2", "b", "/x/b"), ("3", "b", "/y/b")] {
-            let draft = Draft {
-                id: id.into(),
-                name: name.into(),
-                path: path.into(),
-                ..Draft::default()
-            };
+            let draft = Draft { id: id.into(), name: name.into(), path: path.into(), ..Draft::default() };
             writer.upsert("vms", draft);
         }
         if loaded {
@@ -210,59 +170,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_reference_is_an_id_or_a_name_or_a_path() {
-        let name = |name| Reference {
-            name: Some(name),
-            ..Reference::default()
-        };
-        assert_eq!(
-            found(
-                "vms",
-                Reference {
-                    id: Some("2"),
-                    name: Some("wrong"),
-                    namespace: None
-                }
-            )
-            .await,
-            "2"
-        );
+        let name = |name| Reference { name: Some(name), ..Reference::default() };
+        assert_eq!(found("vms", Reference { id: Some("2"), name: Some("wrong"), namespace: None }).await, "2");
         assert_eq!(found("vms", name("a")).await, "1");
         assert_eq!(found("vms", name("y/b")).await, "3");
-        assert_eq!(
-            found("vms", name("b")).await,
-            "vms: b matches several: 2, 3"
-        );
+        assert_eq!(found("vms", name("b")).await, "vms: b matches several: 2, 3");
         assert_eq!(found("vms", name("c")).await, "vms: c not found");
-        assert_eq!(
-            found(
-                "vms",
-                Reference {
-                    id: Some("9"),
-                    ..Reference::default()
-                }
-            )
-            .await,
-            "vms: id 9 not found"
-        );
+        assert_eq!(found("vms", Reference { id: Some("9"), ..Reference::default() }).await, "vms: id 9 not found");
         assert_eq!(found("hosts", name("a")).await, "hosts: a not found");
     }
 
     #[tokio::test]
     async fn an_inventory_that_is_not_loaded_is_not_ready() {
-        let error = entry(false)
-            .find(
-                "vms",
-                Reference {
-                    id: Some("1"),
-                    ..Reference::default()
-                },
-            )
-            .await;
-        assert_eq!(
-            error.expect_err("not loaded"),
-            FindError::NotReady {
-                provider: "p".into()
-            }
-        );
+        let error = entry(false).find("vms", Reference { id: Some("1"), ..Reference::default() }).await;
+        assert_eq!(error.expect_err("not loaded"), FindError::NotReady { provider: "p".into() });
     }
 }

@@ -39,12 +39,7 @@ pub trait Live: Send + Sync {
     async fn list(&self, query: LiveQuery<'_>) -> Result<Vec<Arc<Record>>, LiveError>;
 
     /// Returns a tree by its name; `None` when there is none of that name.
-    async fn tree(
-        &self,
-        _name: &str,
-        _detail: i64,
-        _token: Option<&str>,
-    ) -> Option<Result<Value, LiveError>> {
+    async fn tree(&self, _name: &str, _detail: i64, _token: Option<&str>) -> Option<Result<Value, LiveError>> {
         None
     }
 }
@@ -72,18 +67,9 @@ impl ProviderEntry {
     }
 
     fn build(spec: &'static ProviderSpec, object: Value, live: Option<Arc<dyn Live>>) -> Self {
-        let uid = object["metadata"]["uid"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         let store = Arc::new(Store::new(spec, &uid));
-        Self {
-            uid,
-            spec,
-            object: RwLock::new(Arc::new(object)),
-            store,
-            live,
-        }
+        Self { uid, spec, object: RwLock::new(Arc::new(object)), store, live }
     }
 
     /// Returns the provider's UID.
@@ -108,10 +94,7 @@ impl ProviderEntry {
 
     /// Returns the Provider object as last seen.
     pub fn object(&self) -> Arc<Value> {
-        self.object
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.object.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes a newer Provider object.
@@ -121,18 +104,12 @@ impl ProviderEntry {
 
     /// Returns the Provider's namespace.
     pub fn namespace(&self) -> String {
-        self.object()["metadata"]["namespace"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        self.object()["metadata"]["namespace"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Returns the Provider's name.
     pub fn name(&self) -> String {
-        self.object()["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        self.object()["metadata"]["name"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until the inventory has parity; returns whether it has.
@@ -153,10 +130,7 @@ pub struct Inventory {
 impl Inventory {
     /// Returns an empty inventory whose VMs are checked by the rules, when there are any.
     pub fn new(rules: Option<Arc<dyn Rules>>) -> Self {
-        Self {
-            entries: Arc::default(),
-            rules,
-        }
+        Self { entries: Arc::default(), rules }
     }
 
     /// Adds a provider, in place of an earlier entry of the same UID.
@@ -174,26 +148,17 @@ impl Inventory {
 
     /// Removes a provider.
     pub fn remove(&self, uid: &str) -> Option<Arc<ProviderEntry>> {
-        self.entries
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid)
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).remove(uid)
     }
 
     /// Returns a provider by its UID.
     pub fn get(&self, uid: &str) -> Option<Arc<ProviderEntry>> {
-        self.entries
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(uid)
-            .cloned()
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 
     /// Returns a provider by namespace and name.
     pub fn find_provider(&self, namespace: &str, name: &str) -> Option<Arc<ProviderEntry>> {
-        self.list()
-            .into_iter()
-            .find(|e| e.namespace() == namespace && e.name() == name)
+        self.list().into_iter().find(|e| e.namespace() == namespace && e.name() == name)
     }
 
     /// Returns all providers, by namespace and name.

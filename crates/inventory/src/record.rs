@@ -45,36 +45,18 @@ pub(crate) const VALIDATION_KEYS: [&str; 3] = ["revisionValidated", "policyVersi
 impl Record {
     /// Returns a record with a revision.
     pub fn new(draft: Draft, revision: u64) -> Self {
-        let Draft {
-            id,
-            name,
-            path,
-            mut json,
-            native,
-        } = draft;
+        let Draft { id, name, path, mut json, native } = draft;
         if let Some(shown) = json.get_mut("revision") {
             *shown = revision.into();
         }
-        Self {
-            id,
-            name,
-            path,
-            revision,
-            json,
-            native,
-            texts: Default::default(),
-        }
+        Self { id, name, path, revision, json, native, texts: Default::default() }
     }
 
     /// Returns the same record with what validation found.
     pub(crate) fn validated(&self, policy_version: i64, concerns: Vec<Value>) -> Self {
         let mut json = self.json.clone();
         if let Some(object) = json.as_object_mut() {
-            let values = [
-                self.revision.into(),
-                policy_version.into(),
-                Value::Array(concerns),
-            ];
+            let values = [self.revision.into(), policy_version.into(), Value::Array(concerns)];
             for (key, value) in VALIDATION_KEYS.into_iter().zip(values) {
                 object.insert(key.to_owned(), value);
             }
@@ -106,10 +88,7 @@ impl Record {
             }
             _ => self.json == draft.json,
         };
-        same_json
-            && self.name == draft.name
-            && self.path == draft.path
-            && self.native == draft.native
+        same_json && self.name == draft.name && self.path == draft.path && self.native == draft.native
     }
 
     /// Returns the JSON text of a detail level; made once and shared.

@@ -47,21 +47,13 @@ pub struct KindSpec {
 
 impl KindSpec {
     /// A collection without specialities; for `..KindSpec::PLAIN`.
-    pub const PLAIN: Self = Self {
-        name: "",
-        base: &[],
-        summary: None,
-        path_match: PathMatch::None,
-        validated: false,
-        namespaced: false,
-    };
+    pub const PLAIN: Self =
+        Self { name: "", base: &[], summary: None, path_match: PathMatch::None, validated: false, namespaced: false };
 
     /// Returns what a detail level shows of a full resource.
     pub fn render(&self, full: &Value, detail: i64) -> Value {
         match (detail, self.summary) {
-            (..=0, _) => {
-                Value::Object(self.base.iter().filter_map(|key| copy(full, key)).collect())
-            }
+            (..=0, _) => Value::Object(self.base.iter().filter_map(|key| copy(full, key)).collect()),
             (1, Some(fields)) => Value::Object(
                 fields
                     .iter()
@@ -140,12 +132,7 @@ mod tests {
     fn paths_match_by_suffix_or_by_root() {
         for (kind, path, name, expected) in [
             (PathMatch::Suffix, "/DC/vm/folder/web", "folder/web", true),
-            (
-                PathMatch::Suffix,
-                "/DC/vm/folder/web",
-                "/DC/vm/folder/web",
-                true,
-            ),
+            (PathMatch::Suffix, "/DC/vm/folder/web", "/DC/vm/folder/web", true),
             (PathMatch::Suffix, "web", "folder/web", false),
             (PathMatch::Suffix, "/DC/vm/other/web", "folder/web", false),
             (PathMatch::Root, "/DC/network/net", "DC/net", true),

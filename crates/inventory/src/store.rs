@@ -64,10 +64,7 @@ pub struct Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store")
-            .field("type", &self.spec.provider_type)
-            .field("uid", &self.provider_uid)
-            .finish()
+        f.debug_struct("Store").field("type", &self.spec.provider_type).field("uid", &self.provider_uid).finish()
     }
 }
 
@@ -96,20 +93,12 @@ impl Store {
     pub fn get(&self, kind: &str, id: &str) -> Option<Arc<Record>> {
         let state = self.read();
         let table = state.tables.get(kind)?;
-        table
-            .by_id
-            .get(id)
-            .and_then(|row| table.rows.get(row))
-            .cloned()
+        table.by_id.get(id).and_then(|row| table.rows.get(row)).cloned()
     }
 
     /// Returns a collection's records, oldest first.
     pub fn list(&self, kind: &str) -> Vec<Arc<Record>> {
-        self.read()
-            .tables
-            .get(kind)
-            .map(|t| t.rows.values().cloned().collect())
-            .unwrap_or_default()
+        self.read().tables.get(kind).map(|t| t.rows.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Returns how many records a collection has.
@@ -120,11 +109,7 @@ impl Store {
     /// Returns a collection's records and all changes from then on.
     pub fn watch(&self, kind: &str) -> (Vec<Arc<Record>>, broadcast::Receiver<Event>) {
         let state = self.read();
-        let records = state
-            .tables
-            .get(kind)
-            .map(|t| t.rows.values().cloned().collect())
-            .unwrap_or_default();
+        let records = state.tables.get(kind).map(|t| t.rows.values().cloned().collect()).unwrap_or_default();
         (records, self.events.subscribe())
     }
 
@@ -145,9 +130,7 @@ impl Store {
 
     fn upsert(&self, kind: &'static str, draft: Draft) -> Arc<Record> {
         let mut state = self.write();
-        let State {
-            tables, next_row, ..
-        } = &mut *state;
+        let State { tables, next_row, .. } = &mut *state;
         let table = tables.entry(kind).or_default();
         let row = *table.by_id.entry(draft.id.clone()).or_insert_with(|| {
             *next_row += 1;
@@ -162,8 +145,7 @@ impl Store {
             }
             None => Change::Created(Arc::new(Record::new(draft, 1))),
         };
-        let (Change::Created(record) | Change::Updated(_, record) | Change::Deleted(record)) =
-            &change;
+        let (Change::Created(record) | Change::Updated(_, record) | Change::Deleted(record)) = &change;
         let record = record.clone();
         table.rows.insert(row, record.clone());
         self.announce(&mut state, kind, change, false);
@@ -175,11 +157,7 @@ impl Store {
         let Some(table) = state.tables.get_mut(kind) else {
             return false;
         };
-        let Some(record) = table
-            .by_id
-            .remove(id)
-            .and_then(|row| table.rows.remove(&row))
-        else {
+        let Some(record) = table.by_id.remove(id).and_then(|row| table.rows.remove(&row)) else {
             return false;
         };
         self.announce(&mut state, kind, Change::Deleted(record), false);
@@ -195,12 +173,7 @@ impl Store {
         let Some(row) = table.by_id.get(&seen.id).copied() else {
             return;
         };
-        let Some(old) = table
-            .rows
-            .get(&row)
-            .filter(|r| r.revision == seen.revision)
-            .cloned()
-        else {
+        let Some(old) = table.rows.get(&row).filter(|r| r.revision == seen.revision).cloned() else {
             return;
         };
         let new = Arc::new(old.validated(policy_version, concerns));
@@ -211,28 +184,15 @@ impl Store {
     fn announce(&self, state: &mut State, kind: &'static str, change: Change, validation: bool) {
         state.serial += 1;
         // without watchers there is nobody to tell
-        let _ = self.events.send(Event {
-            serial: state.serial,
-            kind,
-            change,
-            validation,
-        });
+        let _ = self.events.send(Event { serial: state.serial, kind, change, validation });
     }
 
     /// Returns the workload document of a VM: the VM under its workloads link.
     pub fn workload(&self, record: &Record) -> Value {
-        let link = self
-            .spec
-            .resource_link(&self.provider_uid, "workloads", &record.id);
+        let link = self.spec.resource_link(&self.provider_uid, "workloads", &record.id);
         let mut document = serde_json::Map::new();
         document.insert("selfLink".to_owned(), link.into());
-        for (key, value) in record
-            .json
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(k, _)| *k != "selfLink")
-        {
+        for (key, value) in record.json.as_object().into_iter().flatten().filter(|(k, _)| *k != "selfLink") {
             document.insert(key.clone(), value.clone());
         }
         Value::Object(document)
@@ -302,17 +262,13 @@ impl Writer {
         let record = self.store.upsert(spec.name, draft);
         if let (true, Some(rules)) = (spec.validated, &self.rules) {
             let version = rules.version(self.store.spec.provider_type);
-            self.store
-                .validate_one(rules.as_ref(), version, spec.name, &record);
+            self.store.validate_one(rules.as_ref(), version, spec.name, &record);
         }
     }
 
     /// Removes a record; returns whether it was there.
     pub fn delete(&self, kind: &str, id: &str) -> bool {
-        self.store
-            .spec
-            .kind(kind)
-            .is_some_and(|spec| self.store.delete(spec.name, id))
+        self.store.spec.kind(kind).is_some_and(|spec| self.store.delete(spec.name, id))
     }
 
     /// Makes a collection equal to the drafts: what is not among them goes.
@@ -350,16 +306,8 @@ mod tests {
     static SPEC: ProviderSpec = ProviderSpec {
         provider_type: "test",
         kinds: &[
-            KindSpec {
-                name: "vms",
-                validated: true,
-                base: &["id", "name"],
-                ..KindSpec::PLAIN
-            },
-            KindSpec {
-                name: "networks",
-                ..KindSpec::PLAIN
-            },
+            KindSpec { name: "vms", validated: true, base: &["id", "name"], ..KindSpec::PLAIN },
+            KindSpec { name: "networks", ..KindSpec::PLAIN },
         ],
         workloads: Some("vms"),
         blanks: &[],
@@ -381,12 +329,7 @@ mod tests {
 
     fn draft(id: &str, name: &str) -> Draft {
         let json = json!({"id": id, "name": name, "revisionValidated": 0, "policyVersion": 0, "concerns": []});
-        Draft {
-            id: id.into(),
-            name: name.into(),
-            json,
-            ..Draft::default()
-        }
+        Draft { id: id.into(), name: name.into(), json, ..Draft::default() }
     }
 
     fn writer() -> Writer {
@@ -405,11 +348,7 @@ mod tests {
         writer.upsert("vms", draft("1", "bad"));
         let record = writer.store().get("vms", "1").expect("stored");
         assert_eq!((record.revision, record.is_validated(7)), (2, false));
-        assert_eq!(
-            record.json["concerns"],
-            json!([{"id": "a"}]),
-            "the last result stays visible"
-        );
+        assert_eq!(record.json["concerns"], json!([{"id": "a"}]), "the last result stays visible");
     }
 
     #[test]
@@ -417,12 +356,7 @@ mod tests {
         let writer = writer();
         writer.replace("networks", vec![draft("1", "a"), draft("2", "b")]);
         writer.replace("networks", vec![draft("2", "b"), draft("3", "c")]);
-        let ids: Vec<String> = writer
-            .store()
-            .list("networks")
-            .iter()
-            .map(|r| r.id.clone())
-            .collect();
+        let ids: Vec<String> = writer.store().list("networks").iter().map(|r| r.id.clone()).collect();
         assert_eq!(ids, ["2", "3"]);
     }
 

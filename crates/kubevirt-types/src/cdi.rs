@@ -141,11 +141,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Returns a copy from one snapshot to the next.
     pub fn new(previous: impl Into<String>, current: impl Into<String>) -> Self {
-        Self {
-            previous: previous.into(),
-            current: current.into(),
-            ..Self::default()
-        }
+        Self { previous: previous.into(), current: current.into(), ..Self::default() }
     }
 }
 

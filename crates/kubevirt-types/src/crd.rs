@@ -12,21 +12,15 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
-    NetworkAttachmentDefinition, VirtualMachine, VirtualMachineClusterInstancetype,
-    VirtualMachineClusterPreference, VirtualMachineInstance, VirtualMachineInstancetype,
-    VirtualMachinePreference,
+    NetworkAttachmentDefinition, VirtualMachine, VirtualMachineClusterInstancetype, VirtualMachineClusterPreference,
+    VirtualMachineInstance, VirtualMachineInstancetype, VirtualMachinePreference,
 };
 
 /// Name, JSON path, type and priority of a column.
 type Column = (&'static str, &'static str, &'static str, i32);
 
 const AGE: Column = ("Age", ".metadata.creationTimestamp", "date", 0);
-const READY: Column = (
-    "Ready",
-    ".status.conditions[?(@.type=='Ready')].status",
-    "string",
-    0,
-);
+const READY: Column = ("Ready", ".status.conditions[?(@.type=='Ready')].status", "string", 0);
 
 struct Shape {
     scope: &'static str,
@@ -40,28 +34,15 @@ struct Shape {
 /// Returns definitions of VirtualMachine, VirtualMachineInstance, instance types, preferences and
 /// NetworkAttachmentDefinition.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    const NAMESPACED: Shape = Shape {
-        scope: "Namespaced",
-        singular: "",
-        short_names: &[],
-        categories: &[],
-        columns: &[],
-        has_status: false,
-    };
-    const CLUSTER: Shape = Shape {
-        scope: "Cluster",
-        ..NAMESPACED
-    };
+    const NAMESPACED: Shape =
+        Shape { scope: "Namespaced", singular: "", short_names: &[], categories: &[], columns: &[], has_status: false };
+    const CLUSTER: Shape = Shape { scope: "Cluster", ..NAMESPACED };
     vec![
         crd::<VirtualMachine>(Shape {
             singular: "virtualmachine",
             short_names: &["vm", "vms"],
             categories: &["all"],
-            columns: &[
-                AGE,
-                ("Status", ".status.printableStatus", "string", 0),
-                READY,
-            ],
+            columns: &[AGE, ("Status", ".status.printableStatus", "string", 0), READY],
             has_status: true,
             ..NAMESPACED
         }),
@@ -75,18 +56,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
                 ("IP", ".status.interfaces[0].ipAddress", "string", 0),
                 ("NodeName", ".status.nodeName", "string", 0),
                 READY,
-                (
-                    "Live-Migratable",
-                    ".status.conditions[?(@.type=='LiveMigratable')].status",
-                    "string",
-                    1,
-                ),
-                (
-                    "Paused",
-                    ".status.conditions[?(@.type=='Paused')].status",
-                    "string",
-                    1,
-                ),
+                ("Live-Migratable", ".status.conditions[?(@.type=='LiveMigratable')].status", "string", 1),
+                ("Paused", ".status.conditions[?(@.type=='Paused')].status", "string", 1),
             ],
             has_status: true,
             ..NAMESPACED
@@ -99,12 +70,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         }),
         crd::<VirtualMachineClusterInstancetype>(Shape {
             singular: "virtualmachineclusterinstancetype",
-            short_names: &[
-                "vmclusterinstancetype",
-                "vmclusterinstancetypes",
-                "vmcf",
-                "vmcfs",
-            ],
+            short_names: &["vmclusterinstancetype", "vmclusterinstancetypes", "vmcf", "vmcfs"],
             ..CLUSTER
         }),
         crd::<VirtualMachinePreference>(Shape {
@@ -127,31 +93,21 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 }
 
 fn crd<K: Resource>(shape: Shape) -> CustomResourceDefinition {
-    let texts = |texts: &[&str]| {
-        (!texts.is_empty()).then(|| texts.iter().map(|&text| text.to_owned()).collect())
-    };
+    let texts = |texts: &[&str]| (!texts.is_empty()).then(|| texts.iter().map(|&text| text.to_owned()).collect());
     let keep_everything = JSONSchemaProps {
         type_: Some("object".to_owned()),
         x_kubernetes_preserve_unknown_fields: Some(true),
         ..JSONSchemaProps::default()
     };
-    let columns = shape
-        .columns
-        .iter()
-        .map(
-            |&(name, json_path, type_, priority)| CustomResourceColumnDefinition {
-                name: name.to_owned(),
-                json_path: json_path.to_owned(),
-                type_: type_.to_owned(),
-                priority: (priority != 0).then_some(priority),
-                ..CustomResourceColumnDefinition::default()
-            },
-        );
+    let columns = shape.columns.iter().map(|&(name, json_path, type_, priority)| CustomResourceColumnDefinition {
+        name: name.to_owned(),
+        json_path: json_path.to_owned(),
+        type_: type_.to_owned(),
+        priority: (priority != 0).then_some(priority),
+        ..CustomResourceColumnDefinition::default()
+    });
     CustomResourceDefinition {
-        metadata: ObjectMeta {
-            name: Some(format!("{}.{}", K::URL_PATH_SEGMENT, K::GROUP)),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(format!("{}.{}", K::URL_PATH_SEGMENT, K::GROUP)), ..ObjectMeta::default() },
         spec: CustomResourceDefinitionSpec {
             group: K::GROUP.to_owned(),
             scope: shape.scope.to_owned(),
@@ -168,9 +124,7 @@ fn crd<K: Resource>(shape: Shape) -> CustomResourceDefinition {
                 served: true,
                 storage: true,
                 additional_printer_columns: (!shape.columns.is_empty()).then(|| columns.collect()),
-                schema: Some(CustomResourceValidation {
-                    open_api_v3_schema: Some(keep_everything),
-                }),
+                schema: Some(CustomResourceValidation { open_api_v3_schema: Some(keep_everything) }),
                 subresources: shape.has_status.then(|| CustomResourceSubresources {
                     status: Some(CustomResourceSubresourceStatus(serde_json::json!({}))),
                     scale: None,

@@ -565,10 +565,9 @@ impl VirtualMachine {
     /// Whether it is meant to run, said the new way or the old.
     pub fn wants_to_run(&self) -> bool {
         match (&self.spec.run_strategy, self.spec.running) {
-            (Some(strategy), _) => matches!(
-                strategy.as_str(),
-                run_strategy::ALWAYS | run_strategy::RERUN_ON_FAILURE | run_strategy::ONCE
-            ),
+            (Some(strategy), _) => {
+                matches!(strategy.as_str(), run_strategy::ALWAYS | run_strategy::RERUN_ON_FAILURE | run_strategy::ONCE)
+            }
             (None, running) => running.unwrap_or(false),
         }
     }

@@ -2,9 +2,7 @@
 
 use expect_test::expect;
 use forklift_kubevirt_types::kubevirt::{Disk, DiskTarget, VirtualMachineSpec, run_strategy};
-use forklift_kubevirt_types::{
-    DataVolume, StorageProfile, VirtualMachine, VirtualMachineInstance, crds,
-};
+use forklift_kubevirt_types::{DataVolume, StorageProfile, VirtualMachine, VirtualMachineInstance, crds};
 use serde_json::{Value, json};
 
 #[test]
@@ -47,10 +45,7 @@ fn a_new_vm_holds_only_what_was_said() {
     vm.spec.run_strategy = Some(run_strategy::HALTED.to_owned());
     vm.spec.template.spec.domain.devices.disks.push(Disk {
         name: "vol-0".to_owned(),
-        disk: Some(DiskTarget {
-            bus: Some("virtio".to_owned()),
-            ..Default::default()
-        }),
+        disk: Some(DiskTarget { bus: Some("virtio".to_owned()), ..Default::default() }),
         ..Default::default()
     });
     let text = serde_json::to_string_pretty(&vm).expect("serialises");
@@ -138,8 +133,5 @@ fn definitions_show_what_kubevirt_shows() {
         network-attachment-definitions.k8s.cni.cncf.io Namespaced [net-attach-def] "#]]
     .assert_eq(&lines.join("\n"));
     let schema = serde_json::to_value(&crds()[0].spec.versions[0].schema).expect("serialises");
-    assert_eq!(
-        schema["openAPIV3Schema"]["x-kubernetes-preserve-unknown-fields"],
-        Value::Bool(true)
-    );
+    assert_eq!(schema["openAPIV3Schema"]["x-kubernetes-preserve-unknown-fields"], Value::Bool(true));
 }

@@ -52,10 +52,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// Returns a value of the secret as text.
     pub fn secret_text(&self, key: &str) -> Option<&str> {
-        self.secret
-            .get(key)
-            .and_then(|value| std::str::from_utf8(value).ok())
-            .map(str::trim)
+        self.secret.get(key).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim)
     }
 }
 
@@ -110,11 +107,7 @@ pub enum Opened {
 #[async_trait]
 pub trait Collector: Send {
     /// Runs until `cancel`.
-    async fn run(
-        self: Box<Self>,
-        store: Writer,
-        cancel: CancellationToken,
-    ) -> Result<(), ConnectError>;
+    async fn run(self: Box<Self>, store: Writer, cancel: CancellationToken) -> Result<(), ConnectError>;
 }
 
 /// One kind of provider.

@@ -48,32 +48,23 @@ impl Registry {
 
     /// Tests the connection.
     pub async fn test(&self, endpoint: &Endpoint) -> Result<(), ConnectError> {
-        supported(&endpoint.provider)?
-            .test(endpoint, &self.context)
-            .await
+        supported(&endpoint.provider)?.test(endpoint, &self.context).await
     }
 
     /// Fills the provider's inventory and keeps it current until `cancel`. What
     /// an earlier run left is replaced.
-    pub async fn collect(
-        &self,
-        endpoint: Endpoint,
-        cancel: CancellationToken,
-    ) -> Result<(), ConnectError> {
+    pub async fn collect(&self, endpoint: Endpoint, cancel: CancellationToken) -> Result<(), ConnectError> {
         let kind = supported(&endpoint.provider)?;
         let object = serde_json::to_value(&*endpoint.provider)
             .map_err(|e| ConnectError::Failed(format!("the Provider cannot be shown: {e}")))?;
         match kind.open(&endpoint, &self.context)? {
             Opened::Live(live) => {
-                self.inventory
-                    .insert(ProviderEntry::live(kind.spec(), object, live));
+                self.inventory.insert(ProviderEntry::live(kind.spec(), object, live));
                 cancel.cancelled().await;
                 Ok(())
             }
             Opened::Collected(collector) => {
-                let entry = self
-                    .inventory
-                    .insert(ProviderEntry::collected(kind.spec(), object));
+                let entry = self.inventory.insert(ProviderEntry::collected(kind.spec(), object));
                 let writer = self.inventory.writer(&entry);
                 collector.run(writer, cancel).await
             }
@@ -105,15 +96,8 @@ impl Registry {
     /// Returns the source of a provider.
     pub fn source(&self, provider: &Provider) -> Result<Arc<dyn Source>, SourceError> {
         let kind = supported(provider).map_err(|e| SourceError::Other(e.to_string()))?;
-        let entry = self
-            .entry(provider)
-            .ok_or_else(|| SourceError::NotReady(name(provider).to_owned()))?;
-        let refused = || {
-            SourceError::Other(format!(
-                "provider {} can only be a destination",
-                name(provider)
-            ))
-        };
+        let entry = self.entry(provider).ok_or_else(|| SourceError::NotReady(name(provider).to_owned()))?;
+        let refused = || SourceError::Other(format!("provider {} can only be a destination", name(provider)));
         kind.source(entry).ok_or_else(refused)
     }
 
@@ -138,11 +122,7 @@ impl Registry {
             Err(FindError::Ambiguous { .. }) => Found::Many,
             Err(FindError::NotReady { .. }) => Found::NotLoaded,
             Err(FindError::Unreachable { message }) => {
-                tracing::warn!(
-                    provider = name(provider),
-                    message,
-                    "a reference cannot be resolved"
-                );
+                tracing::warn!(provider = name(provider), message, "a reference cannot be resolved");
                 Found::NotLoaded
             }
         }
@@ -161,14 +141,9 @@ impl Registry {
 }
 
 fn supported(provider: &Provider) -> Result<&'static dyn ProviderKind, ConnectError> {
-    let provider_type = provider
-        .provider_type()
-        .map_err(|e| ConnectError::Failed(e.to_string()))?;
-    kind(provider_type).ok_or_else(|| {
-        ConnectError::Failed(format!(
-            "providers of type {provider_type} are not supported"
-        ))
-    })
+    let provider_type = provider.provider_type().map_err(|e| ConnectError::Failed(e.to_string()))?;
+    kind(provider_type)
+        .ok_or_else(|| ConnectError::Failed(format!("providers of type {provider_type} are not supported")))
 }
 
 fn uid(provider: &Provider) -> &str {

@@ -71,7 +71,8 @@ impl Appliance {
         }
         let (disk_name, ovf_name) = (format!("{}-disk1.vmdk", self.name), format!("{}.ovf", self.name));
         let ovf = self.descriptor(&disk_name, disk.len());
-        let manifest = format!("SHA256({ovf_name})= {}\nSHA256({disk_name})= {digest}\n", hex(&Sha256::digest(ovf.as_bytes())));
+        let manifest =
+            format!("SHA256({ovf_name})= {}\nSHA256({disk_name})= {digest}\n", hex(&Sha256::digest(ovf.as_bytes())));
 
         let path = folder.join(format!("{}.ova", self.name));
         // written beside and renamed, so that a scan never sees half an appliance
@@ -101,7 +102,8 @@ impl Appliance {
     }
 
     fn descriptor(&self, disk: &str, length: usize) -> String {
-        let networks: String = self.networks.iter().map(|name| format!("<Network ovf:name=\"{name}\"><Description/></Network>")).collect();
+        let networks: String =
+            self.networks.iter().map(|name| format!("<Network ovf:name=\"{name}\"><Description/></Network>")).collect();
         let nics: String = self.networks.iter().enumerate().map(|(index, network)| format!(
             "<Item><rasd:AddressOnParent>{a}</rasd:AddressOnParent><rasd:Connection>{network}</rasd:Connection><rasd:ElementName>Ethernet {n}</rasd:ElementName>\
              <rasd:InstanceID>{id}</rasd:InstanceID><rasd:ResourceSubType>VmxNet3</rasd:ResourceSubType><rasd:ResourceType>10</rasd:ResourceType></Item>",

@@ -16,7 +16,11 @@ pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.parent().and_then(Path::parent).expect("tests run from <target>/<profile>/deps");
     let path = profile.join(name);
-    assert!(path.exists(), "{} is missing: build it first (`cargo build -p forklift -p forklift-cli`, or run `./x test`)", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: build it first (`cargo build -p forklift -p forklift-cli`, or run `./x test`)",
+        path.display()
+    );
     path
 }
 
@@ -27,7 +31,9 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut probe: impl FnMut() -> Re
     loop {
         match probe() {
             Ok(value) => return value,
-            Err(last) if start.elapsed() > deadline => panic!("{what}: not within {} s; last seen: {last}", deadline.as_secs()),
+            Err(last) if start.elapsed() > deadline => {
+                panic!("{what}: not within {} s; last seen: {last}", deadline.as_secs())
+            }
             Err(_) => {
                 std::thread::park_timeout(pause);
                 pause = (pause * 2).min(Duration::from_millis(500));

@@ -25,7 +25,8 @@ impl Stack {
 
     /// Starts the program again after [`Stack::kill`].
     pub fn up(&mut self) {
-        let log = File::options().create(true).append(true).open(self.log_path()).expect("the test's folder can be written");
+        let log =
+            File::options().create(true).append(true).open(self.log_path()).expect("the test's folder can be written");
         let ready = self.folder.join("ready");
         let _ = std::fs::remove_file(&ready);
         let child = Command::new(program("forklift"))
@@ -117,7 +118,14 @@ impl Stack {
     }
 
     /// Waits until `holds` is true of an object; panics with the object and the log otherwise.
-    pub fn wait(&self, kind: &str, namespace: &str, name: &str, deadline: Duration, mut holds: impl FnMut(&Value) -> bool) -> Value {
+    pub fn wait(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        deadline: Duration,
+        mut holds: impl FnMut(&Value) -> bool,
+    ) -> Value {
         wait_for(&format!("{kind} {namespace}/{name}"), deadline, || {
             let object = self.get(kind, namespace, name).ok_or("it does not exist")?;
             if holds(&object) { Ok(object) } else { Err(format!("{object:#}\n--- log ---\n{}", tail(&self.log()))) }
@@ -137,7 +145,8 @@ impl Drop for Stack {
 /// Says whether an object has a condition of this type with status True.
 pub fn has_condition(object: &Value, kind: &str) -> bool {
     let conditions = object["status"]["conditions"].as_array();
-    conditions.is_some_and(|list| list.iter().any(|condition| condition["type"] == kind && condition["status"] == "True"))
+    conditions
+        .is_some_and(|list| list.iter().any(|condition| condition["type"] == kind && condition["status"] == "True"))
 }
 
 fn succeeded(program: &str, args: &[&str], output: Output) -> String {

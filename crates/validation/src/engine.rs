@@ -61,22 +61,10 @@ struct Pool {
 
 impl Pool {
     fn with<T>(&self, work: impl FnOnce(&mut Engine) -> T) -> T {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        let mut engine = idle.unwrap_or_else(|| {
-            self.prototype
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        });
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut engine = idle.unwrap_or_else(|| self.prototype.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let result = work(&mut engine);
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(engine);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(engine);
         result
     }
 }
@@ -90,10 +78,7 @@ pub struct Validator {
 
 impl std::fmt::Debug for Validator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Validator")
-            .field("packages", &self.packages.keys())
-            .field("errors", &self.errors)
-            .finish()
+        f.debug_struct("Validator").field("packages", &self.packages.keys()).field("errors", &self.errors).finish()
     }
 }
 
@@ -123,10 +108,7 @@ impl Validator {
     fn build(user: &[user_rules::RuleFile]) -> Self {
         let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
         let mut errors = Vec::new();
-        for (name, text) in BUNDLED
-            .iter()
-            .filter(|(name, _)| !name.ends_with("_test.rego"))
-        {
+        for (name, text) in BUNDLED.iter().filter(|(name, _)| !name.ends_with("_test.rego")) {
             let package = package_of_path(name);
             let engine = engines.entry(package.to_owned()).or_insert_with(new_engine);
             if let Err(error) = engine.add_policy((*name).to_owned(), hoist::rewrite(text)) {
@@ -151,20 +133,9 @@ impl Validator {
         }
         let packages = engines
             .into_iter()
-            .map(|(name, engine)| {
-                (
-                    name,
-                    Pool {
-                        prototype: Mutex::new(engine),
-                        idle: Mutex::default(),
-                    },
-                )
-            })
+            .map(|(name, engine)| (name, Pool { prototype: Mutex::new(engine), idle: Mutex::default() }))
             .collect();
-        Self {
-            packages: Arc::new(packages),
-            errors: Arc::new(errors),
-        }
+        Self { packages: Arc::new(packages), errors: Arc::new(errors) }
     }
 
     /// Returns the rule files that were left out, and why.
@@ -176,42 +147,24 @@ impl Validator {
     pub fn rules_version(&self, provider_type: &str) -> i64 {
         let package = package_of(provider_type);
         let document = self.query(&format!("{PACKAGE}.{package}.RULES_VERSION"), None);
-        document
-            .ok()
-            .flatten()
-            .and_then(|v| v.as_i64())
-            .unwrap_or(0)
+        document.ok().flatten().and_then(|v| v.as_i64()).unwrap_or(0)
     }
 
     /// Evaluates a provider's rules on one VM; sorted by id, then label.
     ///
     /// A provider without rules has no concerns.
-    pub fn concerns(
-        &self,
-        provider_type: &str,
-        workload: &serde_json::Value,
-    ) -> Result<Vec<Concern>, EvaluationError> {
+    pub fn concerns(&self, provider_type: &str, workload: &serde_json::Value) -> Result<Vec<Concern>, EvaluationError> {
         let package = package_of(provider_type);
         let result = self
             .query(&format!("{PACKAGE}.{package}.validate"), Some(workload))
-            .map_err(|source| EvaluationError::Rules {
-                package: package.to_owned(),
-                source,
-            })?;
+            .map_err(|source| EvaluationError::Rules { package: package.to_owned(), source })?;
         let Some(result) = result else {
             return Ok(Vec::new());
         };
-        let refused: Vec<&str> = result["errors"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(serde_json::Value::as_str)
-            .collect();
+        let refused: Vec<&str> =
+            result["errors"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
         if !refused.is_empty() {
-            return Err(EvaluationError::Input {
-                package: package.to_owned(),
-                errors: refused.join("; "),
-            });
+            return Err(EvaluationError::Input { package: package.to_owned(), errors: refused.join("; ") });
         }
         let mut concerns: Vec<Concern> = result["concerns"]
             .as_array()
@@ -230,12 +183,9 @@ impl Validator {
         input: Option<&serde_json::Value>,
     ) -> Result<Option<serde_json::Value>, Box<dyn std::error::Error + Send + Sync>> {
         let parts: Vec<&str> = path.split('.').filter(|p| !p.is_empty()).collect();
-        let known = parts
-            .iter()
-            .all(|p| p.chars().all(|c| c.is_alphanumeric() || c == '_'));
+        let known = parts.iter().all(|p| p.chars().all(|c| c.is_alphanumeric() || c == '_'));
         let prefix: Vec<&str> = PACKAGE.split('.').collect();
-        let (true, Some(package)) = (known && parts.starts_with(&prefix), parts.get(prefix.len()))
-        else {
+        let (true, Some(package)) = (known && parts.starts_with(&prefix), parts.get(prefix.len())) else {
             return Ok(None);
         };
         let Some(pool) = self.packages.get(*package) else {
@@ -245,12 +195,8 @@ impl Validator {
         pool.with(|engine| {
             engine.set_input(input);
             let results = engine.eval_query(format!("data.{}", parts.join(".")), false)?;
-            let value = results
-                .result
-                .into_iter()
-                .next()
-                .and_then(|r| r.expressions.into_iter().next())
-                .map(|e| e.value);
+            let value =
+                results.result.into_iter().next().and_then(|r| r.expressions.into_iter().next()).map(|e| e.value);
             match value {
                 None | Some(Value::Undefined) => Ok(None),
                 Some(value) => Ok(Some(serde_json::to_value(&value)?)),
@@ -300,13 +246,8 @@ mod tests {
             "cpuHotAddEnabled": true, "cpuAffinity": [], "concerns": [],
             "disks": [{"FilePath": "/ova/a.ova", "Capacity": 0}],
         });
-        let found = Validator::new()
-            .concerns("ova", &vm)
-            .expect("the rules hold");
-        let lines: Vec<String> = found
-            .iter()
-            .map(|c| format!("{} {}: {}\n", c.category, c.id, c.label))
-            .collect();
+        let found = Validator::new().concerns("ova", &vm).expect("the rules hold");
+        let lines: Vec<String> = found.iter().map(|c| format!("{} {}: {}\n", c.category, c.id, c.label)).collect();
         expect![[r#"
             Warning ova.cpu_memory.hotplug.enabled: CPU/Memory hotplug detected
             Critical ova.disk.capacity.invalid: Disk '/ova/a.ova' has an invalid capacity of 0 bytes
@@ -318,23 +259,13 @@ mod tests {
 
     #[test]
     fn an_input_without_name_is_refused() {
-        let error = Validator::new()
-            .concerns("ova", &json!({}))
-            .expect_err("there is no name");
-        assert_eq!(
-            error.to_string(),
-            "the rules of package ova refuse the input: No VM name found in input body"
-        );
+        let error = Validator::new().concerns("ova", &json!({})).expect_err("there is no name");
+        assert_eq!(error.to_string(), "the rules of package ova refuse the input: No VM name found in input body");
     }
 
     #[test]
     fn a_provider_without_rules_has_no_concerns() {
-        assert_eq!(
-            Validator::new()
-                .concerns("openshift", &json!({"name": "x"}))
-                .expect("nothing to fail"),
-            []
-        );
+        assert_eq!(Validator::new().concerns("openshift", &json!({"name": "x"})).expect("nothing to fail"), []);
         assert_eq!(Validator::new().rules_version("openshift"), 0);
         assert_eq!(Validator::new().rules_version("ova"), 5);
     }

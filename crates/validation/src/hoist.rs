@@ -31,14 +31,10 @@ pub fn rewrite(text: &str) -> String {
             continue;
         }
         if c.is_alphabetic() || c == '_' {
-            let len = rest
-                .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-                .unwrap_or(rest.len());
+            let len = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
             let word = &rest[..len];
             if word == "not" {
-                if let Some((taken, statement)) =
-                    negation(&rest[len..], before.word == "if", &mut names)
-                {
+                if let Some((taken, statement)) = negation(&rest[len..], before.word == "if", &mut names) {
                     out.push_str(&statement);
                     rest = &rest[len + taken..];
                     before.word.clear();
@@ -92,24 +88,14 @@ fn negation(after: &str, single: bool, names: &mut usize) -> Option<(usize, Stri
     let mut hoist = |term: &str, names: &mut usize| {
         *names += 1;
         let name = format!("hoisted_{names}");
-        hoisted.push_str(&format!(
-            "{name} := {}{}; ",
-            term.trim(),
-            modifiers.trim_end()
-        ));
+        hoisted.push_str(&format!("{name} := {}{}; ", term.trim(), modifiers.trim_end()));
         name
     };
     let rewritten = match comparison(expression) {
         // a comparison is itself a call: its operands that are calls are hoisted whole
         Some((left, operator, right)) => {
-            let side = |term: &str,
-                        hoist: &mut dyn FnMut(&str, &mut usize) -> String,
-                        names: &mut usize| {
-                if call(term.trim()).is_some() {
-                    hoist(term, names)
-                } else {
-                    term.trim().to_owned()
-                }
+            let side = |term: &str, hoist: &mut dyn FnMut(&str, &mut usize) -> String, names: &mut usize| {
+                if call(term.trim()).is_some() { hoist(term, names) } else { term.trim().to_owned() }
             };
             let left = side(left, &mut hoist, names);
             let right = side(right, &mut hoist, names);
@@ -119,13 +105,7 @@ fn negation(after: &str, single: bool, names: &mut usize) -> Option<(usize, Stri
             let (function, arguments) = call(expression.trim())?;
             let arguments: Vec<String> = arguments
                 .into_iter()
-                .map(|a| {
-                    if is_dynamic(a) {
-                        hoist(a, names)
-                    } else {
-                        a.trim().to_owned()
-                    }
-                })
+                .map(|a| if is_dynamic(a) { hoist(a, names) } else { a.trim().to_owned() })
                 .collect();
             format!("{function}({})", arguments.join(", "))
         }
@@ -136,11 +116,7 @@ fn negation(after: &str, single: bool, names: &mut usize) -> Option<(usize, Stri
     let trailing = &statement[statement.trim_end().len()..];
     let modifiers = modifiers.trim_end();
     let body = format!("{hoisted}not {rewritten}{modifiers}");
-    let body = if single {
-        format!("{{ {body} }}")
-    } else {
-        body
-    };
+    let body = if single { format!("{{ {body} }}") } else { body };
     Some((length, format!("{body}{trailing}")))
 }
 
@@ -195,26 +171,17 @@ fn top_level(text: &str, wanted: &str) -> Option<usize> {
 }
 
 fn comparison(expression: &str) -> Option<(&str, &'static str, &str)> {
-    ["==", "!=", "<=", ">=", " in ", "<", ">"]
-        .into_iter()
-        .find_map(|operator| {
-            let at = top_level(expression, operator)?;
-            Some((
-                &expression[..at],
-                operator.trim(),
-                &expression[at + operator.len()..],
-            ))
-        })
+    ["==", "!=", "<=", ">=", " in ", "<", ">"].into_iter().find_map(|operator| {
+        let at = top_level(expression, operator)?;
+        Some((&expression[..at], operator.trim(), &expression[at + operator.len()..]))
+    })
 }
 
 /// Splits `f(a, b)` when the whole text is one call.
 fn call(text: &str) -> Option<(&str, Vec<&str>)> {
     let open = text.find('(')?;
     let function = &text[..open];
-    let named = !function.is_empty()
-        && function
-            .chars()
-            .all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    let named = !function.is_empty() && function.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
     let inside = text[open + 1..].strip_suffix(')')?;
     if !named || statement_length(inside.replace('\n', " ").as_str()) != inside.len() {
         return None;
@@ -267,19 +234,11 @@ mod tests {
                 	true
                 }"#]],
         );
-        check(
-            "p if not is_string(input.x)",
-            expect!["p if { hoisted_1 := input.x; not is_string(hoisted_1) }"],
-        );
-        check(
-            "p if { not count(input.x) > 0 }",
-            expect!["p if { hoisted_1 := count(input.x); not hoisted_1 > 0 }"],
-        );
+        check("p if not is_string(input.x)", expect!["p if { hoisted_1 := input.x; not is_string(hoisted_1) }"]);
+        check("p if { not count(input.x) > 0 }", expect!["p if { hoisted_1 := count(input.x); not hoisted_1 > 0 }"]);
         check(
             "p if { not f(input.x) with input as vm }",
-            expect![
-                "p if { hoisted_1 := input.x with input as vm; not f(hoisted_1) with input as vm }"
-            ],
+            expect!["p if { hoisted_1 := input.x with input as vm; not f(hoisted_1) with input as vm }"],
         );
     }
 
@@ -310,21 +269,12 @@ mod tests {
             ("not input.missing == 3", true),
             ("not regex.match(\"x\", \"y\")", true),
         ] {
-            let text = format!(
-                "package t\nimport rego.v1\nis_named(x) if x.name\np if {{\n\t{body}\n}}\n"
-            );
+            let text = format!("package t\nimport rego.v1\nis_named(x) if x.name\np if {{\n\t{body}\n}}\n");
             let mut engine = regorus::Engine::new();
-            engine
-                .add_policy("t.rego".into(), rewrite(&text))
-                .expect("it parses");
+            engine.add_policy("t.rego".into(), rewrite(&text)).expect("it parses");
             engine.set_input(regorus::Value::new_object());
-            let results = engine
-                .eval_query("data.t.p".into(), false)
-                .expect("it evaluates");
-            let found = results
-                .result
-                .first()
-                .is_some_and(|r| r.expressions[0].value == regorus::Value::Bool(true));
+            let results = engine.eval_query("data.t.p".into(), false).expect("it evaluates");
+            let found = results.result.first().is_some_and(|r| r.expressions[0].value == regorus::Value::Bool(true));
             assert_eq!(found, opa, "{body}");
         }
     }

@@ -28,11 +28,7 @@ async fn read(State(validator): State<Validator>, Path(path): Path<String>) -> R
     answer(&validator, &path, None, None).await
 }
 
-async fn evaluate(
-    State(validator): State<Validator>,
-    Path(path): Path<String>,
-    body: Bytes,
-) -> Response {
+async fn evaluate(State(validator): State<Validator>, Path(path): Path<String>, body: Bytes) -> Response {
     if body.is_empty() {
         return answer(&validator, &path, None, Some(())).await;
     }
@@ -42,20 +38,11 @@ async fn evaluate(
             let missing = input.is_none().then_some(());
             answer(&validator, &path, input, missing).await
         }
-        Err(error) => failure(
-            StatusCode::BAD_REQUEST,
-            "invalid_parameter",
-            &format!("body is not JSON: {error}"),
-        ),
+        Err(error) => failure(StatusCode::BAD_REQUEST, "invalid_parameter", &format!("body is not JSON: {error}")),
     }
 }
 
-async fn answer(
-    validator: &Validator,
-    path: &str,
-    input: Option<Value>,
-    input_missing: Option<()>,
-) -> Response {
+async fn answer(validator: &Validator, path: &str, input: Option<Value>, input_missing: Option<()>) -> Response {
     let query = path.trim_matches('/').replace('/', ".");
     let rules = validator.clone();
     // a rule may take seconds until its limit: not on a thread that serves others
@@ -63,18 +50,10 @@ async fn answer(
     let result = match result {
         Ok(Ok(result)) => result,
         Ok(Err(error)) => {
-            return failure(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal_error",
-                &error.to_string(),
-            );
+            return failure(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", &error.to_string());
         }
         Err(error) => {
-            return failure(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal_error",
-                &error.to_string(),
-            );
+            return failure(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", &error.to_string());
         }
     };
     let mut body = json!({});
@@ -103,36 +82,17 @@ mod tests {
     use tower::ServiceExt;
 
     async fn check(method: &str, path: &str, body: &str, expected: Expect) {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .body(Body::from(body.to_owned()))
-            .expect("valid");
-        let response = router(Validator::new())
-            .oneshot(request)
-            .await
-            .expect("infallible");
+        let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).expect("valid");
+        let response = router(Validator::new()).oneshot(request).await.expect("infallible");
         let status = response.status();
-        let body = axum::body::to_bytes(response.into_body(), 1 << 20)
-            .await
-            .expect("a small body");
-        expected.assert_eq(&format!(
-            "{} {}",
-            status.as_u16(),
-            String::from_utf8_lossy(&body)
-        ));
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a small body");
+        expected.assert_eq(&format!("{} {}", status.as_u16(), String::from_utf8_lossy(&body)));
     }
 
     #[tokio::test]
     async fn answers_as_opas_data_api() {
         let root = "/v1/data/io/konveyor/forklift/ova";
-        check(
-            "GET",
-            &format!("{root}/rules_version"),
-            "",
-            expect![[r#"200 {"result":{"rules_version":5}}"#]],
-        )
-        .await;
+        check("GET", &format!("{root}/rules_version"), "", expect![[r#"200 {"result":{"rules_version":5}}"#]]).await;
         check(
             "POST",
             &format!("{root}/validate"),
@@ -142,13 +102,7 @@ mod tests {
         .await;
         check("POST", &format!("{root}/validate"), "", expect![[r#"200 {"result":{"concerns":[],"errors":["No VM name found in input body"],"rules_version":5},"warning":{"code":"api_usage_warning","message":"'input' key missing from the request"}}"#]]).await;
         check("GET", &format!("{root}/nothing"), "", expect!["200 {}"]).await;
-        check(
-            "GET",
-            "/v1/data/io/konveyor/forklift/unknown/validate",
-            "",
-            expect!["200 {}"],
-        )
-        .await;
+        check("GET", "/v1/data/io/konveyor/forklift/unknown/validate", "", expect!["200 {}"]).await;
         check("POST", &format!("{root}/validate"), "{", expect![[r#"400 {"code":"invalid_parameter","message":"body is not JSON: EOF while parsing an object at line 1 column 1"}"#]]).await;
     }
 }

@@ -27,10 +27,7 @@ pub fn run<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Outco
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         folders.entry(folder).or_default().push((name, text));
     }
-    folders
-        .into_values()
-        .flat_map(|files| run_folder(&files))
-        .collect()
+    folders.into_values().flat_map(|files| run_folder(&files)).collect()
 }
 
 fn run_folder(files: &[(&str, &str)]) -> Vec<Outcome> {
@@ -41,10 +38,7 @@ fn run_folder(files: &[(&str, &str)]) -> Vec<Outcome> {
         match engine.add_policy((*name).to_owned(), hoist::rewrite(text)) {
             Ok(package) => tests.extend(test_names(text).map(|t| format!("{package}.{t}"))),
             Err(error) => {
-                outcomes.push(Outcome {
-                    test: (*name).to_owned(),
-                    failure: Some(error.to_string()),
-                });
+                outcomes.push(Outcome { test: (*name).to_owned(), failure: Some(error.to_string()) });
             }
         }
     }
@@ -64,14 +58,10 @@ fn evaluate(engine: &mut Engine, test: String) -> Outcome {
 }
 
 fn test_names(text: &str) -> impl Iterator<Item = &str> {
-    text.lines()
-        .filter(|line| line.starts_with("test_"))
-        .map(|line| {
-            let end = line
-                .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-                .unwrap_or(line.len());
-            &line[..end]
-        })
+    text.lines().filter(|line| line.starts_with("test_")).map(|line| {
+        let end = line.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(line.len());
+        &line[..end]
+    })
 }
 
 #[cfg(test)]
@@ -83,38 +73,22 @@ mod tests {
         let outcomes = run(crate::BUNDLED.iter().copied());
         let failures: Vec<&Outcome> = outcomes.iter().filter(|o| o.failure.is_some()).collect();
         assert!(failures.is_empty(), "{failures:#?}");
-        assert!(
-            outcomes.len() >= 18,
-            "only {} tests were found",
-            outcomes.len()
-        );
+        assert!(outcomes.len() >= 18, "only {} tests were found", outcomes.len());
     }
 
     #[test]
     fn every_bundled_rule_with_an_id_has_a_test_file() {
-        for (name, text) in crate::BUNDLED
-            .iter()
-            .filter(|(n, t)| !n.ends_with("_test.rego") && t.contains("\"id\":"))
-        {
+        for (name, text) in crate::BUNDLED.iter().filter(|(n, t)| !n.ends_with("_test.rego") && t.contains("\"id\":")) {
             let test = name.replace(".rego", "_test.rego");
-            assert!(
-                crate::BUNDLED.iter().any(|(n, _)| *n == test),
-                "{name} has no {test}: {text}"
-            );
+            assert!(crate::BUNDLED.iter().any(|(n, _)| *n == test), "{name} has no {test}: {text}");
         }
     }
 
     #[test]
     fn a_test_that_does_not_hold_is_reported() {
-        let outcomes = run([(
-            "x/a_test.rego",
-            "package x\nimport rego.v1\ntest_no if 1 == 2\ntest_yes if 1 == 1\n",
-        )]);
+        let outcomes = run([("x/a_test.rego", "package x\nimport rego.v1\ntest_no if 1 == 2\ntest_yes if 1 == 1\n")]);
         assert_eq!(
-            outcomes
-                .iter()
-                .map(|o| (o.test.as_str(), o.failure.is_some()))
-                .collect::<Vec<_>>(),
+            outcomes.iter().map(|o| (o.test.as_str(), o.failure.is_some())).collect::<Vec<_>>(),
             [("data.x.test_no", true), ("data.x.test_yes", false)]
         );
     }

@@ -37,15 +37,8 @@ impl RuleError {
             .lines()
             .map(str::trim)
             .find_map(|l| l.strip_prefix("error:"))
-            .map_or_else(
-                || report.lines().last().unwrap_or("cannot be read").trim(),
-                str::trim,
-            );
-        Self {
-            file: file.to_owned(),
-            line,
-            message: message.to_owned(),
-        }
+            .map_or_else(|| report.lines().last().unwrap_or("cannot be read").trim(), str::trim);
+        Self { file: file.to_owned(), line, message: message.to_owned() }
     }
 }
 
@@ -64,21 +57,14 @@ pub(crate) fn read(folder: &Path) -> (Vec<RuleFile>, Vec<RuleError>) {
     };
     paths.sort();
     for path in paths {
-        let name = path
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         // a mounted ConfigMap keeps its versions in folders that begin with two dots
         if name.starts_with("..") || !name.ends_with(".rego") || name.ends_with("_test.rego") {
             continue;
         }
         match std::fs::read_to_string(&path) {
             Ok(text) => files.push(RuleFile { name, text }),
-            Err(error) => errors.push(RuleError {
-                file: name,
-                line: 1,
-                message: format!("cannot be read: {error}"),
-            }),
+            Err(error) => errors.push(RuleError { file: name, line: 1, message: format!("cannot be read: {error}") }),
         }
     }
     (files, errors)
@@ -86,32 +72,18 @@ pub(crate) fn read(folder: &Path) -> (Vec<RuleFile>, Vec<RuleError>) {
 
 /// Returns the provider part of the file's package, when it is one of ours.
 pub(crate) fn package(text: &str) -> Option<&str> {
-    let line = text
-        .lines()
-        .find(|l| l.trim_start().starts_with("package "))?;
-    let name = line
-        .trim()
-        .strip_prefix("package ")?
-        .split('#')
-        .next()?
-        .trim();
+    let line = text.lines().find(|l| l.trim_start().starts_with("package "))?;
+    let name = line.trim().strip_prefix("package ")?.split('#').next()?.trim();
     let provider = name.strip_prefix(PACKAGE)?.strip_prefix('.')?;
-    (!provider.is_empty() && provider.chars().all(|c| c.is_alphanumeric() || c == '_'))
-        .then_some(provider)
+    (!provider.is_empty() && provider.chars().all(|c| c.is_alphanumeric() || c == '_')).then_some(provider)
 }
 
 pub(crate) fn package_line(text: &str) -> usize {
-    text.lines()
-        .position(|l| l.trim_start().starts_with("package "))
-        .map_or(1, |i| i + 1)
+    text.lines().position(|l| l.trim_start().starts_with("package ")).map_or(1, |i| i + 1)
 }
 
 /// Returns the engine with the file added, or why that cannot be.
-pub(crate) fn try_add(
-    engine: &Engine,
-    package: &str,
-    file: &RuleFile,
-) -> Result<Engine, RuleError> {
+pub(crate) fn try_add(engine: &Engine, package: &str, file: &RuleFile) -> Result<Engine, RuleError> {
     let mut with_file = engine.clone();
     if let Err(newer) = with_file.add_policy(file.name.clone(), hoist::rewrite(&file.text)) {
         with_file = engine.clone();
@@ -151,10 +123,7 @@ mod tests {
     fn ids(validator: &Validator) -> Vec<String> {
         let vm = json!({"name": "vm", "exportSource": "VMware", "nics": [{}, {}]});
         let found = validator.concerns("ova", &vm).expect("the rules hold");
-        found
-            .into_iter()
-            .map(|c| if c.id.is_empty() { c.label } else { c.id })
-            .collect()
+        found.into_iter().map(|c| if c.id.is_empty() { c.label } else { c.id }).collect()
     }
 
     #[test]
@@ -190,11 +159,7 @@ mod tests {
                 "package io.konveyor.forklift.ova\nimport rego.v1\nconcerns contains x if {\n\tx := nobody_knows\n}\n",
             ),
         ]);
-        let errors: Vec<String> = validator
-            .rule_errors()
-            .iter()
-            .map(|e| format!("{e}\n"))
-            .collect();
+        let errors: Vec<String> = validator.rule_errors().iter().map(|e| format!("{e}\n")).collect();
         expect![[r#"
             a.rego:7: expecting `}` while parsing query
             b.rego:1: the package is not one of io.konveyor.forklift.<provider>

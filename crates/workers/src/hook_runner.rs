@@ -75,59 +75,33 @@ pub async fn run() -> ExitCode {
 fn describe(error: &HookError) -> WorkerError {
     let (code, hint, retryable) = match error {
         HookError::NoPlaybook(_) => ("NoPlaybook", "set the hook's spec.playbook", false),
-        HookError::ToolMissing => (
-            "ToolMissing",
-            "install it (`./x setup`, or pip install ansible-core ansible-runner)",
-            false,
-        ),
-        HookError::Failed(_) => (
-            "PlaybookFailed",
-            "see the hook pod's log for the task that failed",
-            true,
-        ),
+        HookError::ToolMissing => {
+            ("ToolMissing", "install it (`./x setup`, or pip install ansible-core ansible-runner)", false)
+        }
+        HookError::Failed(_) => ("PlaybookFailed", "see the hook pod's log for the task that failed", true),
         HookError::Io(..) => ("Io", "see the hook pod's log", true),
     };
-    WorkerError {
-        code: code.into(),
-        message: error.to_string(),
-        hint: Some(hint.into()),
-        retryable,
-    }
+    WorkerError { code: code.into(), message: error.to_string(), hint: Some(hint.into()), retryable }
 }
 
 /// Reads `[/bin/entrypoint] ansible-runner run DIR -p PLAYBOOK`; what is not given has upstream's value.
 fn parse(words: &[String]) -> Request {
-    let mut request = Request {
-        runner_dir: "/tmp/runner".into(),
-        playbook: PLAYBOOK.into(),
-    };
+    let mut request = Request { runner_dir: "/tmp/runner".into(), playbook: PLAYBOOK.into() };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "run" => request.runner_dir = words.next().map_or(request.runner_dir, PathBuf::from),
-            "-p" | "--playbook" => {
-                request.playbook = words.next().map_or(request.playbook, PathBuf::from)
-            }
+            "-p" | "--playbook" => request.playbook = words.next().map_or(request.playbook, PathBuf::from),
             _ => {}
         }
     }
     request
 }
 
-async fn run_hook(
-    request: &Request,
-    env: impl Fn(&str) -> Option<OsString>,
-) -> Result<(), HookError> {
-    let playbook = request
-        .playbook
-        .canonicalize()
-        .map_err(|_| HookError::NoPlaybook(request.playbook.clone()))?;
+async fn run_hook(request: &Request, env: impl Fn(&str) -> Option<OsString>) -> Result<(), HookError> {
+    let playbook = request.playbook.canonicalize().map_err(|_| HookError::NoPlaybook(request.playbook.clone()))?;
     let path = search_path(&env);
-    let find = |name: &str| {
-        std::env::split_paths(&path)
-            .map(|dir| dir.join(name))
-            .find(|p| p.is_file())
-    };
+    let find = |name: &str| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| p.is_file());
     let playbook_tool = find("ansible-playbook").ok_or(HookError::ToolMissing)?;
 
     let work = WorkDir::new(&request.runner_dir)?;
@@ -136,40 +110,18 @@ async fn run_hook(
         ("PATH".into(), path.clone()),
         ("ANSIBLE_LOCALHOST_WARNING".into(), "False".into()),
         ("ANSIBLE_RETRY_FILES_ENABLED".into(), "False".into()),
-        (
-            "ANSIBLE_HOME".into(),
-            work.path.join("home").into_os_string(),
-        ),
-        (
-            "ANSIBLE_LOCAL_TEMP".into(),
-            work.path.join("tmp").into_os_string(),
-        ),
+        ("ANSIBLE_HOME".into(), work.path.join("home").into_os_string()),
+        ("ANSIBLE_LOCAL_TEMP".into(), work.path.join("tmp").into_os_string()),
     ];
     let inventory = work.path.join("inventory/hosts");
     let (program, args): (PathBuf, Vec<OsString>) = match find("ansible-runner") {
-        Some(runner) => (
-            runner,
-            vec![
-                "run".into(),
-                work.path.clone().into(),
-                "-p".into(),
-                playbook.into(),
-            ],
-        ),
-        None => (
-            playbook_tool,
-            vec!["-i".into(), inventory.into(), playbook.into()],
-        ),
+        Some(runner) => (runner, vec!["run".into(), work.path.clone().into(), "-p".into(), playbook.into()]),
+        None => (playbook_tool, vec!["-i".into(), inventory.into(), playbook.into()]),
     };
     let status = tools
         .run_lines(&program, &args, |line| println!("{line}"))
         .await
-        .map_err(|error| {
-            HookError::Io(
-                format!("run {}", program.display()),
-                std::io::Error::other(error),
-            )
-        })?;
+        .map_err(|error| HookError::Io(format!("run {}", program.display()), std::io::Error::other(error)))?;
     match status.code() {
         Some(0) => Ok(()),
         code => Err(HookError::Failed(code.unwrap_or(-1))),
@@ -178,12 +130,9 @@ async fn run_hook(
 
 /// PATH, and after it the folder that `./x setup` installs Ansible into.
 fn search_path(env: &impl Fn(&str) -> Option<OsString>) -> OsString {
-    let cache = env("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let mut dirs: Vec<PathBuf> = env("PATH")
-        .map(|p| std::env::split_paths(&p).collect())
-        .unwrap_or_default();
+    let cache =
+        env("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let mut dirs: Vec<PathBuf> = env("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default();
     dirs.extend(cache.map(|c| c.join("forklift/venv/bin")));
     std::env::join_paths(dirs).unwrap_or_default()
 }
@@ -198,12 +147,7 @@ impl WorkDir {
     fn new(template: &Path) -> Result<Self, HookError> {
         let path = std::env::temp_dir().join(format!("forklift-hook-{}", std::process::id()));
         let io = |error| HookError::Io(format!("prepare {}", path.display()), error);
-        let make = |dir: &Path| {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-        };
+        let make = |dir: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         make(&path).map_err(io)?;
         let work = Self { path: path.clone() };
         make(&path.join("inventory")).map_err(io)?;
@@ -232,56 +176,28 @@ mod tests {
 
     #[test]
     fn upstreams_command_is_understood() {
-        let expected = Request {
-            runner_dir: "/tmp/runner".into(),
-            playbook: "/tmp/hook/playbook.yml".into(),
-        };
-        assert_eq!(
-            parse(&words(
-                "/bin/entrypoint ansible-runner run /tmp/runner -p /tmp/hook/playbook.yml"
-            )),
-            expected
-        );
+        let expected = Request { runner_dir: "/tmp/runner".into(), playbook: "/tmp/hook/playbook.yml".into() };
+        assert_eq!(parse(&words("/bin/entrypoint ansible-runner run /tmp/runner -p /tmp/hook/playbook.yml")), expected);
         assert_eq!(parse(&[]), expected);
-        assert_eq!(
-            parse(&words("ansible-runner run /r -p /x.yml")).playbook,
-            PathBuf::from("/x.yml")
-        );
+        assert_eq!(parse(&words("ansible-runner run /r -p /x.yml")).playbook, PathBuf::from("/x.yml"));
     }
 
     #[tokio::test]
     async fn a_missing_playbook_and_missing_ansible_are_told_apart() {
-        let request = Request {
-            runner_dir: "/tmp/runner".into(),
-            playbook: "/nonexistent.yml".into(),
-        };
-        assert_eq!(
-            describe(&run_hook(&request, |_| None).await.unwrap_err()).code,
-            "NoPlaybook"
-        );
+        let request = Request { runner_dir: "/tmp/runner".into(), playbook: "/nonexistent.yml".into() };
+        assert_eq!(describe(&run_hook(&request, |_| None).await.unwrap_err()).code, "NoPlaybook");
         let file = tempfile::NamedTempFile::new().unwrap();
-        let request = Request {
-            playbook: file.path().into(),
-            ..request
-        };
+        let request = Request { playbook: file.path().into(), ..request };
         let error = describe(&run_hook(&request, |_| None).await.unwrap_err());
-        assert_eq!(
-            (error.code.as_str(), error.retryable),
-            ("ToolMissing", false)
-        );
+        assert_eq!((error.code.as_str(), error.retryable), ("ToolMissing", false));
     }
 
     /// A real playbook that reads what a hook is given; one that fails ends with Ansible's exit code.
     #[tokio::test]
     async fn a_playbook_reads_the_plan_and_the_workload() {
         let env = |key: &str| std::env::var_os(key);
-        if !std::env::split_paths(&search_path(&env))
-            .any(|dir| dir.join("ansible-playbook").is_file())
-        {
-            assert!(
-                env("REQUIRE_PEERS").is_none(),
-                "Ansible is missing: ./x setup"
-            );
+        if !std::env::split_paths(&search_path(&env)).any(|dir| dir.join("ansible-playbook").is_file()) {
+            assert!(env("REQUIRE_PEERS").is_none(), "Ansible is missing: ./x setup");
             eprintln!("skipped: Ansible (./x setup)");
             return;
         }
@@ -295,10 +211,7 @@ mod tests {
             - fail: {msg: no plan}\n    when: plan.targetNamespace != 'apps'\n  \
             - copy: {content: '{{ workload.vm.name }}', dest: '{{ playbook_dir }}/seen'}\n";
         fs::write(file("playbook.yml"), playbook).unwrap();
-        let request = Request {
-            runner_dir: "/tmp/runner".into(),
-            playbook: file("playbook.yml"),
-        };
+        let request = Request { runner_dir: "/tmp/runner".into(), playbook: file("playbook.yml") };
         run_hook(&request, env).await.unwrap();
         assert_eq!(fs::read_to_string(file("seen")).unwrap(), "webserver01");
 

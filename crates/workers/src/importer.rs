@@ -26,8 +26,7 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use forklift_api::worker::{
-    self, ImportPhase, ImportProgress, ImportResult, ImportSource, ImportSpec, Verify, VolumeMode,
-    WorkerError,
+    self, ImportPhase, ImportProgress, ImportResult, ImportSource, ImportSpec, Verify, VolumeMode, WorkerError,
 };
 use forklift_disk::digest::Algorithm;
 use forklift_disk::open::{Options, References};
@@ -42,9 +41,7 @@ const MESSAGE: usize = 4096;
 /// Runs the importer as the environment says.
 pub async fn run() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let log = PathBuf::from(
-        variable(worker::TERMINATION_LOG_ENV).unwrap_or_else(|| worker::TERMINATION_LOG.into()),
-    );
+    let log = PathBuf::from(variable(worker::TERMINATION_LOG_ENV).unwrap_or_else(|| worker::TERMINATION_LOG.into()));
     let started = Instant::now();
     let result = match read_spec(variable(worker::IMPORT_ENV)) {
         Err(error) => failed(started, &Watch::new(), error),
@@ -59,21 +56,13 @@ pub async fn run() -> ExitCode {
         None => ExitCode::SUCCESS,
         Some(error) => {
             tracing::error!(code = error.code, hint = error.hint, "{}", error.message);
-            ExitCode::from(if error.retryable {
-                worker::EXIT_RETRYABLE
-            } else {
-                worker::EXIT_PERMANENT
-            })
+            ExitCode::from(if error.retryable { worker::EXIT_RETRYABLE } else { worker::EXIT_PERMANENT })
         }
     }
 }
 
 /// Copies the disk; serves its progress where there is a listener; ends early when `stop` comes.
-pub async fn import(
-    spec: ImportSpec,
-    listener: Option<TcpListener>,
-    stop: impl Future<Output = ()>,
-) -> ImportResult {
+pub async fn import(spec: ImportSpec, listener: Option<TcpListener>, stop: impl Future<Output = ()>) -> ImportResult {
     let started = Instant::now();
     let watch = Watch::new();
     let job = match job(&spec) {
@@ -100,16 +89,7 @@ pub async fn import(
     match outcome {
         Ok(Ok(outcome)) => succeeded(started, &outcome),
         Ok(Err(error)) => failed(started, &watch, worker_error(&error)),
-        Err(error) => failed(
-            started,
-            &watch,
-            problem(
-                "Internal",
-                format!("the copy broke off: {error}"),
-                None,
-                true,
-            ),
-        ),
+        Err(error) => failed(started, &watch, problem("Internal", format!("the copy broke off: {error}"), None, true)),
     }
 }
 
@@ -120,14 +100,7 @@ fn read_spec(text: Option<String>) -> Result<ImportSpec, WorkerError> {
 
 /// Translates the order into the engine's terms.
 fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
-    let ImportSource::File {
-        path,
-        member,
-        format,
-        compression,
-        digest,
-    } = &spec.source
-    else {
+    let ImportSource::File { path, member, format, compression, digest } = &spec.source else {
         return Err(problem(
             "UnsupportedSource",
             "this importer reads files and archives; NBD and HTTP sources are not read yet".into(),
@@ -140,12 +113,7 @@ fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
         .map(|name| {
             name.parse::<Format>().map_err(|error| {
                 let hint = "convert the disk first, e.g. qemu-img convert -O qcow2";
-                problem(
-                    "UnsupportedFormat",
-                    format!("{path}: {error}"),
-                    Some(hint),
-                    false,
-                )
+                problem("UnsupportedFormat", format!("{path}: {error}"), Some(hint), false)
             })
         })
         .transpose()?;
@@ -154,32 +122,21 @@ fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
         Some("gzip") => true,
         Some(other) => {
             let hint = "export the appliance without compressed references";
-            return Err(problem(
-                "UnsupportedFormat",
-                format!("{path}: compression {other:?}"),
-                Some(hint),
-                false,
-            ));
+            return Err(problem("UnsupportedFormat", format!("{path}: compression {other:?}"), Some(hint), false));
         }
     };
     let digest = digest
         .as_ref()
         .map(|digest| match Algorithm::parse(&digest.algorithm) {
             Some(algorithm) => Ok((algorithm, digest.hex.clone())),
-            None => Err(invalid(format!(
-                "{path}: digest algorithm {:?} of the manifest is not known",
-                digest.algorithm
-            ))),
+            None => {
+                Err(invalid(format!("{path}: digest algorithm {:?} of the manifest is not known", digest.algorithm)))
+            }
         })
         .transpose()?;
     Ok(Job {
         source: path.into(),
-        open: Options {
-            member: member.clone(),
-            format,
-            gzip,
-            references: References::Siblings,
-        },
+        open: Options { member: member.clone(), format, gzip, references: References::Siblings },
         identity: spec.identity.clone(),
         digest,
         target: spec.target.clone().into(),
@@ -194,10 +151,7 @@ fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
             Verify::None => None,
         },
         start_over: true,
-        copy: copy::Options {
-            workers: None,
-            bandwidth: spec.bandwidth,
-        },
+        copy: copy::Options { workers: None, bandwidth: spec.bandwidth },
     })
 }
 
@@ -218,10 +172,7 @@ async fn listen(address: &str) -> Option<TcpListener> {
 
 async fn serve(listener: TcpListener, watch: Watch) {
     let router = Router::new()
-        .route(
-            worker::PROGRESS_PATH,
-            get(|State(watch): State<Watch>| async move { Json(progress(&watch)) }),
-        )
+        .route(worker::PROGRESS_PATH, get(|State(watch): State<Watch>| async move { Json(progress(&watch)) }))
         .with_state(watch);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::warn!(%error, "cannot serve the progress");
@@ -231,10 +182,8 @@ async fn serve(listener: TcpListener, watch: Watch) {
 /// Comes when the pod is asked to end.
 async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -254,11 +203,7 @@ fn progress(watch: &Watch) -> ImportProgress {
         Phase::Failed => (ImportPhase::Failed, copy),
     };
     let message = (phase == ImportPhase::Verifying).then(|| {
-        let percent = verify
-            .done
-            .saturating_mul(100)
-            .checked_div(verify.total)
-            .unwrap_or(0);
+        let percent = verify.done.saturating_mul(100).checked_div(verify.total).unwrap_or(0);
         format!("reading the copy back: {percent}%")
     });
     let running = matches!(phase, ImportPhase::Copying | ImportPhase::Verifying);
@@ -302,30 +247,15 @@ fn failed(started: Instant, watch: &Watch, error: WorkerError) -> ImportResult {
 }
 
 fn worker_error(error: &forklift_disk::Error) -> WorkerError {
-    problem(
-        error.code(),
-        error.chain(),
-        Some(error.hint()),
-        error.retryable(),
-    )
+    problem(error.code(), error.chain(), Some(error.hint()), error.retryable())
 }
 
 fn invalid(message: String) -> WorkerError {
-    problem(
-        "InvalidOrder",
-        message,
-        Some("this is a mistake of the controller: report it"),
-        false,
-    )
+    problem("InvalidOrder", message, Some("this is a mistake of the controller: report it"), false)
 }
 
 fn problem(code: &str, message: String, hint: Option<&str>, retryable: bool) -> WorkerError {
-    WorkerError {
-        code: code.into(),
-        message,
-        hint: hint.map(Into::into),
-        retryable,
-    }
+    WorkerError { code: code.into(), message, hint: hint.map(Into::into), retryable }
 }
 
 /// Leaves the result where the kubelet takes the termination message from.
@@ -339,9 +269,7 @@ fn leave(path: &Path, result: &ImportResult) {
         error.message.truncate(cut);
         error.message.push('…');
     }
-    let written = serde_json::to_vec(&result)
-        .map_err(std::io::Error::from)
-        .and_then(|text| std::fs::write(path, text));
+    let written = serde_json::to_vec(&result).map_err(std::io::Error::from).and_then(|text| std::fs::write(path, text));
     if let Err(error) = written {
         tracing::warn!(path = %path.display(), %error, "cannot leave the result for the pod's status");
     }

@@ -50,30 +50,16 @@ impl Settings {
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let seconds = |name: &str, default: u64| match variable(name) {
             None => Ok(Duration::from_secs(default)),
-            Some(text) => match text
-                .trim()
-                .parse::<f64>()
-                .ok()
-                .and_then(|s| Duration::try_from_secs_f64(s).ok())
-            {
+            Some(text) => match text.trim().parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()) {
                 Some(duration) => Ok(duration),
-                None => Err(anyhow::anyhow!(
-                    "{name} is {text:?}, which is not a number of seconds"
-                )),
+                None => Err(anyhow::anyhow!("{name} is {text:?}, which is not a number of seconds")),
             },
         };
-        let given = |name: &str, default: &str| {
-            variable(name)
-                .filter(|v| !v.is_empty())
-                .unwrap_or(default.to_owned())
-        };
+        let given = |name: &str, default: &str| variable(name).filter(|v| !v.is_empty()).unwrap_or(default.to_owned());
         let (address, port) = (given("POD_IP", "0.0.0.0"), given("PORT", "8080"));
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| anyhow::anyhow!("POD_IP is {address:?}, which is not an address"))?;
-        let port: u16 = port
-            .parse()
-            .map_err(|_| anyhow::anyhow!("PORT is {port:?}, which is not a port"))?;
+        let address: IpAddr =
+            address.parse().map_err(|_| anyhow::anyhow!("POD_IP is {address:?}, which is not an address"))?;
+        let port: u16 = port.parse().map_err(|_| anyhow::anyhow!("PORT is {port:?}, which is not a port"))?;
         Ok(Self {
             catalog: given("CATALOG_PATH", "/ova").into(),
             listen: SocketAddr::new(address, port),
@@ -88,8 +74,7 @@ pub async fn run() -> ExitCode {
     let ended = async {
         let settings = Settings::read(|name| std::env::var(name).ok())?;
         let listener = tokio::net::TcpListener::bind(settings.listen).await;
-        let listener =
-            listener.map_err(|e| anyhow::anyhow!("cannot listen on {}: {e}", settings.listen))?;
+        let listener = listener.map_err(|e| anyhow::anyhow!("cannot listen on {}: {e}", settings.listen))?;
         tracing::info!(catalog = %settings.catalog.display(), listen = %settings.listen, "serving");
         serve(listener, settings, terminated()).await
     };
@@ -104,10 +89,8 @@ pub async fn run() -> ExitCode {
 
 async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -157,7 +140,8 @@ async fn scan(settings: Settings, sender: watch::Sender<Folder>) {
             Ok(snapshot) => Folder::Known(Arc::new(snapshot)),
             Err(error) => Folder::Unreadable(unreadable(&settings.catalog, &error)),
         };
-        let copying = matches!(&next, Folder::Known(s) if s.appliances.iter().any(|a| a.state == ApplianceState::Copying));
+        let copying =
+            matches!(&next, Folder::Known(s) if s.appliances.iter().any(|a| a.state == ApplianceState::Copying));
         sender.send_if_modified(|state| {
             let same = match (&*state, &next) {
                 (Folder::Known(old), Folder::Known(new)) => old.generation == new.generation,
@@ -170,11 +154,7 @@ async fn scan(settings: Settings, sender: watch::Sender<Folder>) {
             }
             !same
         });
-        let pause = if copying {
-            settings.rescan.min(COPYING)
-        } else {
-            settings.rescan
-        };
+        let pause = if copying { settings.rescan.min(COPYING) } else { settings.rescan };
         tokio::select! {
             () = sender.closed() => return,
             () = tokio::time::sleep(pause) => {}
@@ -191,21 +171,9 @@ fn tell(state: &Folder) {
         Folder::Starting => {}
         Folder::Unreadable(reason) => tracing::error!("{reason}"),
         Folder::Known(snapshot) => {
-            tracing::info!(
-                appliances = snapshot.appliances.len(),
-                vms = snapshot.vms.len(),
-                "scanned"
-            );
-            for appliance in snapshot
-                .appliances
-                .iter()
-                .filter(|a| a.state == ApplianceState::Broken)
-            {
-                tracing::warn!(
-                    appliance = appliance.path,
-                    reason = appliance.error,
-                    "cannot be used"
-                );
+            tracing::info!(appliances = snapshot.appliances.len(), vms = snapshot.vms.len(), "scanned");
+            for appliance in snapshot.appliances.iter().filter(|a| a.state == ApplianceState::Broken) {
+                tracing::warn!(appliance = appliance.path, reason = appliance.error, "cannot be used");
             }
         }
     }
@@ -213,26 +181,11 @@ fn tell(state: &Folder) {
 
 fn router(state: watch::Receiver<Folder>) -> Router {
     Router::new()
-        .route(
-            "/vms",
-            get(async |s: State<watch::Receiver<Folder>>| list(s, |x| x.vms.clone()).await),
-        )
-        .route(
-            "/disks",
-            get(async |s: State<watch::Receiver<Folder>>| list(s, Snapshot::disks).await),
-        )
-        .route(
-            "/networks",
-            get(async |s: State<watch::Receiver<Folder>>| list(s, Snapshot::networks).await),
-        )
-        .route(
-            "/appliances",
-            get(async |s: State<watch::Receiver<Folder>>| list(s, |x| x.appliances.clone()).await),
-        )
-        .route(
-            "/test_connection",
-            get(async |s: State<watch::Receiver<Folder>>| list(s, |_| "").await),
-        )
+        .route("/vms", get(async |s: State<watch::Receiver<Folder>>| list(s, |x| x.vms.clone()).await))
+        .route("/disks", get(async |s: State<watch::Receiver<Folder>>| list(s, Snapshot::disks).await))
+        .route("/networks", get(async |s: State<watch::Receiver<Folder>>| list(s, Snapshot::networks).await))
+        .route("/appliances", get(async |s: State<watch::Receiver<Folder>>| list(s, |x| x.appliances.clone()).await))
+        .route("/test_connection", get(async |s: State<watch::Receiver<Folder>>| list(s, |_| "").await))
         .route("/watch", get(changes))
         .with_state(state)
 }
@@ -247,11 +200,9 @@ async fn list<T: Serialize>(
         Err(_) => Folder::Unreadable("the server is ending".to_owned()),
     };
     match known {
-        Folder::Known(snapshot) => (
-            [(GENERATION_HEADER, snapshot.generation.to_string())],
-            Json(part(&snapshot)),
-        )
-            .into_response(),
+        Folder::Known(snapshot) => {
+            ([(GENERATION_HEADER, snapshot.generation.to_string())], Json(part(&snapshot))).into_response()
+        }
         Folder::Unreadable(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
         Folder::Starting => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
@@ -263,10 +214,7 @@ struct Since {
 }
 
 /// Answers as soon as the generation is another, or after a while.
-async fn changes(
-    State(mut state): State<watch::Receiver<Folder>>,
-    Query(query): Query<Since>,
-) -> Response {
+async fn changes(State(mut state): State<watch::Receiver<Folder>>, Query(query): Query<Since>) -> Response {
     let another = |s: &Folder| match s {
         Folder::Known(snapshot) => Some(snapshot.generation) != query.since,
         // a folder that cannot be read any more is news too
@@ -274,10 +222,7 @@ async fn changes(
         Folder::Starting => false,
     };
     let _ = tokio::time::timeout(WATCH, state.wait_for(another)).await;
-    list(State(state), |snapshot| Generation {
-        generation: snapshot.generation,
-    })
-    .await
+    list(State(state), |snapshot| Generation { generation: snapshot.generation }).await
 }
 
 #[cfg(test)]
@@ -322,9 +267,7 @@ mod tests {
 
     async fn server() -> Server {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a free port");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let listen = listener.local_addr().expect("bound");
         let settings = Settings {
             catalog: folder.path().to_owned(),
@@ -334,28 +277,19 @@ mod tests {
         };
         let end = CancellationToken::new();
         tokio::spawn(serve(listener, settings, end.clone().cancelled_owned()));
-        Server {
-            folder,
-            url: format!("http://{listen}"),
-            end,
-        }
+        Server { folder, url: format!("http://{listen}"), end }
     }
 
     async fn fetched(server: &Server, path: &str) -> Value {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let response = reqwest::get(format!("{}{path}", server.url))
-            .await
-            .expect("reachable");
+        let response = reqwest::get(format!("{}{path}", server.url)).await.expect("reachable");
         response.json().await.expect("JSON")
     }
 
     async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
         let limit = tokio::time::Instant::now() + Duration::from_secs(20);
         while !met().await {
-            assert!(
-                tokio::time::Instant::now() < limit,
-                "waited too long: {what}"
-            );
+            assert!(tokio::time::Instant::now() < limit, "waited too long: {what}");
             tokio::task::yield_now().await;
         }
     }
@@ -364,10 +298,7 @@ mod tests {
     async fn the_lists_have_upstreams_keys() {
         let server = server().await;
         server.put("web.ova", &ova(&Sample::default()));
-        until("the appliance is listed", async || {
-            fetched(&server, "/vms").await != json!([])
-        })
-        .await;
+        until("the appliance is listed", async || fetched(&server, "/vms").await != json!([])).await;
         expect![[r#"
             [
               {
@@ -451,7 +382,8 @@ mod tests {
                 "TpmEnabled": false,
                 "MemoryBytes": 1073741824
               }
-            ]"#]].assert_eq(&server.shown(&fetched(&server, "/vms").await));
+            ]"#]]
+        .assert_eq(&server.shown(&fetched(&server, "/vms").await));
         expect![[r#"
             [
               {
@@ -475,21 +407,12 @@ mod tests {
         let collect = Box::new(Collect::new(Client::new(&server.url).expect("a client")));
         let running = tokio::spawn(collect.run(inventory.writer(&entry), server.end.clone()));
 
-        until("both appliances are known", async || {
-            entry.store().count("appliances") == 2
-        })
-        .await;
+        until("both appliances are known", async || entry.store().count("appliances") == 2).await;
         let rest = forklift_inventory::rest::router(inventory, Arc::new(Open));
         let get = async |path: &str| {
-            let request = axum::http::Request::get(path)
-                .body(axum::body::Body::empty())
-                .expect("valid");
-            let response = tower::ServiceExt::oneshot(rest.clone(), request)
-                .await
-                .expect("infallible");
-            let bytes = axum::body::to_bytes(response.into_body(), 1 << 20)
-                .await
-                .expect("small");
+            let request = axum::http::Request::get(path).body(axum::body::Body::empty()).expect("valid");
+            let response = tower::ServiceExt::oneshot(rest.clone(), request).await.expect("infallible");
+            let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("small");
             server.shown(&serde_json::from_slice(&bytes).expect("JSON"))
         };
         expect![[r#"
@@ -528,7 +451,8 @@ mod tests {
                 ],
                 "concerns": []
               }
-            ]"#]].assert_eq(&get("/providers/ova/u/vms?detail=1").await);
+            ]"#]]
+        .assert_eq(&get("/providers/ova/u/vms?detail=1").await);
         expect![[r#"
             {
               "selfLink": "providers/ova/u/workloads/5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d",
@@ -599,9 +523,8 @@ mod tests {
                   "Config": []
                 }
               ]
-            }"#]].assert_eq(
-            &get("/providers/ova/u/workloads/5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d").await,
-        );
+            }"#]]
+        .assert_eq(&get("/providers/ova/u/workloads/5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d").await);
         expect![[r#"
             [
               {
@@ -627,7 +550,8 @@ mod tests {
                 "Format": "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized",
                 "PopulatedSize": 4096
               }
-            ]"#]].assert_eq(&get("/providers/ova/u/disks?detail=1").await);
+            ]"#]]
+        .assert_eq(&get("/providers/ova/u/disks?detail=1").await);
         expect![[r#"
             [
               {
@@ -696,23 +620,10 @@ mod tests {
             }"#]]
         .assert_eq(&get("/providers/ova/u").await);
 
-        server.put(
-            "second.ova",
-            &ova(&Sample {
-                name: "second",
-                id: "second",
-                ..Sample::default()
-            }),
-        );
-        until("the new appliance is in the inventory", async || {
-            entry.store().count("vms") == 2
-        })
-        .await;
+        server.put("second.ova", &ova(&Sample { name: "second", id: "second", ..Sample::default() }));
+        until("the new appliance is in the inventory", async || entry.store().count("vms") == 2).await;
         std::fs::remove_file(server.folder.path().join("web.ova")).expect("there");
-        until("the removed one is not", async || {
-            entry.store().count("vms") == 1
-        })
-        .await;
+        until("the removed one is not", async || entry.store().count("vms") == 1).await;
         server.end.cancel();
         running.await.expect("no panic").expect("ended as told");
     }
@@ -726,10 +637,7 @@ mod tests {
         }
 
         fn concerns(&self, provider_type: &str, workload: &Value) -> Result<Vec<Value>, String> {
-            let found = self
-                .0
-                .concerns(provider_type, workload)
-                .map_err(|e| e.to_string())?;
+            let found = self.0.concerns(provider_type, workload).map_err(|e| e.to_string())?;
             Ok(found.iter().map(|c| json!(c)).collect())
         }
     }
@@ -737,41 +645,23 @@ mod tests {
     #[tokio::test]
     async fn rules_fire_on_what_the_collector_stores() {
         let server = server().await;
-        let text = Sample {
-            name: "my_vm",
-            id: "x",
-            ..Sample::default()
-        }
-        .descriptor();
+        let text = Sample { name: "my_vm", id: "x", ..Sample::default() }.descriptor();
         let text = text
-            .replace(
-                "http://www.vmware.com/schema/ovf",
-                "http://www.virtualbox.org/ovf/machine",
-            )
+            .replace("http://www.vmware.com/schema/ovf", "http://www.virtualbox.org/ovf/machine")
             .replace("ovf:capacity=\"1\"", "ovf:capacity=\"0\"")
-            .replace(
-                "vmw:key=\"firmware\" vmw:value=\"efi\"",
-                "vmw:key=\"cpuHotAddEnabled\" vmw:value=\"true\"",
-            );
+            .replace("vmw:key=\"firmware\" vmw:value=\"efi\"", "vmw:key=\"cpuHotAddEnabled\" vmw:value=\"true\"");
         std::fs::write(server.folder.path().join("disk1.vmdk"), [0; 600]).expect("writable");
         server.put("vm.ovf", text.as_bytes());
         let rules = Arc::new(Bundled(forklift_validation::Validator::new()));
         let inventory = Inventory::new(Some(rules));
-        let entry = inventory.insert(ProviderEntry::collected(
-            &SPEC,
-            json!({"metadata": {"uid": "u"}}),
-        ));
+        let entry = inventory.insert(ProviderEntry::collected(&SPEC, json!({"metadata": {"uid": "u"}})));
         let collect = Box::new(Collect::new(Client::new(&server.url).expect("a client")));
         tokio::spawn(collect.run(inventory.writer(&entry), server.end.clone()));
         until("the VM is known", async || entry.store().count("vms") == 1).await;
         let vm = entry.store().list("vms")[0].clone();
         assert!(vm.is_validated(5), "{}", vm.json);
-        let ids: Vec<&str> = vm.json["concerns"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|c| c["id"].as_str())
-            .collect();
+        let ids: Vec<&str> =
+            vm.json["concerns"].as_array().into_iter().flatten().filter_map(|c| c["id"].as_str()).collect();
         let all_but_what_an_appliance_cannot_have = [
             "ova.cpu_memory.hotplug.enabled",
             "ova.disk.capacity.invalid",
@@ -791,11 +681,7 @@ mod tests {
         // an appliance needs no cluster: nothing listens there
         let config = kube::Config::new("http://127.0.0.1:1".parse().expect("a URL"));
         let client = kube::Client::try_from(config).expect("a client");
-        let context = Context {
-            client,
-            config: None,
-            namespace: "konveyor-forklift".into(),
-        };
+        let context = Context { client, config: None, namespace: "konveyor-forklift".into() };
         let registry = Registry::new(Inventory::new(None), context);
         let provider: Provider = serde_json::from_value(json!({
             "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "Provider",
@@ -810,42 +696,20 @@ mod tests {
         };
         let starting = registry.test(&endpoint(None)).await.expect_err("no server");
         assert_eq!(starting.to_string(), "the provider's server is not up yet");
-        registry
-            .test(&endpoint(Some(&server.url)))
-            .await
-            .expect("it answers");
-        assert!(matches!(
-            registry
-                .find(&provider, Thing::Vm, &Ref::by_name("web"))
-                .await,
-            Found::NotLoaded
-        ));
+        registry.test(&endpoint(Some(&server.url))).await.expect("it answers");
+        assert!(matches!(registry.find(&provider, Thing::Vm, &Ref::by_name("web")).await, Found::NotLoaded));
 
         let (collecting, end) = (registry.clone(), server.end.clone());
         let run = endpoint(Some(&server.url));
         tokio::spawn(async move { collecting.collect(run, end).await });
         let named = Ref::by_name("web");
-        until("the VM is found", async || {
-            matches!(
-                registry.find(&provider, Thing::Vm, &named).await,
-                Found::One(..)
-            )
-        })
-        .await;
-        let Found::One(vm, _) = registry.find(&provider, Thing::Vm, &named).await else {
-            panic!("just found")
-        };
-        assert_eq!(vm.id, "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d");
-        let network = registry
-            .find(&provider, Thing::Network, &Ref::by_name("VM Network"))
+        until("the VM is found", async || matches!(registry.find(&provider, Thing::Vm, &named).await, Found::One(..)))
             .await;
+        let Found::One(vm, _) = registry.find(&provider, Thing::Vm, &named).await else { panic!("just found") };
+        assert_eq!(vm.id, "5d4a7c2e-9a31-4cbb-8c9d-0e1f2a3b4c5d");
+        let network = registry.find(&provider, Thing::Network, &Ref::by_name("VM Network")).await;
         assert!(matches!(network, Found::One(..)), "{network:?}");
-        assert!(matches!(
-            registry
-                .find(&provider, Thing::Storage, &Ref::by_name("none"))
-                .await,
-            Found::None
-        ));
+        assert!(matches!(registry.find(&provider, Thing::Storage, &Ref::by_name("none")).await, Found::None));
 
         let source = registry.source(&provider).expect("a source");
         let machine = source.machine(&vm.id).await.expect("there");
@@ -878,11 +742,7 @@ mod tests {
         std::fs::remove_dir_all(server.folder.path()).expect("there");
         let client = Client::new(&server.url).expect("a client");
         until("the test fails", async || client.test().await.is_err()).await;
-        let error = client
-            .test()
-            .await
-            .expect_err("there is no folder")
-            .to_string();
+        let error = client.test().await.expect_err("there is no folder").to_string();
         let error = error.replace(&server.folder.path().display().to_string(), "/ova");
         expect!["the provider's server answers 503 Service Unavailable: the folder /ova cannot be read: No such file or directory (os error 2)"].assert_eq(&error);
     }
@@ -890,25 +750,13 @@ mod tests {
     #[test]
     fn settings_come_from_the_environment() {
         let read = |pairs: &[(&str, &str)]| {
-            let find = |name: &str| {
-                pairs
-                    .iter()
-                    .find(|(n, _)| *n == name)
-                    .map(|(_, v)| (*v).to_owned())
-            };
+            let find = |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
             Settings::read(find).map_err(|e| e.to_string())
         };
-        let settings =
-            read(&[("POD_IP", "127.64.0.1"), ("OVA_SETTLE_SECONDS", "0.5")]).expect("good values");
+        let settings = read(&[("POD_IP", "127.64.0.1"), ("OVA_SETTLE_SECONDS", "0.5")]).expect("good values");
         assert_eq!(settings.listen.to_string(), "127.64.0.1:8080");
-        assert_eq!(
-            (settings.catalog, settings.settle),
-            (PathBuf::from("/ova"), Duration::from_millis(500))
-        );
+        assert_eq!((settings.catalog, settings.settle), (PathBuf::from("/ova"), Duration::from_millis(500)));
         let bad = read(&[("OVA_RESCAN_SECONDS", "-1")]).expect_err("a negative time");
-        assert_eq!(
-            bad,
-            "OVA_RESCAN_SECONDS is \"-1\", which is not a number of seconds"
-        );
+        assert_eq!(bad, "OVA_RESCAN_SECONDS is \"-1\", which is not a number of seconds");
     }
 }

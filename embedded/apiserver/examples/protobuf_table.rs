@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 
 fn short(name: &str) -> String {
     let name = name.trim_start_matches('.');
-    name.strip_prefix("k8s.io.api.").or_else(|| name.strip_prefix("k8s.io.apimachinery.pkg.")).unwrap_or(name).to_string()
+    name.strip_prefix("k8s.io.api.")
+        .or_else(|| name.strip_prefix("k8s.io.apimachinery.pkg."))
+        .unwrap_or(name)
+        .to_string()
 }
 
 fn kind(package: &str, name: &str) -> String {
@@ -55,7 +58,10 @@ fn main() -> std::io::Result<()> {
         }
     }
     // only what is not a list of a kind: lists are never sent
-    for (name, fields) in messages.iter().filter(|(name, _)| !(name.ends_with("List") && messages.contains_key(name.trim_end_matches("List")))) {
+    for (name, fields) in messages
+        .iter()
+        .filter(|(name, _)| !(name.ends_with("List") && messages.contains_key(name.trim_end_matches("List"))))
+    {
         println!("{name} {}", fields.join(" "));
     }
     Ok(())

@@ -20,7 +20,8 @@ const EVENT_FIELDS: &[(&str, &str)] = &[
 
 /// Whether stored bytes can be served as they are.
 pub fn is_identity(resource: &Resource) -> bool {
-    resource.version == resource.storage_version.rsplit('/').next().unwrap_or_default() && resource.group == resource.storage.split('/').next().unwrap_or_default()
+    resource.version == resource.storage_version.rsplit('/').next().unwrap_or_default()
+        && resource.group == resource.storage.split('/').next().unwrap_or_default()
 }
 
 /// From the stored to the served form.
@@ -55,6 +56,7 @@ fn rename(value: &mut Value, direction: impl Fn((&'static str, &'static str)) ->
     let Value::Object(map) = value else { return };
     let old = std::mem::take(map);
     let names: Vec<_> = EVENT_FIELDS.iter().map(|pair| direction(*pair)).collect();
-    let renamed = |name: String| names.iter().find(|(from, _)| *from == name).map_or(name.clone(), |(_, to)| (*to).to_string());
+    let renamed =
+        |name: String| names.iter().find(|(from, _)| *from == name).map_or(name.clone(), |(_, to)| (*to).to_string());
     *map = old.into_iter().map(|(name, value)| (renamed(name), value)).collect::<Map<_, _>>();
 }

@@ -42,7 +42,12 @@ pub fn root(server: &Server) -> Response {
 
 fn wants_aggregated(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    accept.split(',').any(|item| item.contains("as=APIGroupDiscoveryList") && item.contains("v=v2") && !item.contains("v=v2beta1") && item.contains("json"))
+    accept.split(',').any(|item| {
+        item.contains("as=APIGroupDiscoveryList")
+            && item.contains("v=v2")
+            && !item.contains("v=v2beta1")
+            && item.contains("json")
+    })
 }
 
 fn aggregated(groups: &[Group]) -> Response {
@@ -148,7 +153,12 @@ pub fn groups(server: &Server, headers: &HeaderMap) -> Response {
 
 /// GET /apis/GROUP.
 pub fn group(server: &Server, name: &str) -> ApiResult<Response> {
-    let group = server.registry.groups().into_iter().find(|g| !name.is_empty() && g.name == name).ok_or_else(ApiError::no_such_path)?;
+    let group = server
+        .registry
+        .groups()
+        .into_iter()
+        .find(|g| !name.is_empty() && g.name == name)
+        .ok_or_else(ApiError::no_such_path)?;
     let mut value = group_value(&group);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
@@ -183,5 +193,7 @@ pub fn resources(server: &Server, group: &str, version: &str) -> ApiResult<Respo
         }
     }
     let group_version = if group.is_empty() { version.to_string() } else { format!("{group}/{version}") };
-    Ok(answer(&json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list})))
+    Ok(answer(
+        &json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list}),
+    ))
 }

@@ -32,19 +32,28 @@ impl Cause {
 
     /// A value of the wrong JSON type.
     pub fn type_invalid(field: impl Into<String>, shown: &str, detail: &str) -> Self {
-        Self { reason: "FieldValueTypeInvalid", message: format!("Invalid value: \"{shown}\": {detail}"), field: field.into() }
+        Self {
+            reason: "FieldValueTypeInvalid",
+            message: format!("Invalid value: \"{shown}\": {detail}"),
+            field: field.into(),
+        }
     }
 
     /// A field that has to be there and is not.
     pub fn required(field: impl Into<String>, detail: &str) -> Self {
-        let message = if detail.is_empty() { "Required value".to_string() } else { format!("Required value: {detail}") };
+        let message =
+            if detail.is_empty() { "Required value".to_string() } else { format!("Required value: {detail}") };
         Self { reason: "FieldValueRequired", message, field: field.into() }
     }
 
     /// A value outside of an enumeration.
     pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[String]) -> Self {
         let list = allowed.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
-        Self { reason: "FieldValueNotSupported", message: format!("Unsupported value: {value}: supported values: {list}"), field: field.into() }
+        Self {
+            reason: "FieldValueNotSupported",
+            message: format!("Unsupported value: {value}: supported values: {list}"),
+            field: field.into(),
+        }
     }
 
     /// A change that may not be made.
@@ -111,13 +120,18 @@ impl ApiError {
     /// 403 about a resource, with the reason.
     pub fn forbidden(group: &str, plural: &str, name: &str, why: &str) -> Self {
         let what = qualified(plural, group);
-        let message = if name.is_empty() { format!("{what} is forbidden: {why}") } else { format!("{what} \"{name}\" is forbidden: {why}") };
+        let message = if name.is_empty() {
+            format!("{what} is forbidden: {why}")
+        } else {
+            format!("{what} \"{name}\" is forbidden: {why}")
+        };
         Self::new(403, "Forbidden", message).about(group, plural, name)
     }
 
     /// 404 for an object.
     pub fn not_found(group: &str, plural: &str, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{} \"{name}\" not found", qualified(plural, group))).about(group, plural, name)
+        Self::new(404, "NotFound", format!("{} \"{name}\" not found", qualified(plural, group)))
+            .about(group, plural, name)
     }
 
     /// 404 for a path or a kind nobody serves.
@@ -139,17 +153,28 @@ impl ApiError {
 
     /// 409 on create.
     pub fn already_exists(group: &str, plural: &str, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", qualified(plural, group))).about(group, plural, name)
+        Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", qualified(plural, group)))
+            .about(group, plural, name)
     }
 
     /// 409 with a reason.
     pub fn conflict(group: &str, plural: &str, name: &str, why: &str) -> Self {
-        Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(plural, group))).about(group, plural, name)
+        Self::new(
+            409,
+            "Conflict",
+            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(plural, group)),
+        )
+        .about(group, plural, name)
     }
 
     /// 409 because somebody else changed the object.
     pub fn modified(group: &str, plural: &str, name: &str) -> Self {
-        Self::conflict(group, plural, name, "the object has been modified; please apply your changes to the latest version and try again")
+        Self::conflict(
+            group,
+            plural,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
     }
 
     /// 409 of server-side apply.
@@ -180,9 +205,11 @@ impl ApiError {
         let mut texts: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
         texts.dedup();
         let list = if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) };
-        let mut error = Self::new(422, "Invalid", format!("{what} \"{name}\" is invalid: {list}")).about(group, kind, name);
+        let mut error =
+            Self::new(422, "Invalid", format!("{what} \"{name}\" is invalid: {list}")).about(group, kind, name);
         if let Some(Value::Object(details)) = &mut error.details {
-            let causes: Vec<Value> = causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field})).collect();
+            let causes: Vec<Value> =
+                causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field})).collect();
             details.insert("causes".into(), Value::Array(causes));
         }
         error
@@ -222,7 +249,9 @@ impl ApiError {
             WriteError::NotFound => Self::not_found(group, plural, name),
             WriteError::Conflict => Self::modified(group, plural, name),
             WriteError::Closed => Self::unavailable("the server is shutting down"),
-            WriteError::Failed(why) => Self::internal(format_args!("cannot store {} \"{name}\": {why}", qualified(plural, group))),
+            WriteError::Failed(why) => {
+                Self::internal(format_args!("cannot store {} \"{name}\": {why}", qualified(plural, group)))
+            }
         }
     }
 }
@@ -230,7 +259,9 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (code, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.status().to_string()).into_response();
+        let mut response =
+            (code, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.status().to_string())
+                .into_response();
         if code == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -89,15 +89,19 @@ pub struct Handle {
 
 /// Starts the server; it is ready when this returns.
 pub async fn start(config: Config) -> anyhow::Result<Handle> {
-    std::fs::create_dir_all(&config.data_dir).with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", config.data_dir.display()))?;
     let authority = tls::Authority::load(&config.data_dir)?;
     let admin_token = match config.admin_token.clone() {
         Some(token) => token,
         None => tls::keep(config.data_dir.join("admin.token"), || Ok(auth::random_token()))?,
     };
-    let listener = tokio::net::TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
-    let mut names = vec!["localhost".to_string(), "kubernetes".into(), "kubernetes.default.svc".into(), "127.0.0.1".into()];
+    let mut names =
+        vec!["localhost".to_string(), "kubernetes".into(), "kubernetes.default.svc".into(), "127.0.0.1".into()];
     names.push(address.ip().to_string());
     names.extend(config.names.iter().cloned());
     names.sort();
@@ -112,7 +116,11 @@ pub async fn start(config: Config) -> anyhow::Result<Handle> {
     Ok(Handle { server, address, admin_token, authority, task })
 }
 
-fn serving_certificate(config: &Config, authority: &tls::Authority, names: &[String]) -> anyhow::Result<(String, String)> {
+fn serving_certificate(
+    config: &Config,
+    authority: &tls::Authority,
+    names: &[String],
+) -> anyhow::Result<(String, String)> {
     let wanted = names.join(",");
     let kept = |file: &str| std::fs::read_to_string(config.data_dir.join(file)).ok();
     if kept("serving.names").as_deref() == Some(&wanted)

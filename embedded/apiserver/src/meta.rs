@@ -38,7 +38,13 @@ pub fn metadata_mut(value: &mut Value) -> &mut Map<String, Value> {
 
 /// Names in `metadata.finalizers`.
 pub fn finalizers(value: &Value) -> Vec<String> {
-    value.pointer("/metadata/finalizers").and_then(Value::as_array).into_iter().flatten().filter_map(|f| f.as_str().map(String::from)).collect()
+    value
+        .pointer("/metadata/finalizers")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|f| f.as_str().map(String::from))
+        .collect()
 }
 
 /// Sets `metadata.finalizers`, which is left out when empty.

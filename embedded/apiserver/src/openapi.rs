@@ -23,7 +23,11 @@ pub struct Cache {
 }
 
 fn path_of(resource: &Resource) -> String {
-    if resource.group.is_empty() { format!("api/{}", resource.version) } else { format!("apis/{}/{}", resource.group, resource.version) }
+    if resource.group.is_empty() {
+        format!("api/{}", resource.version)
+    } else {
+        format!("apis/{}/{}", resource.group, resource.version)
+    }
 }
 
 /// GET /openapi/v3.
@@ -93,8 +97,12 @@ fn document(resources: &[Arc<Resource>]) -> Value {
     let custom = resources.iter().any(|r| r.custom);
     let mut schemas = if makers.is_empty() { Map::new() } else { builtin::definitions(&makers) };
     if custom {
-        schemas.extend(builtin::definitions(&[|g| g.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>()]));
-        schemas.extend(builtin::definitions(&[|g| g.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions>()]));
+        schemas.extend(builtin::definitions(&[|g| {
+            g.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>()
+        }]));
+        schemas.extend(builtin::definitions(&[|g| {
+            g.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions>()
+        }]));
     }
     for schema in schemas.values_mut() {
         point_to_components(schema);
@@ -151,8 +159,14 @@ fn custom_schema(resource: &Resource) -> Value {
     if let Some(properties) = schema.as_object_mut().map(|s| s.entry("properties").or_insert_with(|| json!({})))
         && let Value::Object(properties) = properties
     {
-        properties.insert("apiVersion".into(), text("APIVersion defines the versioned schema of this representation of an object."));
-        properties.insert("kind".into(), text("Kind is a string value representing the REST resource this object represents."));
+        properties.insert(
+            "apiVersion".into(),
+            text("APIVersion defines the versioned schema of this representation of an object."),
+        );
+        properties.insert(
+            "kind".into(),
+            text("Kind is a string value representing the REST resource this object represents."),
+        );
         let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
         properties.insert("metadata".into(), json!({"description": "Standard object's metadata.", "allOf": [{"$ref": format!("#/components/schemas/{meta}")}]}));
     }
@@ -180,7 +194,11 @@ fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, schema: &str) 
         operation
     };
     let base = format!("/{}", path_of(resource));
-    let collection = if resource.namespaced { format!("{base}/namespaces/{{namespace}}/{}", resource.plural) } else { format!("{base}/{}", resource.plural) };
+    let collection = if resource.namespaced {
+        format!("{base}/namespaces/{{namespace}}/{}", resource.plural)
+    } else {
+        format!("{base}/{}", resource.plural)
+    };
     let mut many = json!({"post": operation("post", write.clone(), Some(&body))});
     if resource.access == Access::Stored {
         many["get"] = operation("list", json!([]), None);
@@ -189,9 +207,15 @@ fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, schema: &str) 
         let patch_types: &[&str] = if resource.custom {
             &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"]
         } else {
-            &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"]
+            &[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/strategic-merge-patch+json",
+                "application/apply-patch+yaml",
+            ]
         };
-        let content: Map<String, Value> = patch_types.iter().map(|t| ((*t).to_string(), json!({"schema": {"type": "object"}}))).collect();
+        let content: Map<String, Value> =
+            patch_types.iter().map(|t| ((*t).to_string(), json!({"schema": {"type": "object"}}))).collect();
         let patch_body = json!({"content": content});
         let one = json!({
             "get": operation("get", json!([]), None),

@@ -38,7 +38,9 @@ impl Target {
         };
         let mut target = Self { group: group.into(), version: version.into(), ..Self::default() };
         let part = |n: usize| rest.get(n).cloned().unwrap_or_default();
-        let in_namespace = rest.len() > 2 && part(0) == "namespaces" && !(group.is_empty() && matches!(part(2).as_str(), "status" | "finalize"));
+        let in_namespace = rest.len() > 2
+            && part(0) == "namespaces"
+            && !(group.is_empty() && matches!(part(2).as_str(), "status" | "finalize"));
         let from = if in_namespace {
             target.namespace = part(1);
             2
@@ -81,7 +83,8 @@ pub struct Params(HashMap<String, String>);
 impl Params {
     /// Reads the query string.
     pub fn parse(uri: &Uri) -> ApiResult<Self> {
-        let Query(map) = Query::<HashMap<String, String>>::try_from_uri(uri).map_err(|e| ApiError::bad_request(format!("cannot read the query: {e}")))?;
+        let Query(map) = Query::<HashMap<String, String>>::try_from_uri(uri)
+            .map_err(|e| ApiError::bad_request(format!("cannot read the query: {e}")))?;
         Ok(Self(map))
     }
 
@@ -114,7 +117,9 @@ impl Params {
         match self.text("dryRun") {
             "" => Ok(false),
             "All" => Ok(true),
-            other => Err(ApiError::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""))),
+            other => {
+                Err(ApiError::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\"")))
+            }
         }
     }
 }
@@ -177,15 +182,33 @@ pub struct Context {
 
 impl Context {
     /// Puts the pieces together.
-    pub fn new(resource: Arc<Resource>, target: Target, method: Method, uri: &Uri, headers: &HeaderMap, user: User) -> ApiResult<Self> {
+    pub fn new(
+        resource: Arc<Resource>,
+        target: Target,
+        method: Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        user: User,
+    ) -> ApiResult<Self> {
         let params = Params::parse(uri)?;
-        let text = |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
+        let text =
+            |name: header::HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
         let manager = match params.text("fieldManager") {
             "" => text(header::USER_AGENT).split('/').next().filter(|m| !m.is_empty()).unwrap_or("unknown").to_string(),
             named => named.to_string(),
         };
         let content_type = text(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_string();
-        Ok(Self { resource, target, method, form: form(headers)?, params, user, manager, content_type, warnings: std::sync::Mutex::default() })
+        Ok(Self {
+            resource,
+            target,
+            method,
+            form: form(headers)?,
+            params,
+            user,
+            manager,
+            content_type,
+            warnings: std::sync::Mutex::default(),
+        })
     }
 
     /// Adds a warning that clients show.

@@ -72,7 +72,13 @@ pub fn label_selector_matches(selector: &Value, labels: Option<&Value>) -> bool 
     let expressions = selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
     expressions.into_iter().all(|e| {
         let key = e.get("key").and_then(Value::as_str).unwrap_or_default().to_string();
-        let values = e.get("values").and_then(Value::as_array).into_iter().flatten().filter_map(|v| v.as_str().map(String::from)).collect();
+        let values = e
+            .get("values")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str().map(String::from))
+            .collect();
         let operator = match e.get("operator").and_then(Value::as_str) {
             Some("In") => Operator::In(values),
             Some("NotIn") => Operator::NotIn(values),
@@ -98,12 +104,38 @@ fn supported(resource: &Resource, path: &str) -> bool {
         return true;
     }
     let known: &[&str] = match (resource.group.as_str(), resource.plural.as_str()) {
-        ("", "pods") => &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"],
-        ("", "events") => &[
-            "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "involvedObject.apiVersion",
-            "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type",
+        ("", "pods") => &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
         ],
-        ("events.k8s.io", "events") => &["regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "reason", "type", "reportingController"],
+        ("", "events") => &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        ("events.k8s.io", "events") => &[
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "reason",
+            "type",
+            "reportingController",
+        ],
         ("", "namespaces") => &["status.phase"],
         ("", "nodes") => &["spec.unschedulable"],
         ("", "secrets") => &["type"],
@@ -124,7 +156,13 @@ fn field(value: &Value, path: &str) -> String {
     };
     let mut at = value;
     for step in path.split('.') {
-        let Some(next) = at.get(step) else { return if path == "spec.unschedulable" || path == "spec.hostNetwork" { "false".into() } else { String::new() } };
+        let Some(next) = at.get(step) else {
+            return if path == "spec.unschedulable" || path == "spec.hostNetwork" {
+                "false".into()
+            } else {
+                String::new()
+            };
+        };
         at = next;
     }
     match at {
@@ -207,7 +245,9 @@ mod tests {
     #[test]
     fn label_selectors_of_every_form() {
         let labels = [("app", "a"), ("tier", "x")];
-        let matches = |text: &str| parse_labels(text).unwrap().iter().all(|r| holds(r, labels.iter().find(|l| l.0 == r.key).map(|l| l.1)));
+        let matches = |text: &str| {
+            parse_labels(text).unwrap().iter().all(|r| holds(r, labels.iter().find(|l| l.0 == r.key).map(|l| l.1)))
+        };
         for yes in ["app=a", "app==a,tier!=y", "app in (a, b),tier", "app notin (c)", "!gone", ""] {
             assert!(matches(yes), "{yes}");
         }

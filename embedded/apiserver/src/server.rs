@@ -89,7 +89,12 @@ impl Server {
 }
 
 /// Accepts connections until the server is stopped.
-pub async fn serve(server: Arc<Server>, listener: TcpListener, tls: Arc<rustls::ServerConfig>, extra_routes: axum::Router) {
+pub async fn serve(
+    server: Arc<Server>,
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    extra_routes: axum::Router,
+) {
     let routes = axum::Router::new().fallback(dispatch).with_state(server.clone());
     let routes = if extra_routes.has_routes() { extra_routes.fallback_service(routes) } else { routes };
     let app = routes.layer(middleware::from_fn_with_state(server.clone(), authenticate));
@@ -118,7 +123,8 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener, tls: Arc<rustls::
             };
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder.http2().max_concurrent_streams(1000);
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(app));
+            let connection =
+                builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(app));
             tokio::pin!(connection);
             tokio::select! {
                 result = &mut connection => {

@@ -44,11 +44,7 @@ impl Events {
         let seed = format!("{:?}{reason}{message}", about.uid);
         let name = format!("{}.{}", about.name.clone().unwrap_or_default(), short_hash(&seed));
         let event = Event {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                namespace: Some(namespace),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..ObjectMeta::default() },
             involved_object: about,
             reason: Some(reason.into()),
             message: Some(message.into()),

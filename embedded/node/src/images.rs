@@ -58,11 +58,7 @@ impl ImageTable {
     }
 
     /// Adds a row.
-    pub fn with<S: Into<String>>(
-        mut self,
-        name: impl Into<String>,
-        command: impl IntoIterator<Item = S>,
-    ) -> Self {
+    pub fn with<S: Into<String>>(mut self, name: impl Into<String>, command: impl IntoIterator<Item = S>) -> Self {
         self.push(Image {
             name: name.into(),
             command: command.into_iter().map(Into::into).collect(),
@@ -72,11 +68,7 @@ impl ImageTable {
     }
 
     /// Adds a row whose entry point also stands before a pod's own `command`.
-    pub fn wrapping<S: Into<String>>(
-        mut self,
-        name: impl Into<String>,
-        command: impl IntoIterator<Item = S>,
-    ) -> Self {
+    pub fn wrapping<S: Into<String>>(mut self, name: impl Into<String>, command: impl IntoIterator<Item = S>) -> Self {
         self.push(Image {
             name: name.into(),
             command: command.into_iter().map(Into::into).collect(),

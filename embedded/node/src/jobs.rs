@@ -57,7 +57,9 @@ pub fn account(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Account {
     let in_phase = |wanted: &str| pods.iter().filter(|pod| phase(pod) == wanted).count() as i32;
     let active: Vec<&Arc<Pod>> = pods
         .iter()
-        .filter(|pod| !matches!(phase(pod).as_str(), "Succeeded" | "Failed") && pod.metadata.deletion_timestamp.is_none())
+        .filter(|pod| {
+            !matches!(phase(pod).as_str(), "Succeeded" | "Failed") && pod.metadata.deletion_timestamp.is_none()
+        })
         .collect();
     // pods that were removed after they had been counted stay counted
     let succeeded = in_phase("Succeeded").max(old.succeeded.unwrap_or(0));
@@ -158,7 +160,12 @@ pub fn account(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Account {
         account.delete = names(&active[..surplus]);
     }
     // a pod that is going away still has its place
-    wanted -= pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() && !matches!(phase(pod).as_str(), "Succeeded" | "Failed")).count() as i32;
+    wanted -= pods
+        .iter()
+        .filter(|pod| {
+            pod.metadata.deletion_timestamp.is_some() && !matches!(phase(pod).as_str(), "Succeeded" | "Failed")
+        })
+        .count() as i32;
     if wanted > 0 {
         match backoff(pods, failed) {
             Some(at) if at > now => account.wake = Some(account.wake.map_or(at, |wake| wake.min(at))),
@@ -170,10 +177,8 @@ pub fn account(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Account {
 
 /// The next free running numbers.
 fn numbers(pods: &[Arc<Pod>], counted: i32, wanted: usize) -> Vec<u32> {
-    let taken: BTreeSet<u32> = pods
-        .iter()
-        .filter_map(|pod| pod.metadata.annotations.as_ref()?.get(NUMBER)?.parse().ok())
-        .collect();
+    let taken: BTreeSet<u32> =
+        pods.iter().filter_map(|pod| pod.metadata.annotations.as_ref()?.get(NUMBER)?.parse().ok()).collect();
     let first = taken.last().map_or(0, |last| last + 1).max(u32::try_from(counted).unwrap_or(0));
     (first..).take(wanted).collect()
 }
@@ -191,7 +196,9 @@ fn backoff(pods: &[Arc<Pod>], failed: i32) -> Option<Timestamp> {
 }
 
 fn finished_at(status: &JobStatus) -> Option<Timestamp> {
-    let done = |condition: &&JobCondition| matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True";
+    let done = |condition: &&JobCondition| {
+        matches!(condition.type_.as_str(), "Complete" | "Failed") && condition.status == "True"
+    };
     let condition = status.conditions.iter().flatten().find(done)?;
     Some(condition.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0))
 }
@@ -237,8 +244,14 @@ fn fails_job<'a>(pod: &Pod, rules: impl Iterator<Item = &'a PodFailurePolicyRule
         for (name, code, _) in ends.iter().filter(|(_, code, _)| *code != 0) {
             let named = codes.container_name.as_ref().is_none_or(|wanted| wanted == name);
             if named && codes.values.contains(code) == (codes.operator == "In") {
-                let pod = format!("{}/{}", pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default());
-                return Some(format!("Container {name} for pod {pod} failed with exit code {code} matching FailJob rule"));
+                let pod = format!(
+                    "{}/{}",
+                    pod.metadata.namespace.as_deref().unwrap_or_default(),
+                    pod.metadata.name.as_deref().unwrap_or_default()
+                );
+                return Some(format!(
+                    "Container {name} for pod {pod} failed with exit code {code} matching FailJob rule"
+                ));
             }
         }
     }
@@ -267,7 +280,9 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
         wake = None;
         let all = pods.state();
         for job in jobs.state() {
-            if job.metadata.deletion_timestamp.is_some() || job.spec.as_ref().is_some_and(|spec| spec.managed_by.is_some()) {
+            if job.metadata.deletion_timestamp.is_some()
+                || job.spec.as_ref().is_some_and(|spec| spec.managed_by.is_some())
+            {
                 continue;
             }
             let uid = job.metadata.uid.clone().unwrap_or_default();
@@ -450,7 +465,11 @@ mod tests {
             (&three, vec![ok(0), run(1)], "create [2] delete [] a1 s1 f0 []"),
             (&three, vec![ok(0), ok(1), run(2)], "create [] delete [] a1 s2 f0 []"),
             (&three, vec![ok(0), run(1), run(2), run(3)], r#"create [] delete ["j-1"] a3 s1 f0 []"#),
-            (&policy, vec![pod_of(0, "Failed", 3), run(1)], r#"create [] delete ["j-1"] a0 s0 f1 ["Failed:PodFailurePolicy"]"#),
+            (
+                &policy,
+                vec![pod_of(0, "Failed", 3), run(1)],
+                r#"create [] delete ["j-1"] a0 s0 f1 ["Failed:PodFailurePolicy"]"#,
+            ),
             (&policy, vec![pod_of(0, "Failed", 4)], "create [1] delete [] a0 s0 f1 []"),
         ];
         for (spec, pods, expected) in cases {

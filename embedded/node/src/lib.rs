@@ -88,7 +88,8 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         .with_context(|| format!("cannot create {}; choose another data directory", config.data_dir.display()))?;
     let data_dir = config.data_dir.canonicalize().context("cannot resolve the data directory")?;
     for dir in ["pods", "volumes"] {
-        std::fs::create_dir_all(data_dir.join(dir)).with_context(|| format!("cannot create {dir} in the data directory"))?;
+        std::fs::create_dir_all(data_dir.join(dir))
+            .with_context(|| format!("cannot create {dir} in the data directory"))?;
     }
     let _lock = lock(&data_dir)?;
     let listener = tokio::net::TcpListener::bind(config.listen)
@@ -177,6 +178,8 @@ fn lock(data_dir: &std::path::Path) -> anyhow::Result<std::fs::File> {
     let file = std::fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => anyhow::bail!("{} is in use by another node; stop it or choose another data directory", data_dir.display()),
+        Err(_) => {
+            anyhow::bail!("{} is in use by another node; stop it or choose another data directory", data_dir.display())
+        }
     }
 }

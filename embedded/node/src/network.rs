@@ -21,13 +21,9 @@ impl Addresses {
     /// Takes an address for a pod: the `wanted` one if it is free, else one derived from the uid.
     pub fn take(&self, uid: &str, wanted: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
         let mut taken = self.taken.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let start = uid.bytes().fold(0xcbf2_9ce4_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        });
+        let start = uid.bytes().fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         let total = SIZE;
-        let candidates = wanted
-            .into_iter()
-            .chain((0..total).map(|step| nth(start.wrapping_add(step) % total)));
+        let candidates = wanted.into_iter().chain((0..total).map(|step| nth(start.wrapping_add(step) % total)));
         for address in candidates {
             match taken.get(&address) {
                 Some(owner) if owner != uid => continue,

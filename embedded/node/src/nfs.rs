@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr,
-    ReplyData, ReplyDirectory, ReplyEntry, Request,
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, LockOwner,
+    MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEntry, Request,
 };
 use nfs3_client::nfs3_types::nfs3::{
-    GETATTR3args, LOOKUP3args, Nfs3Option, Nfs3Result, READ3args, READDIRPLUS3args, READLINK3args, cookie3, cookieverf3, diropargs3, fattr3, filename3,
-    ftype3, nfs_fh3, nfsstat3,
+    GETATTR3args, LOOKUP3args, Nfs3Option, Nfs3Result, READ3args, READDIRPLUS3args, READLINK3args, cookie3,
+    cookieverf3, diropargs3, fattr3, filename3, ftype3, nfs_fh3, nfsstat3,
 };
 use nfs3_client::nfs3_types::rpc::{auth_unix, opaque_auth};
 use nfs3_client::nfs3_types::xdr_codec::Opaque;
@@ -70,14 +70,16 @@ pub struct Mount {
 
 /// Says whether this kernel can mount NFS itself.
 pub fn kernel_client() -> bool {
-    std::fs::read_to_string("/proc/filesystems").is_ok_and(|text| text.lines().any(|line| line.trim_start_matches("nodev").trim() == "nfs"))
+    std::fs::read_to_string("/proc/filesystems")
+        .is_ok_and(|text| text.lines().any(|line| line.trim_start_matches("nodev").trim() == "nfs"))
 }
 
 /// Mounts `export` of `server` read-only at `path`, a folder. Blocks until the server has answered.
 pub fn mount(server: &str, export: &str, path: &Path) -> Result<Mount, NfsError> {
     let client = Client::connect(server, export)?;
     let mut config = Config::default();
-    config.mount_options = vec![MountOption::RO, MountOption::FSName(format!("{server}:{export}")), MountOption::Subtype("nfs".into())];
+    config.mount_options =
+        vec![MountOption::RO, MountOption::FSName(format!("{server}:{export}")), MountOption::Subtype("nfs".into())];
     config.n_threads = Some(THREADS);
     let session = fuser::spawn_mount(Export { client }, path, &config);
     let session = session.map_err(|source| NfsError::Fuse { path: path.display().to_string(), source })?;
@@ -140,9 +142,11 @@ impl Client {
         let name = server.trim_start_matches('[').trim_end_matches(']');
         let address = (name, 0).to_socket_addrs().map_err(|_| unknown())?.next().ok_or_else(unknown)?.ip();
         let refused = |reason: String| NfsError::Refused { server: server.into(), export: export.into(), reason };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().thread_name("nfs").build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().thread_name("nfs").build();
         let runtime = runtime.map_err(|error| refused(error.to_string()))?;
-        let client = Client { runtime, address, export: export.into(), idle: Mutex::default(), inodes: Mutex::default() };
+        let client =
+            Client { runtime, address, export: export.into(), idle: Mutex::default(), inodes: Mutex::default() };
         let connection = client.runtime.block_on(client.dial()).map_err(refused)?;
         client.inodes().number(connection.root_nfs_fh3());
         client.give_back(connection);
@@ -230,7 +234,11 @@ impl Client {
         let mut bytes = Vec::with_capacity(size as usize);
         // servers may answer with less than was asked for
         while bytes.len() < size as usize {
-            let args = READ3args { file: file.clone(), offset: offset + bytes.len() as u64, count: (size - bytes.len() as u32).min(READ) };
+            let args = READ3args {
+                file: file.clone(),
+                offset: offset + bytes.len() as u64,
+                count: (size - bytes.len() as u32).min(READ),
+            };
             let answer = self.call(async |connection| connection.read(&args).await)?;
             bytes.extend_from_slice(answer.data.as_ref());
             if answer.eof || answer.data.is_empty() {
@@ -245,7 +253,8 @@ impl Client {
         let (mut cookie, mut cookieverf) = (cookie3::default(), cookieverf3::default());
         let mut listing = Vec::new();
         loop {
-            let args = READDIRPLUS3args { dir: dir.clone(), cookie, cookieverf, dircount: 64 << 10, maxcount: 256 << 10 };
+            let args =
+                READDIRPLUS3args { dir: dir.clone(), cookie, cookieverf, dircount: 64 << 10, maxcount: 256 << 10 };
             let answer = self.call(async |connection| connection.readdirplus(&args).await)?;
             cookieverf = answer.cookieverf;
             let entries = answer.reply.entries.into_inner();
@@ -299,7 +308,17 @@ impl Filesystem for Export {
         }
     }
 
-    fn read(&self, _: &Request, number: INodeNo, _: FileHandle, offset: u64, size: u32, _: OpenFlags, _: Option<LockOwner>, reply: ReplyData) {
+    fn read(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
         match self.client.bytes(number, offset, size) {
             Ok(bytes) => reply.data(&bytes),
             Err(errno) => reply.error(errno),
@@ -335,7 +354,9 @@ fn file_type(kind: &ftype3) -> FileType {
 }
 
 fn attributes(number: INodeNo, known: &fattr3) -> FileAttr {
-    let time = |seconds: u32, nanos: u32| -> SystemTime { UNIX_EPOCH + Duration::new(u64::from(seconds), nanos.min(999_999_999)) };
+    let time = |seconds: u32, nanos: u32| -> SystemTime {
+        UNIX_EPOCH + Duration::new(u64::from(seconds), nanos.min(999_999_999))
+    };
     let modified = time(known.mtime.seconds, known.mtime.nseconds);
     FileAttr {
         ino: number,
@@ -406,7 +427,12 @@ mod tests {
                 .env(INSIDE, "1")
                 .output()
                 .expect("unshare is there");
-            assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "{}\n{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
             return;
         }
         let folder = tempfile::tempdir().expect("a folder");
@@ -443,18 +469,24 @@ mod tests {
         let mount = loop {
             match mount("127.0.0.1", &text(&export), &at) {
                 Ok(mount) => break mount,
-                Err(error) if start.elapsed() > Duration::from_secs(30) => panic!("{error}\n{}", std::fs::read_to_string(&log).unwrap_or_default()),
+                Err(error) if start.elapsed() > Duration::from_secs(30) => {
+                    panic!("{error}\n{}", std::fs::read_to_string(&log).unwrap_or_default())
+                }
                 Err(_) => std::thread::park_timeout(Duration::from_millis(100)),
             }
         };
         assert_eq!(std::fs::read(at.join("sub/disk.bin")).expect("it can be read"), content);
-        let mut names: Vec<_> = std::fs::read_dir(&at).expect("it can be listed").flatten().map(|entry| entry.file_name()).collect();
+        let mut names: Vec<_> =
+            std::fs::read_dir(&at).expect("it can be listed").flatten().map(|entry| entry.file_name()).collect();
         names.sort();
         assert_eq!((names.len(), names[0].to_str(), names[300].to_str()), (301, Some("file-000"), Some("sub")));
         let metadata = std::fs::metadata(at.join("sub/disk.bin")).expect("it has attributes");
         let original = std::fs::metadata(export.join("sub/disk.bin")).expect("it has attributes");
         assert_eq!((metadata.len(), metadata.modified().ok()), (original.len(), original.modified().ok()));
-        assert_eq!(std::fs::read(at.join("nothing")).expect_err("it is not there").kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(
+            std::fs::read(at.join("nothing")).expect_err("it is not there").kind(),
+            std::io::ErrorKind::NotFound
+        );
         assert!(std::fs::write(at.join("new"), b"x").is_err(), "the mount can be written to");
         drop(mount);
         assert!(std::fs::read(at.join("file-000")).is_err(), "it is still mounted");

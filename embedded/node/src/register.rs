@@ -94,7 +94,8 @@ async fn register(
     ready: bool,
 ) -> kube::Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
-    let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels(name)}, "spec": {}});
+    let object =
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels(name)}, "spec": {}});
     let params = PatchParams::default();
     if ready {
         let node: Node = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;

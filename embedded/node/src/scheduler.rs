@@ -75,7 +75,8 @@ pub async fn run(client: Client, node: String, labels: BTreeMap<String, String>,
             .filter(|pod| {
                 let spec = pod.spec.as_ref();
                 let free = spec.is_some_and(|spec| spec.node_name.is_none());
-                let ours = spec.and_then(|spec| spec.scheduler_name.as_deref()).is_none_or(|name| name == "default-scheduler");
+                let ours =
+                    spec.and_then(|spec| spec.scheduler_name.as_deref()).is_none_or(|name| name == "default-scheduler");
                 free && ours && pod.metadata.deletion_timestamp.is_none()
             })
             .collect();
@@ -111,10 +112,21 @@ async fn bind(client: &Client, pod: &Pod, node: &str) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
     let name = pod.metadata.name.clone().unwrap_or_default();
     let binding = Binding {
-        metadata: ObjectMeta { name: Some(name.clone()), namespace: pod.metadata.namespace.clone(), uid: pod.metadata.uid.clone(), ..ObjectMeta::default() },
-        target: ObjectReference { kind: Some("Node".into()), name: Some(node.into()), api_version: Some("v1".into()), ..ObjectReference::default() },
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: pod.metadata.namespace.clone(),
+            uid: pod.metadata.uid.clone(),
+            ..ObjectMeta::default()
+        },
+        target: ObjectReference {
+            kind: Some("Node".into()),
+            name: Some(node.into()),
+            api_version: Some("v1".into()),
+            ..ObjectReference::default()
+        },
     };
-    let result: kube::Result<serde_json::Value> = api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+    let result: kube::Result<serde_json::Value> =
+        api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
     match result {
         Ok(_) => Ok(()),
         // bound meanwhile, or gone: the watch tells

@@ -47,11 +47,23 @@ async fn jobs_complete_retry_and_fail() {
     let stack = Stack::start().await;
     stack.create::<Job>(job("many", "true", json!({"completions": 3, "parallelism": 2}))).await;
     stack.create::<Job>(job("hopeless", "exit 1", json!({"backoffLimit": 0}))).await;
-    stack.create::<Job>(job("refused", "exit 3", json!({"backoffLimit": 5, "podFailurePolicy": {"rules": [
-        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [3]}}]}}))).await;
+    stack
+        .create::<Job>(job(
+            "refused",
+            "exit 3",
+            json!({"backoffLimit": 5, "podFailurePolicy": {"rules": [
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [3]}}]}}),
+        ))
+        .await;
     stack.create::<Job>(job("long", "sleep 600", json!({"activeDeadlineSeconds": 1}))).await;
-    stack.create::<Job>(job("restarting", "exit 1", json!({"backoffLimit": 1, "template": {"spec": {"restartPolicy": "OnFailure",
-        "containers": [{"name": "main", "image": IMAGE, "args": ["exit 1"]}]}}}))).await;
+    stack
+        .create::<Job>(job(
+            "restarting",
+            "exit 1",
+            json!({"backoffLimit": 1, "template": {"spec": {"restartPolicy": "OnFailure",
+        "containers": [{"name": "main", "image": IMAGE, "args": ["exit 1"]}]}}}),
+        ))
+        .await;
     stack.create::<Job>(job("brief", "true", json!({"ttlSecondsAfterFinished": 0}))).await;
     for (name, kind, reason) in [
         ("many", "Complete", "CompletionsReached"),
@@ -114,10 +126,16 @@ async fn claims_wait_when_they_have_to() {
     stack.until("huge", |claim: &PersistentVolumeClaim| phase(claim).as_deref() == Some("Pending")).await;
     stack.until_event("ProvisioningFailed: no space: 1Gi requested, 20Mi of 20Mi left on this node").await;
     stack.until("late", |claim: &PersistentVolumeClaim| phase(claim).as_deref() == Some("Pending")).await;
-    stack.create::<Pod>(Stack::shell("consumer", "echo x > /v/x", json!({
-        "container": {"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
-        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "late"}}],
-    }))).await;
+    stack
+        .create::<Pod>(Stack::shell(
+            "consumer",
+            "echo x > /v/x",
+            json!({
+                "container": {"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+                "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "late"}}],
+            }),
+        ))
+        .await;
     stack.until_phase("consumer", "Succeeded").await;
     assert!(is_bound(&stack.api::<PersistentVolumeClaim>().get("late").await.expect("a claim")));
     stack.stop().await;
@@ -137,12 +155,24 @@ async fn static_volumes_are_bound_and_kept() {
     .expect("a volume");
     let all: Api<PersistentVolume> = Api::all(stack.client.clone());
     all.create(&PostParams::default(), &volume).await.expect("created");
-    stack.create::<PersistentVolumeClaim>(claim("store", "1Gi", json!({"storageClassName": "", "volumeName": "ova-store", "accessModes": ["ReadOnlyMany"]}))).await;
+    stack
+        .create::<PersistentVolumeClaim>(claim(
+            "store",
+            "1Gi",
+            json!({"storageClassName": "", "volumeName": "ova-store", "accessModes": ["ReadOnlyMany"]}),
+        ))
+        .await;
     let script = "cat /ova/app.ova; touch /ova/new 2>/dev/null || echo refused";
-    stack.create::<Pod>(Stack::shell("reader", script, json!({
-        "container": {"volumeMounts": [{"name": "v", "mountPath": "/ova", "readOnly": true}]},
-        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "store"}}],
-    }))).await;
+    stack
+        .create::<Pod>(Stack::shell(
+            "reader",
+            script,
+            json!({
+                "container": {"volumeMounts": [{"name": "v", "mountPath": "/ova", "readOnly": true}]},
+                "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "store"}}],
+            }),
+        ))
+        .await;
     stack.until_phase("reader", "Succeeded").await;
     let said = stack.logs("reader", "main", false).await;
     // without mounts nothing stands in the way of writing

@@ -81,7 +81,11 @@ async fn killed_nodes_leave_nothing_and_go_on() {
         child = start(&kubeconfig);
     }
     // three times the node was at fault, so one allowed failure is still left
-    let job = stack.until("copy", |job: &Job| job.status.as_ref().is_some_and(|status| status.conditions.as_ref().is_some_and(|list| !list.is_empty()))).await;
+    let job = stack
+        .until("copy", |job: &Job| {
+            job.status.as_ref().is_some_and(|status| status.conditions.as_ref().is_some_and(|list| !list.is_empty()))
+        })
+        .await;
     let status = job.status.expect("a status");
     assert_eq!(status.conditions.expect("conditions")[0].type_, "Complete");
     let pods = stack.api::<Pod>().list(&ListParams::default().labels("job-name=copy")).await.expect("pods");

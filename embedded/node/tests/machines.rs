@@ -70,11 +70,17 @@ async fn stack() -> Stack {
 
 /// Makes a claim and puts a boot sector on its disk.
 async fn disk(stack: &Stack, name: &str, mode: &str, sector: Vec<u8>) {
-    stack.create::<PersistentVolumeClaim>(json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": mode,
-        "resources": {"requests": {"storage": "1Mi"}}}})).await;
-    let claim = stack.until(name, |claim: &PersistentVolumeClaim| {
-        claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
-    }).await;
+    stack
+        .create::<PersistentVolumeClaim>(
+            json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": mode,
+        "resources": {"requests": {"storage": "1Mi"}}}}),
+        )
+        .await;
+    let claim = stack
+        .until(name, |claim: &PersistentVolumeClaim| {
+            claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+        })
+        .await;
     let volume = claim.spec.and_then(|spec| spec.volume_name).expect("a volume");
     let mut image = sector;
     image.resize(1 << 20, 0);
@@ -109,7 +115,8 @@ async fn launcher(stack: &Stack, machine: &str) -> String {
 async fn console(stack: &Stack, machine: &str, word: &str) {
     use futures::AsyncBufReadExt;
     let pod = launcher(stack, machine).await;
-    let params = kube::api::LogParams { container: Some("guest-console-log".into()), follow: true, ..Default::default() };
+    let params =
+        kube::api::LogParams { container: Some("guest-console-log".into()), follow: true, ..Default::default() };
     let said = tokio::time::timeout(std::time::Duration::from_secs(60), async {
         let mut log = stack.api::<Pod>().log_stream(&pod, &params).await.expect("a log");
         let mut said = Vec::new();
@@ -133,9 +140,13 @@ async fn a_machine_boots_runs_and_is_stopped() {
     assert_eq!((status.created, status.ready), (Some(true), Some(true)));
     // the word has no line end: it is seen all the same
     console(&stack, "web", "GUEST-IS-UP").await;
-    let vmi = stack.until("web", |vmi: &VirtualMachineInstance| {
-        vmi.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running") && !status.interfaces.is_empty())
-    }).await;
+    let vmi = stack
+        .until("web", |vmi: &VirtualMachineInstance| {
+            vmi.status
+                .as_ref()
+                .is_some_and(|status| status.phase.as_deref() == Some("Running") && !status.interfaces.is_empty())
+        })
+        .await;
     let status = vmi.status.expect("a status");
     assert_eq!(status.node_name.as_deref(), Some("test-node"));
     assert_eq!(status.interfaces[0].mac.as_deref(), Some("02:00:00:00:00:01"));
@@ -143,9 +154,11 @@ async fn a_machine_boots_runs_and_is_stopped() {
 
     // a second machine does not get the same disk
     stack.create::<VirtualMachine>(machine("thief", "root", "virtio", "Always")).await;
-    let thief = stack.until("thief", |vmi: &VirtualMachineInstance| {
-        vmi.status.as_ref().and_then(|status| status.reason.as_deref()) == Some("DiskInUse")
-    }).await;
+    let thief = stack
+        .until("thief", |vmi: &VirtualMachineInstance| {
+            vmi.status.as_ref().and_then(|status| status.reason.as_deref()) == Some("DiskInUse")
+        })
+        .await;
     assert_eq!(thief.status.and_then(|status| status.phase).as_deref(), Some("Pending"));
     stack.api::<VirtualMachine>().delete("thief", &DeleteParams::default()).await.expect("deleted");
     stack.until_gone::<VirtualMachine>("thief").await;
@@ -155,9 +168,12 @@ async fn a_machine_boots_runs_and_is_stopped() {
     stack.stop_node().await;
     assert!(!process_with("guest=default_web"), "QEMU outlives the node");
     stack.start_node();
-    stack.until("web", |vmi: &VirtualMachineInstance| {
-        vmi.metadata.uid != first && vmi.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
-    }).await;
+    stack
+        .until("web", |vmi: &VirtualMachineInstance| {
+            vmi.metadata.uid != first
+                && vmi.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+        })
+        .await;
 
     let halt = json!({"spec": {"runStrategy": "Halted"}});
     stack.api::<VirtualMachine>().patch("web", &PatchParams::default(), &Patch::Merge(halt)).await.expect("patched");
@@ -174,9 +190,11 @@ async fn a_guest_that_powers_off_is_stopped_for_good() {
     let stack = stack().await;
     disk(&stack, "root", "Block", boot_sector("ONCE-ONLY", Then::PowerOff)).await;
     stack.create::<VirtualMachine>(machine("once", "root", "sata", "RerunOnFailure")).await;
-    stack.until("once", |vmi: &VirtualMachineInstance| {
-        vmi.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Succeeded")
-    }).await;
+    stack
+        .until("once", |vmi: &VirtualMachineInstance| {
+            vmi.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Succeeded")
+        })
+        .await;
     stack.until("once", |vm: &VirtualMachine| printable(vm) == "Stopped").await;
     let pod = launcher(&stack, "once").await;
     stack.until_phase(&pod, "Succeeded").await;
@@ -210,7 +228,13 @@ async fn machines_that_cannot_run_say_why() {
     stack.create::<VirtualMachine>(bad).await;
     stack.until("odd", |vm: &VirtualMachine| printable(vm) == "ErrorUnschedulable").await;
     let vmi = stack.api::<VirtualMachineInstance>().get("odd").await.expect("an instance");
-    let message = vmi.status.expect("a status").conditions.into_iter().find(|condition| condition.type_ == "Ready").and_then(|condition| condition.message);
+    let message = vmi
+        .status
+        .expect("a status")
+        .conditions
+        .into_iter()
+        .find(|condition| condition.type_ == "Ready")
+        .and_then(|condition| condition.message);
     assert_eq!(message.as_deref(), Some("disk root has no volume of that name"));
     stack.stop().await;
 }

@@ -22,36 +22,57 @@ async fn a_pod_runs_and_its_logs_are_read() {
                   echo warn >&2; echo done > /dev/termination-log; touch /shared/main; test -e /shared/first";
     // the first process of its own
     let script = &if namespaces().await { format!("{script}; test $$$$ = 1") } else { script.to_owned() };
-    stack.create::<Pod>(Stack::shell("p", script, json!({
-        "initContainers": [{"name": "first", "image": IMAGE, "args": ["echo from-init; touch /shared/first"],
-            "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}],
-        "container": {
-            "args": [script, "$(TOKEN)-$(UNKNOWN)"],
-            "envFrom": [{"prefix": "C_", "configMapRef": {"name": "config"}}],
-            "env": [
-                {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-                {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "login", "key": "token"}}},
-            ],
-            "volumeMounts": [
-                {"name": "shared", "mountPath": "/shared"},
-                {"name": "config", "mountPath": "/cfg/deep"},
-                {"name": "login", "mountPath": "/sec", "readOnly": true},
-            ],
-        },
-        "volumes": [
-            {"name": "shared", "emptyDir": {}},
-            {"name": "config", "configMap": {"name": "config"}},
-            {"name": "login", "secret": {"secretName": "login"}},
-        ],
-    }))).await;
-    let pod = stack.until("p", |pod: &Pod| matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))).await;
+    stack
+        .create::<Pod>(Stack::shell(
+            "p",
+            script,
+            json!({
+                "initContainers": [{"name": "first", "image": IMAGE, "args": ["echo from-init; touch /shared/first"],
+                    "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}],
+                "container": {
+                    "args": [script, "$(TOKEN)-$(UNKNOWN)"],
+                    "envFrom": [{"prefix": "C_", "configMapRef": {"name": "config"}}],
+                    "env": [
+                        {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "login", "key": "token"}}},
+                    ],
+                    "volumeMounts": [
+                        {"name": "shared", "mountPath": "/shared"},
+                        {"name": "config", "mountPath": "/cfg/deep"},
+                        {"name": "login", "mountPath": "/sec", "readOnly": true},
+                    ],
+                },
+                "volumes": [
+                    {"name": "shared", "emptyDir": {}},
+                    {"name": "config", "configMap": {"name": "config"}},
+                    {"name": "login", "secret": {"secretName": "login"}},
+                ],
+            }),
+        ))
+        .await;
+    let pod = stack
+        .until("p", |pod: &Pod| {
+            matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+        })
+        .await;
     let log = stack.logs("p", "main", false).await;
     let end = terminated(&pod, 0);
-    assert_eq!((end.exit_code, end.message.as_deref(), end.reason.as_deref()), (0, Some("done\n"), Some("Completed")), "{log}");
+    assert_eq!(
+        (end.exit_code, end.message.as_deref(), end.reason.as_deref()),
+        (0, Some("done\n"), Some("Completed")),
+        "{log}"
+    );
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).expect("an address");
     let octets: std::net::Ipv4Addr = ip.parse().expect("an address");
     assert!(octets.octets()[0] == 127 && octets.octets()[1] >= 64, "{ip}");
-    for line in [format!("ip={ip}\n"), "colour=blue\n".into(), "token=s3cret\n".into(), "arg=s3cret-$(UNKNOWN)\n".into(), "blues3cret".into(), "warn\n".into()] {
+    for line in [
+        format!("ip={ip}\n"),
+        "colour=blue\n".into(),
+        "token=s3cret\n".into(),
+        "arg=s3cret-$(UNKNOWN)\n".into(),
+        "blues3cret".into(),
+        "warn\n".into(),
+    ] {
         assert!(log.contains(&line), "{line:?} in {log:?}");
     }
     assert_eq!(stack.logs("p", "first", false).await, "from-init\n");
@@ -67,7 +88,13 @@ async fn failures_are_restarted_or_reported() {
     let counting = "echo run >> /v/runs; n=$(wc -l < /v/runs); echo this is run $n; test $n -ge 3";
     let volume = json!({"container": {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, "volumes": [{"name": "v", "emptyDir": {}}], "restartPolicy": "OnFailure"});
     stack.create::<Pod>(Stack::shell("retried", counting, volume)).await;
-    stack.create::<Pod>(Stack::shell("failing", "echo last words; exit 3", json!({"container": {"terminationMessagePolicy": "FallbackToLogsOnError"}}))).await;
+    stack
+        .create::<Pod>(Stack::shell(
+            "failing",
+            "echo last words; exit 3",
+            json!({"container": {"terminationMessagePolicy": "FallbackToLogsOnError"}}),
+        ))
+        .await;
     stack.create::<Pod>(Stack::shell("late", "sleep 600", json!({"activeDeadlineSeconds": 1}))).await;
     stack.create::<Pod>(Stack::shell("unknown", "true", json!({"container": {"image": "tests/none"}}))).await;
     stack.create::<Pod>(Stack::shell("broken", "true", json!({"container": {"command": ["/no/such/program"]}}))).await;
@@ -86,11 +113,19 @@ async fn failures_are_restarted_or_reported() {
     let late = stack.until_phase("late", "Failed").await;
     assert_eq!(late.status.and_then(|status| status.reason).as_deref(), Some("DeadlineExceeded"));
 
-    let unknown = stack.until("unknown", |pod: &Pod| {
-        let waiting = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?[0].state.as_ref()?.waiting.as_ref());
-        waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("ErrImagePull"))
-    }).await;
-    let message = unknown.status.and_then(|status| status.container_statuses?[0].state.clone()?.waiting?.message).expect("a message");
+    let unknown = stack
+        .until("unknown", |pod: &Pod| {
+            let waiting = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.container_statuses.as_ref()?[0].state.as_ref()?.waiting.as_ref());
+            waiting.is_some_and(|waiting| waiting.reason.as_deref() == Some("ErrImagePull"))
+        })
+        .await;
+    let message = unknown
+        .status
+        .and_then(|status| status.container_statuses?[0].state.clone()?.waiting?.message)
+        .expect("a message");
     assert!(message.contains("tests/none") && message.contains(IMAGE), "{message}");
 
     let broken = stack.until_phase("broken", "Failed").await;
@@ -140,16 +175,22 @@ async fn containers_come_back_after_the_node() {
     let left = std::fs::read_dir(stack.data().join("pods")).expect("a directory").count();
     assert_eq!(left, 3);
     stack.start_node();
-    let always = stack.until("always", |pod: &Pod| {
-        let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first());
-        status.is_some_and(|status| status.restart_count == 1 && status.ready)
-    }).await;
-    let last = always.status.and_then(|status| status.container_statuses?[0].last_state.clone()?.terminated).expect("a last state");
+    let always = stack
+        .until("always", |pod: &Pod| {
+            let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first());
+            status.is_some_and(|status| status.restart_count == 1 && status.ready)
+        })
+        .await;
+    let last = always
+        .status
+        .and_then(|status| status.container_statuses?[0].last_state.clone()?.terminated)
+        .expect("a last state");
     assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("NodeLost")));
     let never = stack.until_phase("never", "Failed").await;
     assert_eq!(never.status.and_then(|status| status.reason).as_deref(), Some("NodeLost"));
     let pods = stack.data().join("pods");
-    eventually("files of the removed pod are gone", || std::fs::read_dir(&pods).expect("a directory").count() == 2).await;
+    eventually("files of the removed pod are gone", || std::fs::read_dir(&pods).expect("a directory").count() == 2)
+        .await;
     stack.stop().await;
 }
 
@@ -157,13 +198,19 @@ async fn containers_come_back_after_the_node() {
 async fn plain_users_get_paths_instead_of_mounts() {
     let stack = Stack::start_with(|config| config.namespaces = Some(false)).await;
     let script = "echo hello > /vol/file; echo $WHERE; echo fine > $TERMINATION_LOG";
-    stack.create::<Pod>(Stack::shell("p", script, json!({
-        "container": {
-            "env": [{"name": "WHERE", "value": "/vol/file"}],
-            "volumeMounts": [{"name": "v", "mountPath": "/vol"}],
-        },
-        "volumes": [{"name": "v", "emptyDir": {}}],
-    }))).await;
+    stack
+        .create::<Pod>(Stack::shell(
+            "p",
+            script,
+            json!({
+                "container": {
+                    "env": [{"name": "WHERE", "value": "/vol/file"}],
+                    "volumeMounts": [{"name": "v", "mountPath": "/vol"}],
+                },
+                "volumes": [{"name": "v", "emptyDir": {}}],
+            }),
+        ))
+        .await;
     let pod = stack.until_phase("p", "Succeeded").await;
     assert_eq!(terminated(&pod, 0).message.as_deref(), Some("fine\n"));
     let said = stack.logs("p", "main", false).await;
@@ -176,10 +223,16 @@ async fn readiness_follows_the_probe() {
     let stack = Stack::start().await;
     // a port is open on the pod's own address only
     let script = "exec python3 -m http.server 8080 --bind $POD_IP";
-    stack.create::<Pod>(Stack::shell("web", script, json!({"container": {
-        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
-        "readinessProbe": {"httpGet": {"path": "/etc/", "port": 8080}, "periodSeconds": 1},
-    }}))).await;
+    stack
+        .create::<Pod>(Stack::shell(
+            "web",
+            script,
+            json!({"container": {
+                "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                "readinessProbe": {"httpGet": {"path": "/etc/", "port": 8080}, "periodSeconds": 1},
+            }}),
+        ))
+        .await;
     let is_ready = |pod: &Pod, wanted: &str| {
         let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
         conditions.any(|condition| condition.type_ == "Ready" && condition.status == wanted)

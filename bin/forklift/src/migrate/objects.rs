@@ -37,7 +37,8 @@ pub struct Inventory<'a> {
 impl<'a> Objects<'a> {
     /// Returns the objects for the appliance with this file stem.
     pub fn new(stack: &'a Stack, stem: &str) -> Self {
-        let name: String = stem.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name: String =
+            stem.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let name = name.trim_matches('-').chars().take(40).collect::<String>();
         Objects { stack, name: if name.is_empty() { "appliance".into() } else { name } }
     }
@@ -51,12 +52,18 @@ impl<'a> Objects<'a> {
         let mut object = json!({"apiVersion": format!("{GROUP}/v1beta1"), "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}});
         object["spec"] = body;
         let api = self.api(GROUP, "v1beta1", kind, NAMESPACE);
-        api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object)).await.with_context(|| format!("cannot write the {kind} {name}"))?;
+        api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&object))
+            .await
+            .with_context(|| format!("cannot write the {kind} {name}"))?;
         Ok(())
     }
 
     async fn get(&self, kind: &str, name: &str) -> anyhow::Result<Value> {
-        let object = self.api(GROUP, "v1beta1", kind, NAMESPACE).get(name).await.with_context(|| format!("cannot read the {kind} {name}"))?;
+        let object = self
+            .api(GROUP, "v1beta1", kind, NAMESPACE)
+            .get(name)
+            .await
+            .with_context(|| format!("cannot read the {kind} {name}"))?;
         Ok(serde_json::to_value(object)?)
     }
 
@@ -68,16 +75,24 @@ impl<'a> Objects<'a> {
     pub async fn provider(&self, catalog: &Path) -> anyhow::Result<()> {
         let url = catalog.to_str().context("the appliance's path is not UTF-8")?;
         let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(self.stack.client.clone(), NAMESPACE);
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.name}, "stringData": {"url": url}});
-        secrets.patch(&self.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret)).await.context("cannot write the provider's secret")?;
-        self.apply("Provider", &self.name, json!({"type": "ova", "url": url, "secret": self.reference(&self.name)})).await
+        let secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.name}, "stringData": {"url": url}});
+        secrets
+            .patch(&self.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&secret))
+            .await
+            .context("cannot write the provider's secret")?;
+        self.apply("Provider", &self.name, json!({"type": "ova", "url": url, "secret": self.reference(&self.name)}))
+            .await
     }
 
     /// Waits until the provider's inventory is there.
     pub async fn wait_for_provider(&self, patience: Duration) -> anyhow::Result<Value> {
         let (provider, host) = (self.name.as_str(), "host");
         for name in [host, provider] {
-            self.settled("Provider", name, patience, |object| has_condition(&object["status"], "Ready") && has_condition(&object["status"], "InventoryCreated")).await?;
+            self.settled("Provider", name, patience, |object| {
+                has_condition(&object["status"], "Ready") && has_condition(&object["status"], "InventoryCreated")
+            })
+            .await?;
         }
         self.get("Provider", provider).await
     }
@@ -94,16 +109,26 @@ impl<'a> Objects<'a> {
     pub async fn maps(&self, inventory: &Inventory<'_>) -> anyhow::Result<()> {
         let provider = json!({"source": self.reference(&self.name), "destination": self.reference("host")});
         let networks = inventory.list("networks").await?;
-        let rows: Vec<_> = networks.iter().enumerate().map(|(index, network)| {
-            let kind = if index == 0 { "pod" } else { "ignored" };
-            if index > 0 {
-                eprintln!("  network {} is left out: only one can be the pod network", network["name"].as_str().unwrap_or_default());
-            }
-            json!({"source": {"id": network["id"]}, "destination": {"type": kind}})
-        }).collect();
+        let rows: Vec<_> = networks
+            .iter()
+            .enumerate()
+            .map(|(index, network)| {
+                let kind = if index == 0 { "pod" } else { "ignored" };
+                if index > 0 {
+                    eprintln!(
+                        "  network {} is left out: only one can be the pod network",
+                        network["name"].as_str().unwrap_or_default()
+                    );
+                }
+                json!({"source": {"id": network["id"]}, "destination": {"type": kind}})
+            })
+            .collect();
         self.apply("NetworkMap", &self.name, json!({"provider": provider, "map": rows})).await?;
         let storages = inventory.list("storages").await?;
-        let rows: Vec<_> = storages.iter().map(|storage| json!({"source": {"id": storage["id"]}, "destination": {"storageClass": "standard"}})).collect();
+        let rows: Vec<_> = storages
+            .iter()
+            .map(|storage| json!({"source": {"id": storage["id"]}, "destination": {"storageClass": "standard"}}))
+            .collect();
         self.apply("StorageMap", &self.name, json!({"provider": provider, "map": rows})).await
     }
 
@@ -122,7 +147,12 @@ impl<'a> Objects<'a> {
 
     /// Waits until the plan is ready, or says why it is not.
     pub async fn wait_for_plan(&self, patience: Duration) -> anyhow::Result<()> {
-        self.settled("Plan", &self.name, patience, |plan| has_condition(&plan["status"], "Ready") || has_condition(&plan["status"], "Succeeded") || has_condition(&plan["status"], "Executing")).await
+        self.settled("Plan", &self.name, patience, |plan| {
+            has_condition(&plan["status"], "Ready")
+                || has_condition(&plan["status"], "Succeeded")
+                || has_condition(&plan["status"], "Executing")
+        })
+        .await
     }
 
     /// Starts the migration, or goes on with the one that an earlier run has started; a failed one is started anew.
@@ -131,9 +161,12 @@ impl<'a> Objects<'a> {
         let over = has_condition(&plan["status"], "Failed") || has_condition(&plan["status"], "Canceled");
         let tries = plan["status"]["migration"]["history"].as_array().map_or(0, Vec::len);
         let number = if over { tries + 1 } else { tries.max(1) };
-        self.apply("Migration", &format!("{}-{number}", self.name), json!({"plan": self.reference(&self.name)})).await?;
+        self.apply("Migration", &format!("{}-{number}", self.name), json!({"plan": self.reference(&self.name)}))
+            .await?;
         // an earlier try's end must not be taken for this one's
-        let started = |plan: &Value| plan["status"]["migration"]["history"].as_array().is_some_and(|history| history.len() >= number);
+        let started = |plan: &Value| {
+            plan["status"]["migration"]["history"].as_array().is_some_and(|history| history.len() >= number)
+        };
         self.settled("Plan", &self.name, Duration::from_secs(120), started).await
     }
 
@@ -148,12 +181,20 @@ impl<'a> Objects<'a> {
         let status = &plan["status"]["migration"]["vms"][0];
         let source_name = source["name"].as_str().unwrap_or_default();
         let name = status["newName"].as_str().filter(|name| !name.is_empty()).unwrap_or(source_name).to_owned();
-        let machine = self.api("kubevirt.io", "v1", "VirtualMachine", TARGET).get(&name).await.with_context(|| format!("cannot read the VirtualMachine {name}"))?;
+        let machine = self
+            .api("kubevirt.io", "v1", "VirtualMachine", TARGET)
+            .get(&name)
+            .await
+            .with_context(|| format!("cannot read the VirtualMachine {name}"))?;
         let machine = serde_json::to_value(machine)?;
         let mut claims = Vec::new();
         for volume in machine["spec"]["template"]["spec"]["volumes"].as_array().into_iter().flatten() {
             let Some(claim) = volume["persistentVolumeClaim"]["claimName"].as_str() else { continue };
-            let claim = self.api("", "v1", "PersistentVolumeClaim", TARGET).get(claim).await.with_context(|| format!("cannot read the claim {claim}"))?;
+            let claim = self
+                .api("", "v1", "PersistentVolumeClaim", TARGET)
+                .get(claim)
+                .await
+                .with_context(|| format!("cannot read the claim {claim}"))?;
             claims.push(serde_json::to_value(claim)?);
         }
         Ok(Finished { vm: name, machine, claims })
@@ -164,7 +205,9 @@ impl<'a> Objects<'a> {
         let strategy = if on { "Always" } else { "Halted" };
         let api = self.api("kubevirt.io", "v1", "VirtualMachine", TARGET);
         let patch = json!({"spec": {"runStrategy": strategy}});
-        api.patch(vm, &PatchParams::default(), &Patch::Merge(&patch)).await.with_context(|| format!("cannot turn the VirtualMachine {vm} {}", if on { "on" } else { "off" }))?;
+        api.patch(vm, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .with_context(|| format!("cannot turn the VirtualMachine {vm} {}", if on { "on" } else { "off" }))?;
         Ok(())
     }
 
@@ -187,7 +230,8 @@ impl<'a> Objects<'a> {
         let read = async {
             let pods: Api<Pod> = Api::namespaced(self.stack.client.clone(), TARGET);
             let mut tick = tokio::time::interval(LOOK);
-            let params = LogParams { container: Some("guest-console-log".into()), follow: true, ..LogParams::default() };
+            let params =
+                LogParams { container: Some("guest-console-log".into()), follow: true, ..LogParams::default() };
             let mut stream = loop {
                 tick.tick().await;
                 let list = pods.list(&ListParams::default().labels(&format!("vm.kubevirt.io/name={vm}"))).await?;
@@ -216,11 +260,19 @@ impl<'a> Objects<'a> {
                 seen.drain(..keep);
             }
         };
-        tokio::time::timeout(patience, read).await.with_context(|| format!("the console did not show {until:?} within {} s", patience.as_secs()))?
+        tokio::time::timeout(patience, read)
+            .await
+            .with_context(|| format!("the console did not show {until:?} within {} s", patience.as_secs()))?
     }
 
     /// Waits until `holds`; a Critical condition, or none of it in time, becomes the error.
-    async fn settled(&self, kind: &str, name: &str, patience: Duration, holds: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+    async fn settled(
+        &self,
+        kind: &str,
+        name: &str,
+        patience: Duration,
+        holds: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<()> {
         let start = Instant::now();
         let mut tick = tokio::time::interval(LOOK);
         let mut critical_since: Option<Instant> = None;
@@ -237,7 +289,11 @@ impl<'a> Objects<'a> {
                 bail!("the {kind} {name} is not ready: {}", problems.into_iter().collect::<Vec<_>>().join("; "));
             }
             if start.elapsed() > patience {
-                bail!("the {kind} {name} is not ready after {} s; its status is {}", patience.as_secs(), object["status"]);
+                bail!(
+                    "the {kind} {name} is not ready after {} s; its status is {}",
+                    patience.as_secs(),
+                    object["status"]
+                );
             }
         }
     }
@@ -246,18 +302,28 @@ impl<'a> Objects<'a> {
 /// Returns the messages of the conditions that keep an object from being ready.
 fn problems(object: &Value) -> BTreeSet<String> {
     let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    let critical = conditions.filter(|condition| matches!(condition["category"].as_str(), Some("Critical" | "Error")) && condition["status"] == "True");
-    critical.map(|condition| {
-        let items: Vec<_> = condition["items"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let message = condition["message"].as_str().unwrap_or_default().trim_end_matches('.');
-        if items.is_empty() { message.to_owned() } else { format!("{message}: {}", items.join(", ")) }
-    }).collect()
+    let critical = conditions.filter(|condition| {
+        matches!(condition["category"].as_str(), Some("Critical" | "Error")) && condition["status"] == "True"
+    });
+    critical
+        .map(|condition| {
+            let items: Vec<_> = condition["items"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let message = condition["message"].as_str().unwrap_or_default().trim_end_matches('.');
+            if items.is_empty() { message.to_owned() } else { format!("{message}: {}", items.join(", ")) }
+        })
+        .collect()
 }
 
 impl Inventory<'_> {
     async fn fetch(&self, path: &str) -> anyhow::Result<Value> {
         let url = format!("{}/providers/ova/{}/{path}", self.stack.inventory_url, self.uid);
-        let response = self.http.get(&url).bearer_auth(&self.stack.token).send().await.with_context(|| format!("cannot ask the inventory for {path}"))?;
+        let response = self
+            .http
+            .get(&url)
+            .bearer_auth(&self.stack.token)
+            .send()
+            .await
+            .with_context(|| format!("cannot ask the inventory for {path}"))?;
         let status = response.status();
         let text = response.text().await?;
         if !status.is_success() {
@@ -282,7 +348,11 @@ impl Inventory<'_> {
             let known = self.list("appliances").await?;
             let state = known.iter().find(|known| known["file"] == file);
             match state.and_then(|known| known["state"].as_str()) {
-                Some("Broken") => bail!("{} cannot be used: {}", appliance.display(), state.map(|known| known["error"].to_string()).unwrap_or_default().trim_matches('"')),
+                Some("Broken") => bail!(
+                    "{} cannot be used: {}",
+                    appliance.display(),
+                    state.map(|known| known["error"].to_string()).unwrap_or_default().trim_matches('"')
+                ),
                 Some("Ready") => break,
                 // a file that was modified a moment ago may still be growing
                 _ if start.elapsed() < patience => {}
@@ -296,8 +366,12 @@ impl Inventory<'_> {
         match (wanted, vms.as_slice()) {
             (_, []) => bail!("{} holds no virtual machine", appliance.display()),
             (None, [vm]) => Ok(vm.clone()),
-            (None, _) => bail!("{} holds several virtual machines: choose one with --vm ({})", appliance.display(), names()),
-            (Some(name), _) => vms.iter().find(|vm| vm["name"] == name).cloned().with_context(|| format!("{} holds no virtual machine {name}: it has {}", appliance.display(), names())),
+            (None, _) => {
+                bail!("{} holds several virtual machines: choose one with --vm ({})", appliance.display(), names())
+            }
+            (Some(name), _) => vms.iter().find(|vm| vm["name"] == name).cloned().with_context(|| {
+                format!("{} holds no virtual machine {name}: it has {}", appliance.display(), names())
+            }),
         }
     }
 }

@@ -19,7 +19,8 @@ pub struct Finished {
 /// Says in one line what will be migrated.
 pub fn describe(vm: &Value) -> String {
     let disks = vm["disks"].as_array().map_or(0, Vec::len);
-    let capacity: u64 = vm["disks"].as_array().into_iter().flatten().filter_map(|disk| disk["CapacityBytes"].as_u64()).sum();
+    let capacity: u64 =
+        vm["disks"].as_array().into_iter().flatten().filter_map(|disk| disk["CapacityBytes"].as_u64()).sum();
     let memory = vm["memoryMB"].as_u64().unwrap_or(0);
     let system = vm["osType"].as_str().unwrap_or("unknown system");
     format!(
@@ -36,10 +37,15 @@ pub fn collect(finished: &Finished, state: &Path, to: &Path) -> anyhow::Result<V
     let mut made = Vec::new();
     for (index, claim) in finished.claims.iter().enumerate() {
         let volume = claim["spec"]["volumeName"].as_str().context("a claim of the machine has no volume")?;
-        let disk = find_disk(&state.join("node"), volume).with_context(|| format!("the disk of the volume {volume} is not in {}", state.display()))?;
+        let disk = find_disk(&state.join("node"), volume)
+            .with_context(|| format!("the disk of the volume {volume} is not in {}", state.display()))?;
         let path = to.join(format!("{}-disk{index}.img", finished.vm));
-        std::fs::rename(&disk, &path).with_context(|| format!("cannot move {} to {}", disk.display(), path.display()))?;
-        made.push((path, format!("raw disk, {}", claim["spec"]["resources"]["requests"]["storage"].as_str().unwrap_or_default())));
+        std::fs::rename(&disk, &path)
+            .with_context(|| format!("cannot move {} to {}", disk.display(), path.display()))?;
+        made.push((
+            path,
+            format!("raw disk, {}", claim["spec"]["resources"]["requests"]["storage"].as_str().unwrap_or_default()),
+        ));
     }
     let manifest = to.join(format!("{}.yaml", finished.vm));
     std::fs::write(&manifest, yaml(finished)?).with_context(|| format!("cannot write {}", manifest.display()))?;

@@ -96,8 +96,6 @@ impl From<i64> for Detail {
 }
 
 /// Reads `null` as an empty list, which Go writes for one.
-pub(crate) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    reader: D,
-) -> Result<Vec<T>, D::Error> {
+pub(crate) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(reader: D) -> Result<Vec<T>, D::Error> {
     Ok(Option::<Vec<T>>::deserialize(reader)?.unwrap_or_default())
 }

@@ -14,25 +14,9 @@ pub fn merged_affinity(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn affinity_fields() -> Value {
-    let expression = || {
-        object(
-            &["key", "operator"],
-            [
-                ("key", text()),
-                ("operator", text()),
-                ("values", list(text())),
-            ],
-        )
-    };
-    let node_term = || {
-        atomic(object(
-            &[],
-            [
-                ("matchExpressions", list(expression())),
-                ("matchFields", list(expression())),
-            ],
-        ))
-    };
+    let expression = || object(&["key", "operator"], [("key", text()), ("operator", text()), ("values", list(text()))]);
+    let node_term =
+        || atomic(object(&[], [("matchExpressions", list(expression())), ("matchFields", list(expression()))]));
     let pod_term = || {
         object(
             &["topologyKey"],
@@ -46,51 +30,28 @@ fn affinity_fields() -> Value {
             ],
         )
     };
-    let weighted = |name: &'static str, term: Value| {
-        list(object(
-            &[name, "weight"],
-            [(name, term), ("weight", int32())],
-        ))
-    };
+    let weighted =
+        |name: &'static str, term: Value| list(object(&[name, "weight"], [(name, term), ("weight", int32())]));
     let pods = || {
         object(
             &[],
             [
-                (
-                    "preferredDuringSchedulingIgnoredDuringExecution",
-                    weighted("podAffinityTerm", pod_term()),
-                ),
-                (
-                    "requiredDuringSchedulingIgnoredDuringExecution",
-                    list(pod_term()),
-                ),
+                ("preferredDuringSchedulingIgnoredDuringExecution", weighted("podAffinityTerm", pod_term())),
+                ("requiredDuringSchedulingIgnoredDuringExecution", list(pod_term())),
             ],
         )
     };
     let nodes = object(
         &[],
         [
-            (
-                "preferredDuringSchedulingIgnoredDuringExecution",
-                weighted("preference", node_term()),
-            ),
+            ("preferredDuringSchedulingIgnoredDuringExecution", weighted("preference", node_term())),
             (
                 "requiredDuringSchedulingIgnoredDuringExecution",
-                atomic(object(
-                    &["nodeSelectorTerms"],
-                    [("nodeSelectorTerms", list(node_term()))],
-                )),
+                atomic(object(&["nodeSelectorTerms"], [("nodeSelectorTerms", list(node_term()))])),
             ),
         ],
     );
-    object(
-        &[],
-        [
-            ("nodeAffinity", nodes),
-            ("podAffinity", pods()),
-            ("podAntiAffinity", pods()),
-        ],
-    )
+    object(&[], [("nodeAffinity", nodes), ("podAffinity", pods()), ("podAntiAffinity", pods())])
 }
 
 /// The schema of a pod's volumes.
@@ -100,9 +61,7 @@ pub fn volumes(_: &mut SchemaGenerator) -> Schema {
     for (name, source) in current_sources().into_iter().chain(retired_sources()) {
         fields.insert(name.to_owned(), source);
     }
-    schema(
-        json!({ "type": "array", "items": { "type": "object", "required": ["name"], "properties": fields } }),
-    )
+    schema(json!({ "type": "array", "items": { "type": "object", "required": ["name"], "properties": fields } }))
 }
 
 /// The schema of a container's volume mounts.
@@ -125,14 +84,7 @@ pub fn volume_mounts(_: &mut SchemaGenerator) -> Schema {
 /// Volume sources that are in use.
 fn current_sources() -> Vec<(&'static str, Value)> {
     vec![
-        (
-            "configMap",
-            files(&[
-                ("defaultMode", int32()),
-                ("name", text_or("")),
-                ("optional", flag()),
-            ]),
-        ),
+        ("configMap", files(&[("defaultMode", int32()), ("name", text_or("")), ("optional", flag())])),
         (
             "csi",
             object(
@@ -146,21 +98,9 @@ fn current_sources() -> Vec<(&'static str, Value)> {
                 ],
             ),
         ),
-        (
-            "downwardAPI",
-            object(
-                &[],
-                [("defaultMode", int32()), ("items", list(downward_file()))],
-            ),
-        ),
-        (
-            "emptyDir",
-            object(&[], [("medium", text()), ("sizeLimit", quantity())]),
-        ),
-        (
-            "ephemeral",
-            object(&[], [("volumeClaimTemplate", claim_template())]),
-        ),
+        ("downwardAPI", object(&[], [("defaultMode", int32()), ("items", list(downward_file()))])),
+        ("emptyDir", object(&[], [("medium", text()), ("sizeLimit", quantity())])),
+        ("ephemeral", object(&[], [("volumeClaimTemplate", claim_template())])),
         (
             "fc",
             object(
@@ -174,14 +114,8 @@ fn current_sources() -> Vec<(&'static str, Value)> {
                 ],
             ),
         ),
-        (
-            "hostPath",
-            object(&["path"], [("path", text()), ("type", text())]),
-        ),
-        (
-            "image",
-            object(&[], [("pullPolicy", text()), ("reference", text())]),
-        ),
+        ("hostPath", object(&["path"], [("path", text()), ("type", text())])),
+        ("image", object(&[], [("pullPolicy", text()), ("reference", text())])),
         (
             "iscsi",
             object(
@@ -201,40 +135,14 @@ fn current_sources() -> Vec<(&'static str, Value)> {
                 ],
             ),
         ),
-        (
-            "nfs",
-            object(
-                &["path", "server"],
-                [("path", text()), ("readOnly", flag()), ("server", text())],
-            ),
-        ),
-        (
-            "persistentVolumeClaim",
-            object(
-                &["claimName"],
-                [("claimName", text()), ("readOnly", flag())],
-            ),
-        ),
-        (
-            "projected",
-            object(
-                &[],
-                [
-                    ("defaultMode", int32()),
-                    ("sources", list(projected_source())),
-                ],
-            ),
-        ),
+        ("nfs", object(&["path", "server"], [("path", text()), ("readOnly", flag()), ("server", text())])),
+        ("persistentVolumeClaim", object(&["claimName"], [("claimName", text()), ("readOnly", flag())])),
+        ("projected", object(&[], [("defaultMode", int32()), ("sources", list(projected_source()))])),
         (
             "secret",
             object(
                 &[],
-                [
-                    ("defaultMode", int32()),
-                    ("items", list(file())),
-                    ("optional", flag()),
-                    ("secretName", text()),
-                ],
+                [("defaultMode", int32()), ("items", list(file())), ("optional", flag()), ("secretName", text())],
             ),
         ),
     ]
@@ -247,12 +155,7 @@ fn retired_sources() -> Vec<(&'static str, Value)> {
             "awsElasticBlockStore",
             object(
                 &["volumeID"],
-                [
-                    ("fsType", text()),
-                    ("partition", int32()),
-                    ("readOnly", flag()),
-                    ("volumeID", text()),
-                ],
+                [("fsType", text()), ("partition", int32()), ("readOnly", flag()), ("volumeID", text())],
             ),
         ),
         (
@@ -271,14 +174,7 @@ fn retired_sources() -> Vec<(&'static str, Value)> {
         ),
         (
             "azureFile",
-            object(
-                &["secretName", "shareName"],
-                [
-                    ("readOnly", flag()),
-                    ("secretName", text()),
-                    ("shareName", text()),
-                ],
-            ),
+            object(&["secretName", "shareName"], [("readOnly", flag()), ("secretName", text()), ("shareName", text())]),
         ),
         (
             "cephfs",
@@ -298,12 +194,7 @@ fn retired_sources() -> Vec<(&'static str, Value)> {
             "cinder",
             object(
                 &["volumeID"],
-                [
-                    ("fsType", text()),
-                    ("readOnly", flag()),
-                    ("secretRef", local_reference()),
-                    ("volumeID", text()),
-                ],
+                [("fsType", text()), ("readOnly", flag()), ("secretRef", local_reference()), ("volumeID", text())],
             ),
         ),
         (
@@ -319,59 +210,15 @@ fn retired_sources() -> Vec<(&'static str, Value)> {
                 ],
             ),
         ),
-        (
-            "flocker",
-            object(&[], [("datasetName", text()), ("datasetUUID", text())]),
-        ),
+        ("flocker", object(&[], [("datasetName", text()), ("datasetUUID", text())])),
         (
             "gcePersistentDisk",
-            object(
-                &["pdName"],
-                [
-                    ("fsType", text()),
-                    ("partition", int32()),
-                    ("pdName", text()),
-                    ("readOnly", flag()),
-                ],
-            ),
+            object(&["pdName"], [("fsType", text()), ("partition", int32()), ("pdName", text()), ("readOnly", flag())]),
         ),
-        (
-            "gitRepo",
-            object(
-                &["repository"],
-                [
-                    ("directory", text()),
-                    ("repository", text()),
-                    ("revision", text()),
-                ],
-            ),
-        ),
-        (
-            "glusterfs",
-            object(
-                &["endpoints", "path"],
-                [
-                    ("endpoints", text()),
-                    ("path", text()),
-                    ("readOnly", flag()),
-                ],
-            ),
-        ),
-        (
-            "photonPersistentDisk",
-            object(&["pdID"], [("fsType", text()), ("pdID", text())]),
-        ),
-        (
-            "portworxVolume",
-            object(
-                &["volumeID"],
-                [
-                    ("fsType", text()),
-                    ("readOnly", flag()),
-                    ("volumeID", text()),
-                ],
-            ),
-        ),
+        ("gitRepo", object(&["repository"], [("directory", text()), ("repository", text()), ("revision", text())])),
+        ("glusterfs", object(&["endpoints", "path"], [("endpoints", text()), ("path", text()), ("readOnly", flag())])),
+        ("photonPersistentDisk", object(&["pdID"], [("fsType", text()), ("pdID", text())])),
+        ("portworxVolume", object(&["volumeID"], [("fsType", text()), ("readOnly", flag()), ("volumeID", text())])),
         (
             "quobyte",
             object(
@@ -449,34 +296,20 @@ fn retired_sources() -> Vec<(&'static str, Value)> {
 }
 
 fn claim_template() -> Value {
-    let resources = object(
-        &[],
-        [
-            ("limits", map_of(quantity())),
-            ("requests", map_of(quantity())),
-        ],
-    );
+    let resources = object(&[], [("limits", map_of(quantity())), ("requests", map_of(quantity()))]);
     let spec = object(
         &[],
         [
             ("accessModes", list(text())),
             (
                 "dataSource",
-                atomic(object(
-                    &["kind", "name"],
-                    [("apiGroup", text()), ("kind", text()), ("name", text())],
-                )),
+                atomic(object(&["kind", "name"], [("apiGroup", text()), ("kind", text()), ("name", text())])),
             ),
             (
                 "dataSourceRef",
                 object(
                     &["kind", "name"],
-                    [
-                        ("apiGroup", text()),
-                        ("kind", text()),
-                        ("name", text()),
-                        ("namespace", text()),
-                    ],
+                    [("apiGroup", text()), ("kind", text()), ("name", text()), ("namespace", text())],
                 ),
             ),
             ("resources", resources),
@@ -487,10 +320,7 @@ fn claim_template() -> Value {
             ("volumeName", text()),
         ],
     );
-    object(
-        &["spec"],
-        [("metadata", json!({ "type": "object" })), ("spec", spec)],
-    )
+    object(&["spec"], [("metadata", json!({ "type": "object" })), ("spec", spec)])
 }
 
 fn projected_source() -> Value {
@@ -508,10 +338,7 @@ fn projected_source() -> Value {
         &["path"],
         [
             ("audience", text()),
-            (
-                "expirationSeconds",
-                json!({ "type": "integer", "format": "int64" }),
-            ),
+            ("expirationSeconds", json!({ "type": "integer", "format": "int64" })),
             ("path", text()),
         ],
     );
@@ -519,18 +346,9 @@ fn projected_source() -> Value {
         &[],
         [
             ("clusterTrustBundle", bundle),
-            (
-                "configMap",
-                files(&[("name", text_or("")), ("optional", flag())]),
-            ),
-            (
-                "downwardAPI",
-                object(&[], [("items", list(downward_file()))]),
-            ),
-            (
-                "secret",
-                files(&[("name", text_or("")), ("optional", flag())]),
-            ),
+            ("configMap", files(&[("name", text_or("")), ("optional", flag())])),
+            ("downwardAPI", object(&[], [("items", list(downward_file()))])),
+            ("secret", files(&[("name", text_or("")), ("optional", flag())])),
             ("serviceAccountToken", token),
         ],
     )
@@ -543,52 +361,19 @@ fn files(more: &[(&'static str, Value)]) -> Value {
 }
 
 fn file() -> Value {
-    object(
-        &["key", "path"],
-        [("key", text()), ("mode", int32()), ("path", text())],
-    )
+    object(&["key", "path"], [("key", text()), ("mode", int32()), ("path", text())])
 }
 
 fn downward_file() -> Value {
-    let field = atomic(object(
-        &["fieldPath"],
-        [("apiVersion", text()), ("fieldPath", text())],
-    ));
-    let resource = atomic(object(
-        &["resource"],
-        [
-            ("containerName", text()),
-            ("divisor", quantity()),
-            ("resource", text()),
-        ],
-    ));
-    object(
-        &["path"],
-        [
-            ("fieldRef", field),
-            ("mode", int32()),
-            ("path", text()),
-            ("resourceFieldRef", resource),
-        ],
-    )
+    let field = atomic(object(&["fieldPath"], [("apiVersion", text()), ("fieldPath", text())]));
+    let resource =
+        atomic(object(&["resource"], [("containerName", text()), ("divisor", quantity()), ("resource", text())]));
+    object(&["path"], [("fieldRef", field), ("mode", int32()), ("path", text()), ("resourceFieldRef", resource)])
 }
 
 fn label_selector() -> Value {
-    let expression = object(
-        &["key", "operator"],
-        [
-            ("key", text()),
-            ("operator", text()),
-            ("values", list(text())),
-        ],
-    );
-    atomic(object(
-        &[],
-        [
-            ("matchExpressions", list(expression)),
-            ("matchLabels", texts()),
-        ],
-    ))
+    let expression = object(&["key", "operator"], [("key", text()), ("operator", text()), ("values", list(text()))]);
+    atomic(object(&[], [("matchExpressions", list(expression)), ("matchLabels", texts())]))
 }
 
 fn local_reference() -> Value {
@@ -600,10 +385,7 @@ fn schema(value: Value) -> Schema {
 }
 
 fn object(required: &[&str], fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
-    let properties: Map<String, Value> = fields
-        .into_iter()
-        .map(|(name, field)| (name.to_owned(), field))
-        .collect();
+    let properties: Map<String, Value> = fields.into_iter().map(|(name, field)| (name.to_owned(), field)).collect();
     let mut object = json!({ "type": "object", "properties": properties });
     if !required.is_empty() {
         object["required"] = json!(required);

@@ -60,13 +60,24 @@ pub(crate) struct Which {
 impl Which {
     /// Returns the names meant.
     pub async fn names(&self, cluster: &Cluster, kind: &str) -> anyhow::Result<Vec<String>> {
-        let given: Vec<_> = self.name.iter().chain(&self.names).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+        let given: Vec<_> = self
+            .name
+            .iter()
+            .chain(&self.names)
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect();
         match (self.all, given.is_empty()) {
             (true, false) => anyhow::bail!("cannot use --name with --all"),
             (false, true) => anyhow::bail!("must specify --name or --all"),
             (false, false) => Ok(given),
             (true, true) => {
-                let names: Vec<_> = cluster.list(kind).await?.iter().filter_map(|object| object["metadata"]["name"].as_str().map(str::to_owned)).collect();
+                let names: Vec<_> = cluster
+                    .list(kind)
+                    .await?
+                    .iter()
+                    .filter_map(|object| object["metadata"]["name"].as_str().map(str::to_owned))
+                    .collect();
                 if names.is_empty() {
                     line(&format!("No {}s found in namespace {}", kind.to_lowercase(), cluster.namespace))?;
                 }
@@ -120,7 +131,11 @@ async fn plan(cluster: &Cluster, name: &str, skip_archive: bool, clean_all: bool
             if condition::is_true(&cluster.get("Plan", namespace, name).await?, "Archived") {
                 break;
             }
-            anyhow::ensure!(start.elapsed() < ARCHIVE, "timeout waiting for plan '{name}' to be archived after {} s: is the controller running? (--skip-archive deletes it without clean-up)", ARCHIVE.as_secs());
+            anyhow::ensure!(
+                start.elapsed() < ARCHIVE,
+                "timeout waiting for plan '{name}' to be archived after {} s: is the controller running? (--skip-archive deletes it without clean-up)",
+                ARCHIVE.as_secs()
+            );
         }
     }
     cluster.delete("Plan", namespace, name).await?;

@@ -76,7 +76,12 @@ async fn start(cluster: &Cluster, name: &str, args: &StartPlan) -> anyhow::Resul
     let namespace = &cluster.namespace;
     let plan = cluster.get("Plan", namespace, name).await?;
     let blockers = condition::blockers(&plan);
-    ensure!(condition::is_true(&plan, "Ready"), "migration plan '{name}' is not ready{}{}", if blockers.is_empty() { "" } else { ": " }, blockers.join("; "));
+    ensure!(
+        condition::is_true(&plan, "Ready"),
+        "migration plan '{name}' is not ready{}{}",
+        if blockers.is_empty() { "" } else { ": " },
+        blockers.join("; ")
+    );
     ensure!(running(cluster, &plan).await?.is_none(), "migration plan '{name}' already has a running migration");
     ensure!(!condition::is_true(&plan, "Succeeded"), "migration plan '{name}' has already succeeded");
     let warm = plan["spec"]["type"] == "warm" || plan["spec"]["warm"] == true;
@@ -116,7 +121,9 @@ async fn running(cluster: &Cluster, plan: &Value) -> anyhow::Result<Option<Value
     let namespace = plan["metadata"]["namespace"].as_str().unwrap_or(&cluster.namespace);
     let list = cluster.api("Migration", namespace).list(&Default::default()).await?;
     let migrations = list.items.into_iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
-    let ours = |migration: &Value| migration["spec"]["plan"]["name"] == plan["metadata"]["name"] && condition::is_true(migration, "Running");
+    let ours = |migration: &Value| {
+        migration["spec"]["plan"]["name"] == plan["metadata"]["name"] && condition::is_true(migration, "Running")
+    };
     Ok(migrations.into_iter().find(ours))
 }
 
@@ -126,14 +133,21 @@ impl Cancel {
         let Cancel::Plan { name, flag, vms, all } = self;
         let name = refs::name(name, flag)?;
         let plan = cluster.get("Plan", &cluster.namespace, &name).await?;
-        let Some(migration) = running(cluster, &plan).await? else { bail!("no running migration found for plan '{name}'") };
-        let known: Vec<_> = plan["status"]["migration"]["vms"].as_array().or(plan["spec"]["vms"].as_array()).cloned().unwrap_or_default();
+        let Some(migration) = running(cluster, &plan).await? else {
+            bail!("no running migration found for plan '{name}'")
+        };
+        let known: Vec<_> = plan["status"]["migration"]["vms"]
+            .as_array()
+            .or(plan["spec"]["vms"].as_array())
+            .cloned()
+            .unwrap_or_default();
         let wanted = match vms {
             _ if *all => known.iter().filter_map(|vm| vm["name"].as_str().map(str::to_owned)).collect(),
             Some(text) => names(text)?,
             None => Vec::new(),
         };
-        let missing: Vec<_> = wanted.iter().filter(|name| !known.iter().any(|vm| vm["name"] == **name)).cloned().collect();
+        let missing: Vec<_> =
+            wanted.iter().filter(|name| !known.iter().any(|vm| vm["name"] == **name)).cloned().collect();
         ensure!(missing.is_empty(), "the following VMs were not found in plan '{name}': [{}]", missing.join(", "));
         let mut cancel: Vec<_> = migration["spec"]["cancel"].as_array().cloned().unwrap_or_default();
         for vm in known.iter().filter(|vm| wanted.iter().any(|name| vm["name"] == **name)) {

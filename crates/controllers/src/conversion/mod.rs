@@ -50,7 +50,8 @@ pub async fn reconcile(conversion: Arc<Conversion>, context: Arc<Context>) -> Re
     }
     let mut pass = Pass::begin(&context.client, conversion.as_ref(), Timestamp::now());
     check(&conversion.spec).into_iter().for_each(|condition| pass.set(condition));
-    let result = if pass.conditions().has_critical() { Ok(Action::await_change()) } else { advance(&context, &mut pass).await };
+    let result =
+        if pass.conditions().has_critical() { Ok(Action::await_change()) } else { advance(&context, &mut pass).await };
     if !pass.conditions().has_blocker() {
         pass.set(Condition::new(types::READY, Category::Required, "The conversion is ready."));
     }
@@ -84,10 +85,7 @@ pub fn check(spec: &ConversionSpec) -> Vec<Condition> {
         && encryption.type_ == DiskEncryptionType::Luks
         && !is_named(&encryption.secret)
     {
-        say(
-            types::LUKS_SECRET_NOT_SET,
-            "The `diskEncryption.secret` is required when `diskEncryption.type` is LUKS.",
-        );
+        say(types::LUKS_SECRET_NOT_SET, "The `diskEncryption.secret` is required when `diskEncryption.type` is LUKS.");
     }
     conditions
 }
@@ -120,7 +118,14 @@ async fn advance(context: &Context, pass: &mut Pass<'_, Conversion>) -> Result<A
                     uid: made.uid(),
                     ..ObjectReference::default()
                 };
-                say(pass, if again { "The conversion's pod was gone and is made again." } else { "The conversion's pod is being started." });
+                say(
+                    pass,
+                    if again {
+                        "The conversion's pod was gone and is made again."
+                    } else {
+                        "The conversion's pod is being started."
+                    },
+                );
             }
             Err(ApplyError::Rejected { what, reason }) => fail(pass, &format!("{what}: {reason}")),
             Err(error) => return Err(error.into()),
@@ -186,8 +191,7 @@ async fn fetch(context: &Context, ip: &str) -> ConversionResult {
     let workers = &context.workers;
     let (vm, inspection, warnings) =
         tokio::join!(workers.text(ip, "/vm"), workers.text(ip, "/inspection"), workers.text(ip, "/warnings"));
-    let warnings: Vec<Warning> =
-        warnings.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let warnings: Vec<Warning> = warnings.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     ConversionResult {
         warnings,
         // What is JSON is kept as JSON, upstream's XML as a text.
@@ -218,7 +222,13 @@ fn wait_for_start(context: &Context, pass: &mut Pass<'_, Conversion>, pod: &Pod)
         let why = why.unwrap_or_else(|| "no reason is known".to_owned());
         fail(pass, &format!("The conversion's pod was pending for more than {minutes} minutes: {why}"));
     } else {
-        say(pass, &why.map_or_else(|| "The conversion's pod is being started.".to_owned(), |why| format!("The conversion's pod waits: {why}")));
+        say(
+            pass,
+            &why.map_or_else(
+                || "The conversion's pod is being started.".to_owned(),
+                |why| format!("The conversion's pod waits: {why}"),
+            ),
+        );
     }
 }
 
@@ -231,18 +241,25 @@ fn result_of(pod: &Pod) -> Option<ConversionResult> {
 /// condition DisruptionTarget; see "Pod disruption conditions" in its documentation.
 fn interrupted(pod: &Pod) -> bool {
     const REASONS: [&str; 5] = ["NodeLost", "NodeShutdown", "Terminated", "Evicted", "Preempting"];
-    let container = worker::container(pod, pod::CONTAINER).and_then(|status| status.state.as_ref()?.terminated.as_ref());
-    let reasons = [pod.status.as_ref().and_then(|status| status.reason.as_deref()), container.and_then(|ended| ended.reason.as_deref())];
+    let container =
+        worker::container(pod, pod::CONTAINER).and_then(|status| status.state.as_ref()?.terminated.as_ref());
+    let reasons = [
+        pod.status.as_ref().and_then(|status| status.reason.as_deref()),
+        container.and_then(|ended| ended.reason.as_deref()),
+    ];
     let disrupted = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     result_of(pod).is_none()
         && (reasons.into_iter().flatten().any(|reason| REASONS.contains(&reason))
-            || disrupted.into_iter().any(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True"))
+            || disrupted
+                .into_iter()
+                .any(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True"))
 }
 
 /// Sees to it that a failed pod's result says why.
 fn with_error(mut result: ConversionResult, pod: &Pod) -> ConversionResult {
     if result.error.is_none() {
-        let status = worker::container(pod, pod::CONTAINER).and_then(|status| status.state.as_ref()?.terminated.as_ref());
+        let status =
+            worker::container(pod, pod::CONTAINER).and_then(|status| status.state.as_ref()?.terminated.as_ref());
         let last = worker::termination_message(pod, pod::CONTAINER).map(str::trim).filter(|text| !text.is_empty());
         let evicted = pod.status.as_ref().and_then(|status| status.message.clone());
         let message = last.map(str::to_owned).or(evicted).unwrap_or_else(|| match status {
@@ -252,7 +269,11 @@ fn with_error(mut result: ConversionResult, pod: &Pod) -> ConversionResult {
         result.error = Some(WorkerError {
             code: status.and_then(|ended| ended.reason.clone()).unwrap_or_else(|| "PodFailed".to_owned()),
             message,
-            hint: Some(format!("read the log: kubectl logs -n {} {}", pod.namespace().unwrap_or_default(), pod.name_any())),
+            hint: Some(format!(
+                "read the log: kubectl logs -n {} {}",
+                pod.namespace().unwrap_or_default(),
+                pod.name_any()
+            )),
             retryable: false,
         });
     }
@@ -269,7 +290,8 @@ fn finish(pass: &mut Pass<'_, Conversion>, result: ConversionResult) {
             "The conversion succeeded.".clone_into(&mut pass.status.message);
         }
         Some(error) => {
-            let text = error.hint.as_ref().map_or_else(|| error.message.clone(), |hint| format!("{} ({hint})", error.message));
+            let text =
+                error.hint.as_ref().map_or_else(|| error.message.clone(), |hint| format!("{} ({hint})", error.message));
             pass.status.phase = Some(ConversionPhase::Failed);
             pass.status.message.clone_from(&text);
             pass.set(Condition::new(types::CONVERSION_FAILED, Category::Critical, text).reason(error.code.clone()));
@@ -279,7 +301,8 @@ fn finish(pass: &mut Pass<'_, Conversion>, result: ConversionResult) {
 }
 
 fn fail(pass: &mut Pass<'_, Conversion>, message: &str) {
-    let error = WorkerError { code: "PodNotStarted".to_owned(), message: message.to_owned(), hint: None, retryable: true };
+    let error =
+        WorkerError { code: "PodNotStarted".to_owned(), message: message.to_owned(), hint: None, retryable: true };
     finish(pass, ConversionResult { error: Some(error), ..ConversionResult::default() });
 }
 
@@ -292,7 +315,8 @@ fn say(pass: &mut Pass<'_, Conversion>, message: &str) {
 async fn remove_pod(context: &Context, conversion: &Conversion) -> Result<(), ReconcileError> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &conversion.spec.target_namespace);
     let uid = conversion.uid();
-    if let Some(found) = pods.get_opt(&pod::name(conversion)).await?.filter(|found| pod::belongs(found, uid.as_deref())) {
+    if let Some(found) = pods.get_opt(&pod::name(conversion)).await?.filter(|found| pod::belongs(found, uid.as_deref()))
+    {
         delete(&pods, &found.name_any(), found.uid().as_deref()).await?;
     }
     Ok(())

@@ -53,8 +53,7 @@ pub fn build(conversion: &Conversion, settings: &Settings) -> Result<Pod, Reconc
         }
         ConversionType::DeepInspection => labels::APP_DEEP_INSPECTION,
     };
-    let own: Map<String, Value> =
-        conversion.labels().iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let own: Map<String, Value> = conversion.labels().iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     let same_namespace = conversion.namespace().as_deref() == Some(spec.target_namespace.as_str());
     let owner = owner(conversion, true, true).filter(|_| same_namespace).map(|owner| json!(owner));
     let mut pod = conversion_pod(&name(conversion), &spec, &own, owner).json;
@@ -76,13 +75,17 @@ pub fn build(conversion: &Conversion, settings: &Settings) -> Result<Pod, Reconc
     let secret = spec.connection.secret.name.as_deref().filter(|name| !name.is_empty());
     if let Some(secret) = secret.filter(|_| spec.type_ != ConversionType::InPlace) {
         container["envFrom"] = json!([{"prefix": "V2V_", "secretRef": {"name": secret}}]);
-        push(&mut container["volumeMounts"], json!({"name": "secret-volume", "mountPath": "/etc/secret", "readOnly": true}));
+        push(
+            &mut container["volumeMounts"],
+            json!({"name": "secret-volume", "mountPath": "/etc/secret", "readOnly": true}),
+        );
         push(&mut pod["spec"]["volumes"], json!({"name": "secret-volume", "secret": {"secretName": secret}}));
     }
     if pod["spec"]["serviceAccountName"].is_null() && !settings.migration_service_account.is_empty() {
         pod["spec"]["serviceAccountName"] = json!(settings.migration_service_account);
     }
-    serde_json::from_value(pod).map_err(|error| ReconcileError::retry(format!("building the conversion's pod: {error}")))
+    serde_json::from_value(pod)
+        .map_err(|error| ReconcileError::retry(format!("building the conversion's pod: {error}")))
 }
 
 fn push(list: &mut Value, item: Value) {

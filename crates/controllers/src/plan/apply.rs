@@ -2,8 +2,8 @@
 use std::sync::Arc;
 
 use forklift_api::Plan;
-use forklift_core::safety::is_same;
 use forklift_core::plan::{Effect, EffectError, ObjectRef, TargetObject};
+use forklift_core::safety::is_same;
 use forklift_core::source::{Source, SourceError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
@@ -57,8 +57,9 @@ impl Target<'_> {
 
     async fn ensure(&self, object: &TargetObject) -> Result<(), EffectError> {
         let api = dynamic(self.context, &object.api_version, &object.kind, object.namespace.as_deref());
-        let wanted: DynamicObject = serde_json::from_value(object.json.clone())
-            .map_err(|error| EffectError::Rejected(format!("{} {} cannot be written: {error}", object.kind, object.name)))?;
+        let wanted: DynamicObject = serde_json::from_value(object.json.clone()).map_err(|error| {
+            EffectError::Rejected(format!("{} {} cannot be written: {error}", object.kind, object.name))
+        })?;
         let create_params = kube::api::PostParams {
             field_manager: Some(crate::shell::apply::MANAGER.to_owned()),
             ..kube::api::PostParams::default()

@@ -56,7 +56,8 @@ pub async fn execute(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named
         Active::None => return idle(pass),
         Active::Begin(_) if blocked => return Action::requeue(SLOW),
         Active::Begin(fact) => {
-            let Some(migration) = all.iter().find(|migration| migration.uid().as_deref() == Some(fact.uid.as_str())) else {
+            let Some(migration) = all.iter().find(|migration| migration.uid().as_deref() == Some(fact.uid.as_str()))
+            else {
                 return Action::requeue(FAST);
             };
             begin(context, pass, named, migration).await;
@@ -164,8 +165,7 @@ async fn begin(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named, migr
         pass.remove(type_);
     }
     let facts = resolve(context, plan, named, Some(migration)).await;
-    let beginning =
-        Beginning { plan, named, facts: &facts, migration, vms: &vms, machines: &machines, now: pass.now };
+    let beginning = Beginning { plan, named, facts: &facts, migration, vms: &vms, machines: &machines, now: pass.now };
     match beginning.begin(&mut pass.status.migration) {
         Ok(()) => tracing::info!(plan = plan.name_any(), migration = migration.name_any(), "a run begins"),
         Err(error) => pass.set(Condition { message: error.to_string(), ..mark(types::FAILED, None) }),
@@ -305,6 +305,10 @@ fn by_name<'a>(plan: &'a Plan, vm: &VMStatus) -> Option<&'a PlanVM> {
 fn cancels(migration: &Migration, vm: &VMStatus) -> bool {
     let reference = vm.reference();
     migration.spec.cancel.iter().any(|wanted| {
-        if wanted.id.is_empty() { !wanted.name.is_empty() && wanted.name == reference.name } else { wanted.id == reference.id }
+        if wanted.id.is_empty() {
+            !wanted.name.is_empty() && wanted.name == reference.name
+        } else {
+            wanted.id == reference.id
+        }
     })
 }

@@ -40,7 +40,8 @@ pub async fn reconcile(plan: Arc<Plan>, context: Arc<Context>) -> Result<Action,
     let mut pass = Pass::begin(&context.client, plan.as_ref(), jiff::Timestamp::now());
     let result = examine(&context, &mut pass).await;
     let (action, status) = pass.close(result)?;
-    let only_progress = plan.status.as_ref().is_some_and(|stored| without_progress(stored) == without_progress(&status));
+    let only_progress =
+        plan.status.as_ref().is_some_and(|stored| without_progress(stored) == without_progress(&status));
     if only_progress && let Some(wait) = memory.progress_waits() {
         return Ok(Action::requeue(wait.max(Duration::from_millis(100))));
     }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use forklift_api::worker::{ImportProgress, ImportResult};
 use forklift_api::{Conversion, annotations, labels};
 use forklift_core::build::importer_job::ROUND;
-use forklift_core::plan::world::{
-    ConversionFact, HookFact, ImportFact, JobState, Observed, PvcFact, VmFact,
-};
+use forklift_core::plan::world::{ConversionFact, HookFact, ImportFact, JobState, Observed, PvcFact, VmFact};
 use forklift_core::plan::{Needs, ObjectRef, PlanFacts, PlanVm, TargetFacts};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
@@ -110,7 +108,8 @@ pub async fn target(
             .map(|conversion| conversion_fact(conversion));
     }
     if needs.target {
-        facts.hooks = of.jobs.iter().filter(|job| job.labels().contains_key(labels::STEP)).map(|job| hook(job)).collect();
+        facts.hooks =
+            of.jobs.iter().filter(|job| job.labels().contains_key(labels::STEP)).map(|job| hook(job)).collect();
         facts.taken_names = taken_names(children, plan, vm);
         facts.vm = children.machines.iter().find(|found| found.name_any() == target_name).map(|found| vm_fact(found));
     }

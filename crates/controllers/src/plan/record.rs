@@ -43,7 +43,13 @@ pub fn running(record: &MigrationRecord) -> Option<&Snapshot> {
 }
 
 /// Returns which run there is to carry on, or to begin.
-pub fn active(plan: &Plan, record: &MigrationRecord, named: &Named, migrations: &[&Migration], kind: MigrationKind) -> Active {
+pub fn active(
+    plan: &Plan,
+    record: &MigrationRecord,
+    named: &Named,
+    migrations: &[&Migration],
+    kind: MigrationKind,
+) -> Active {
     let history: Vec<Entry> = record.history.iter().map(entry).collect();
     let migrations: Vec<MigrationFact> = migrations
         .iter()

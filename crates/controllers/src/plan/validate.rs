@@ -20,7 +20,12 @@ use crate::map::{attachment_exists, check_pair};
 use crate::shell::status::{Pass, ReconcileError};
 
 /// Checks the plan. Returns whether everything was checked; the first blockers keep the rest from being looked at.
-pub async fn validate(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named, facts: &PlanFacts) -> Result<bool, ReconcileError> {
+pub async fn validate(
+    context: &Context,
+    pass: &mut Pass<'_, Plan>,
+    named: &Named,
+    facts: &PlanFacts,
+) -> Result<bool, ReconcileError> {
     if !foundations(context, pass, named).await? {
         return Ok(false);
     }
@@ -33,7 +38,11 @@ pub async fn validate(context: &Context, pass: &mut Pass<'_, Plan>, named: &Name
 }
 
 /// Checks providers, namespace and maps. Returns whether the rest can be checked.
-pub async fn foundations(context: &Context, pass: &mut Pass<'_, Plan>, objects: &Named) -> Result<bool, ReconcileError> {
+pub async fn foundations(
+    context: &Context,
+    pass: &mut Pass<'_, Plan>,
+    objects: &Named,
+) -> Result<bool, ReconcileError> {
     let plan = pass.object;
     let (conditions, _) = check_pair(context, &plan.spec.provider);
     conditions.into_iter().for_each(|condition| pass.set(condition));
@@ -46,7 +55,8 @@ pub async fn foundations(context: &Context, pass: &mut Pass<'_, Plan>, objects: 
         pass.set(Condition::new(types::NAMESPACE_NOT_VALID, Category::Critical, message).reason(reason));
     }
     let conversion_only = plan.spec.migration_type() == MigrationType::Conversion;
-    let ready = |conditions: Option<&forklift_api::Conditions>| conditions.is_some_and(forklift_api::Conditions::is_ready);
+    let ready =
+        |conditions: Option<&forklift_api::Conditions>| conditions.is_some_and(forklift_api::Conditions::is_ready);
     let network = objects.network_map.as_ref();
     map(
         pass,
@@ -70,7 +80,9 @@ pub async fn foundations(context: &Context, pass: &mut Pass<'_, Plan>, objects: 
             .iter()
             .map(|pair| &pair.destination)
             .filter(|destination| !destination.namespace.is_empty())
-            .filter(|destination| destination.namespace != plan.spec.target_namespace && destination.namespace != "default")
+            .filter(|destination| {
+                destination.namespace != plan.spec.target_namespace && destination.namespace != "default"
+            })
             .map(|destination| format!("{}/{}", destination.namespace, destination.name))
             .collect();
         if !foreign.is_empty() {
@@ -113,17 +125,27 @@ pub async fn surroundings(context: &Context, pass: &mut Pass<'_, Plan>) -> Resul
     if let Some(network) = spec.transfer_network.as_ref().filter(|network| is_set(network)) {
         transfer_network(context, pass, network).await?;
     }
-    if !spec.service_account.is_empty() && context.caches.namespaces.get(&kube::runtime::reflector::ObjectRef::new(&spec.target_namespace)).is_some() {
+    if !spec.service_account.is_empty()
+        && context.caches.namespaces.get(&kube::runtime::reflector::ObjectRef::new(&spec.target_namespace)).is_some()
+    {
         let api: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &spec.target_namespace);
         if api.get_metadata_opt(&spec.service_account).await?.is_none() {
-            let message = format!("Service account {} was not found in namespace {}.", spec.service_account, spec.target_namespace);
-            pass.set(Condition::new(types::SERVICE_ACCOUNT_NOT_VALID, Category::Critical, message).reason(reasons::NOT_FOUND));
+            let message = format!(
+                "Service account {} was not found in namespace {}.",
+                spec.service_account, spec.target_namespace
+            );
+            pass.set(
+                Condition::new(types::SERVICE_ACCOUNT_NOT_VALID, Category::Critical, message)
+                    .reason(reasons::NOT_FOUND),
+            );
         }
     }
     hooks(context, pass);
     if !spec.virt_v2v_image.is_empty() && !image_reference(&spec.virt_v2v_image) {
         let message = format!("The conversion image {:?} is not a valid image reference.", spec.virt_v2v_image);
-        pass.set(Condition::new(types::VIRT_V2V_IMAGE_NOT_VALID, Category::Critical, message).reason(reasons::NOT_VALID));
+        pass.set(
+            Condition::new(types::VIRT_V2V_IMAGE_NOT_VALID, Category::Critical, message).reason(reasons::NOT_VALID),
+        );
     }
     if spec.conversion_temp_storage_class.is_empty() != spec.conversion_temp_storage_size.is_empty() {
         let message = "conversionTempStorageClass and conversionTempStorageSize belong together: set both or none.";
@@ -132,10 +154,18 @@ pub async fn surroundings(context: &Context, pass: &mut Pass<'_, Plan>) -> Resul
     Ok(())
 }
 
-async fn transfer_network(context: &Context, pass: &mut Pass<'_, Plan>, network: &ObjectReference) -> Result<(), ReconcileError> {
-    let (namespace, name) = (network.namespace.as_deref().unwrap_or_default(), network.name.as_deref().unwrap_or_default());
+async fn transfer_network(
+    context: &Context,
+    pass: &mut Pass<'_, Plan>,
+    network: &ObjectReference,
+) -> Result<(), ReconcileError> {
+    let (namespace, name) =
+        (network.namespace.as_deref().unwrap_or_default(), network.name.as_deref().unwrap_or_default());
     let problem = if namespace != pass.object.spec.target_namespace && namespace != "default" {
-        Some((reasons::NOT_VALID, format!("Transfer network {namespace}/{name} must be in the target namespace or in `default`.")))
+        Some((
+            reasons::NOT_VALID,
+            format!("Transfer network {namespace}/{name} must be in the target namespace or in `default`."),
+        ))
     } else if !attachment_exists(&context.client, namespace, name).await? {
         Some((reasons::NOT_FOUND, format!("Transfer network {namespace}/{name} was not found.")))
     } else {

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use forklift_api::Plan;
 use forklift_core::machine::Machine;
-use forklift_core::plan::step::{needs, refused, step, target_name};
 use forklift_core::plan::run;
-use forklift_core::plan::{CancelReason, EffectError, Needs, PlanFacts, PlanVm, Recheck, SourceFacts, VmState, WaitCode, WaitingOn, World};
+use forklift_core::plan::step::{needs, refused, step, target_name};
+use forklift_core::plan::{
+    CancelReason, EffectError, Needs, PlanFacts, PlanVm, Recheck, SourceFacts, VmState, WaitCode, WaitingOn, World,
+};
 use forklift_core::source::{DiskSource, Source, SourceError};
 use forklift_core::{names, safety};
 use jiff::Timestamp;
@@ -62,10 +64,8 @@ pub async fn advance(turn: &Turn<'_>, vm: &PlanVm, mut state: VmState) -> (VmSta
     for _ in 0..ROUNDS {
         let wanted = needs(&state, turn.canceled.is_some());
         let name = target_name(&state, vm);
-        let (told, seen) = tokio::join!(
-            ask(turn, vm, wanted),
-            target(turn.context, turn.children, turn.facts, vm, &name, wanted)
-        );
+        let (told, seen) =
+            tokio::join!(ask(turn, vm, wanted), target(turn.context, turn.children, turn.facts, vm, &name, wanted));
         // Not to know a VM is something else than to know that it is gone: nothing is decided on it.
         if wanted.machine && told.machine.is_none() && state.outcome.is_none() && turn.canceled.is_none() {
             if let Some(why) = &told.facts.unreachable {
@@ -120,7 +120,8 @@ pub async fn advance(turn: &Turn<'_>, vm: &PlanVm, mut state: VmState) -> (VmSta
 }
 
 fn wait_for_provider(state: &mut VmState, why: &str, now: Timestamp) {
-    let since = state.waiting_on.as_ref().filter(|known| known.code == WaitCode::Provider).map_or(now, |known| known.since);
+    let since =
+        state.waiting_on.as_ref().filter(|known| known.code == WaitCode::Provider).map_or(now, |known| known.since);
     let message = format!("the source does not answer: {why}");
     state.waiting_on = Some(WaitingOn { code: WaitCode::Provider, message, since });
 }

@@ -55,7 +55,8 @@ pub async fn check_vms(context: &Context, pass: &Pass<'_, Plan>, named: &Named, 
             Some(check::VmFacts { spec, found, succeeded: *succeeded, started: *started })
         })
         .collect();
-    let target_vms: Vec<check::TargetVm> = context.caches.machines.state().iter().map(|machine| target_vm(machine)).collect();
+    let target_vms: Vec<check::TargetVm> =
+        context.caches.machines.state().iter().map(|machine| target_vm(machine)).collect();
     let mut conditions = check::check(&check::Facts { plan: facts, vms: &vms, target_vms: &target_vms });
     if !unread.is_empty() {
         // Neither found nor missing: the plan is not ready as long as nobody knows.

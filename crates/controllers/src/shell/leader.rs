@@ -72,7 +72,13 @@ pub async fn acquire(
     Some(Leadership { lost, stop })
 }
 
-async fn renew(api: Api<Lease>, config: LeaderConfig, every: Duration, lost: CancellationToken, stop: CancellationToken) {
+async fn renew(
+    api: Api<Lease>,
+    config: LeaderConfig,
+    every: Duration,
+    lost: CancellationToken,
+    stop: CancellationToken,
+) {
     let mut renewed = tokio::time::Instant::now();
     loop {
         tokio::select! {

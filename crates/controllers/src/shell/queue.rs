@@ -63,9 +63,7 @@ pub async fn drive<K, C, F, Fut>(
     F: Fn(Arc<K>, Arc<C>) -> Fut,
     Fut: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
 {
-    let queue = UnboundedReceiverStream::new(work)
-        .take_until(cancel.cancelled_owned())
-        .map(Ok::<_, Infallible>);
+    let queue = UnboundedReceiverStream::new(work).take_until(cancel.cancelled_owned()).map(Ok::<_, Infallible>);
     let runs = controller::applier(
         move |object, context| Box::pin(reconcile(object, context)),
         |object, error: &ReconcileError, _| {
@@ -79,8 +77,7 @@ pub async fn drive<K, C, F, Fut>(
     );
     runs.for_each(|result| async move {
         match result {
-            Ok(_)
-            | Err(controller::Error::ObjectNotFound(_) | controller::Error::ReconcilerFailed(..)) => {}
+            Ok(_) | Err(controller::Error::ObjectNotFound(_) | controller::Error::ReconcilerFailed(..)) => {}
             Err(error @ controller::Error::RunnerError(_)) => tracing::error!(%error, "a work queue stopped"),
             Err(controller::Error::QueueError(never)) => match never {},
         }

@@ -259,7 +259,11 @@ impl<'a, K: Conditioned> Pass<'a, K> {
 }
 
 /// Writes a status where it differs from the stored one. Returns the object as it is now stored, if it was written.
-pub async fn write<K: Conditioned>(client: &Client, object: &K, status: &K::Status) -> Result<Option<K>, ReconcileError> {
+pub async fn write<K: Conditioned>(
+    client: &Client,
+    object: &K,
+    status: &K::Status,
+) -> Result<Option<K>, ReconcileError> {
     let encode = |status: &K::Status| {
         serde_json::to_value(status).map_err(|error| ReconcileError::retry(format!("encoding the status: {error}")))
     };

@@ -43,7 +43,8 @@ impl Cluster {
         let directory = tempfile::tempdir().expect("a directory");
         let server = apiserver::start(apiserver::Config::new(directory.path())).await.expect("the API server starts");
         let kubeconfig = kube::config::Kubeconfig::from_yaml(&server.kubeconfig()).expect("a kubeconfig");
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("a configuration");
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("a configuration");
         let client = Client::try_from(config).expect("a client");
         install(&client).await;
         let (source, fate) = (FakeSource::default(), Fate::default());
@@ -69,7 +70,8 @@ impl Cluster {
     /// Starts the controllers with settings other than the defaults.
     pub fn run_controllers_with(&mut self, settings: &[(&str, &str)]) {
         self.stop = CancellationToken::new();
-        let value = |name: &str| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let value =
+            |name: &str| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let settings = Settings::read(value).expect("settings");
         let config = ControllerConfig::new(NS, Arc::new(self.source.clone()), settings);
         let run = forklift_controllers::run(self.client.clone(), config, self.stop.clone());
@@ -121,7 +123,10 @@ impl Cluster {
             Ok(other) => panic!("{name}: {other:?}"),
             Err(_) => {
                 let now = api.get(name).await.map(|object| serde_json::to_string_pretty(&object).unwrap_or_default());
-                panic!("{name} did not become what it should within {PATIENCE:?}: {}", now.unwrap_or_else(|e| e.to_string()))
+                panic!(
+                    "{name} did not become what it should within {PATIENCE:?}: {}",
+                    now.unwrap_or_else(|e| e.to_string())
+                )
             }
         }
     }
@@ -190,7 +195,12 @@ pub fn pair() -> ProviderPair {
 pub fn provider(name: &str, type_: &str, url: &str) -> Provider {
     Provider::new(
         name,
-        ProviderSpec { type_: type_.into(), url: url.into(), secret: reference("credentials"), ..ProviderSpec::default() },
+        ProviderSpec {
+            type_: type_.into(),
+            url: url.into(),
+            secret: reference("credentials"),
+            ..ProviderSpec::default()
+        },
     )
 }
 

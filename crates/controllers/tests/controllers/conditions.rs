@@ -14,7 +14,10 @@ async fn maps_name_what_is_missing_on_either_side() {
     cluster.create(provider("host", "openshift", "")).await;
     let early = cluster.until("early", |map: Option<&NetworkMap>| has(map, "Ready")).await;
     let references = early.status.map(|status| status.references).unwrap_or_default();
-    assert_eq!(references.first().map(|reference| (reference.id.as_str(), reference.name.as_str())), Some(("net-1", "net")));
+    assert_eq!(
+        references.first().map(|reference| (reference.id.as_str(), reference.name.as_str())),
+        Some(("net-1", "net"))
+    );
 
     cluster.create(network_map("nad", "net", "default/nowhere")).await;
     let nad = cluster.until("nad", |map: Option<&NetworkMap>| has(map, "DestinationNetworkNotValid")).await;
@@ -45,7 +48,10 @@ async fn providers_and_hooks_say_what_is_wrong_with_them() {
     secret.spec.secret = crate::cluster::reference("nowhere");
     cluster.create(secret).await;
     let secret = cluster.until("secret", |p: Option<&Provider>| has(p, "SecretNotValid")).await;
-    assert!(condition(Some(&secret), "SecretNotValid").is_some_and(|c| c["message"].as_str().is_some_and(|m| m.contains("nowhere"))));
+    assert!(
+        condition(Some(&secret), "SecretNotValid")
+            .is_some_and(|c| c["message"].as_str().is_some_and(|m| m.contains("nowhere")))
+    );
     cluster.create(provider("fine", "vsphere", "https://vcenter.example/sdk")).await;
     let fine = cluster.until("fine", |p: Option<&Provider>| has(p, "Ready")).await;
     assert!(has(Some(&fine), "ConnectionTestSucceeded") && has(Some(&fine), "InventoryCreated"));

@@ -8,8 +8,8 @@ use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::runtime::watcher::{self, watcher};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
@@ -53,7 +53,13 @@ impl Fate {
             hint: Some("export the appliance again".into()),
             retryable: false,
         });
-        Some(ImportResult { bytes_total: 1 << 20, bytes_written: 1 << 20, verified: error.is_none(), error, ..ImportResult::default() })
+        Some(ImportResult {
+            bytes_total: 1 << 20,
+            bytes_written: 1 << 20,
+            verified: error.is_none(),
+            error,
+            ..ImportResult::default()
+        })
     }
 }
 
@@ -132,7 +138,9 @@ async fn run_job(client: Client, job: Job, fate: Fate) -> Result<(), kube::Error
     let namespace = job.namespace().unwrap_or_default();
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let jobs: Api<Job> = Api::namespaced(client, &namespace);
-    if job.metadata.deletion_timestamp.is_some() || job.status.as_ref().is_some_and(|status| status.active == Some(1) || status.conditions.is_some()) {
+    if job.metadata.deletion_timestamp.is_some()
+        || job.status.as_ref().is_some_and(|status| status.active == Some(1) || status.conditions.is_some())
+    {
         return Ok(());
     }
     let disk = job.annotations().get(DISK_SOURCE).cloned().unwrap_or_default();
@@ -156,7 +164,11 @@ async fn run_job(client: Client, job: Job, fate: Fate) -> Result<(), kube::Error
     let end = if failed { "Failed" } else { "Complete" };
     let now = jiff_now();
     let conditions = json!([{"type": end, "status": "True", "lastProbeTime": now, "lastTransitionTime": now}]);
-    let counts = if failed { json!({"failed": 1, "conditions": conditions}) } else { json!({"succeeded": 1, "conditions": conditions}) };
+    let counts = if failed {
+        json!({"failed": 1, "conditions": conditions})
+    } else {
+        json!({"succeeded": 1, "conditions": conditions})
+    };
     status(&jobs, &job.name_any(), counts).await
 }
 

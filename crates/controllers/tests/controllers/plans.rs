@@ -38,7 +38,10 @@ async fn one_broken_disk_fails_one_vm_and_a_restart_migrates_only_that_one() {
     let bad = vm(&plan, "vm-2");
     assert!(bad.conditions.has("Failed"), "{bad:?}");
     let reasons = bad.error.as_ref().expect("an error").reasons.join(" ");
-    assert!(reasons.contains("ends before its last grain") && reasons.contains("export the appliance again"), "{reasons}");
+    assert!(
+        reasons.contains("ends before its last grain") && reasons.contains("export the appliance again"),
+        "{reasons}"
+    );
     let machines: Api<VirtualMachine> = Api::namespaced(cluster.client.clone(), TARGET);
     assert_eq!(names(machines.clone()).await, ["good-vm"]);
     assert_eq!(cluster.source.power("vm-1"), PowerState::Off);
@@ -98,10 +101,15 @@ async fn a_plan_deleted_while_it_runs_leaves_nothing() {
     cluster.eventually("the importer runs", || async { !names(pods.clone()).await.is_empty() }).await;
 
     cluster.api::<Plan>().delete("plan", &background()).await.expect("is deleted");
-    let (claims, jobs) = (Api::<PersistentVolumeClaim>::namespaced(cluster.client.clone(), TARGET), Api::<Job>::namespaced(cluster.client.clone(), TARGET));
+    let (claims, jobs) = (
+        Api::<PersistentVolumeClaim>::namespaced(cluster.client.clone(), TARGET),
+        Api::<Job>::namespaced(cluster.client.clone(), TARGET),
+    );
     cluster
         .eventually("everything is gone", || async {
-            names(claims.clone()).await.is_empty() && names(jobs.clone()).await.is_empty() && names(pods.clone()).await.is_empty()
+            names(claims.clone()).await.is_empty()
+                && names(jobs.clone()).await.is_empty()
+                && names(pods.clone()).await.is_empty()
         })
         .await;
     let migrations: Api<Migration> = cluster.api();
@@ -146,9 +154,15 @@ async fn vms_beyond_the_limit_wait_and_say_so() {
     cluster.fate.sticks("stuck");
     cluster.plan(&["vm-1", "vm-2"]).await;
     cluster.migrate("run").await;
-    let copies = |plan: &Plan| plan.status.as_ref().is_some_and(|status| {
-        status.migration.vms.first().is_some_and(|vm| vm.waiting_on.as_ref().is_some_and(|waiting| waiting.code == "Copy"))
-    });
+    let copies = |plan: &Plan| {
+        plan.status.as_ref().is_some_and(|status| {
+            status
+                .migration
+                .vms
+                .first()
+                .is_some_and(|vm| vm.waiting_on.as_ref().is_some_and(|waiting| waiting.code == "Copy"))
+        })
+    };
     let plan = cluster.until("plan", |plan: Option<&Plan>| plan.is_some_and(copies)).await;
     let waiting = vm(&plan, "vm-2");
     assert!(!waiting.timed.is_started());
@@ -174,7 +188,11 @@ async fn forty_vms_at_a_time() {
     let begun = std::time::Instant::now();
     cluster.migrate("run").await;
     let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), TARGET);
-    cluster.eventually("all importers were made", || async { names(jobs.clone()).await.len() == count || cluster.fate.copied().len() == count }).await;
+    cluster
+        .eventually("all importers were made", || async {
+            names(jobs.clone()).await.len() == count || cluster.fate.copied().len() == count
+        })
+        .await;
     println!("{count} VMs scheduled after {:?}", begun.elapsed());
     cluster.until("plan", |plan: Option<&Plan>| has(plan, "Succeeded")).await;
     println!("{count} VMs migrated after {:?}", begun.elapsed());

@@ -25,7 +25,12 @@ impl FakeSource {
             storage: ResourceRef::new("ds-1", "ds"),
             ..Disk::default()
         };
-        let nic = Nic { name: "nic0".into(), mac: "52:54:00:00:00:01".into(), network: ResourceRef::new("net-1", "net"), ..Nic::default() };
+        let nic = Nic {
+            name: "nic0".into(),
+            mac: "52:54:00:00:00:01".into(),
+            network: ResourceRef::new("net-1", "net"),
+            ..Nic::default()
+        };
         let machine = Machine {
             id: id.into(),
             name: name.into(),

@@ -27,12 +27,19 @@ pub fn name(plan: &PlanFacts, vm: &PlanVm) -> String {
 }
 
 /// Builds the Conversion of a VM whose disks are copied: in place, in the plan's namespace.
-pub fn conversion(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, disks: &[CopiedDisk<'_>], target: &str) -> TargetObject {
+pub fn conversion(
+    plan: &PlanFacts,
+    vm: &PlanVm,
+    machine: &Machine,
+    disks: &[CopiedDisk<'_>],
+    target: &str,
+) -> TargetObject {
     let disks: Vec<_> = disks
         .iter()
         .enumerate()
         .map(|(i, disk)| {
-            let mut entry = json!({"name": disk.claim, "namespace": plan.target_namespace, "volumeMode": disk.volume_mode});
+            let mut entry =
+                json!({"name": disk.claim, "namespace": plan.target_namespace, "volumeMode": disk.volume_mode});
             if disk.volume_mode == "Block" {
                 entry["devicePath"] = json!(format!("/dev/block{i}"));
             } else {
@@ -92,10 +99,13 @@ fn settings(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, target: &str) -> M
     set("V2V_inPlace", "1".into());
     set("V2V_RootDisk", vm.root_disk.clone().unwrap_or_default());
     set("V2V_HOSTNAME", machine.guest.host_name.clone());
-    set("V2V_firmware", match machine.firmware.kind {
-        crate::machine::FirmwareKind::Bios => "bios".into(),
-        crate::machine::FirmwareKind::Uefi => "uefi".into(),
-    });
+    set(
+        "V2V_firmware",
+        match machine.firmware.kind {
+            crate::machine::FirmwareKind::Bios => "bios".into(),
+            crate::machine::FirmwareKind::Uefi => "uefi".into(),
+        },
+    );
     // a card without an address keeps its place: the order also tells which card is which
     let macs: Vec<_> = machine.nics.iter().map(|nic| if nic.mac.is_empty() { "-" } else { nic.mac.as_str() }).collect();
     set("V2V_macAddresses", macs.join("_"));
@@ -139,7 +149,9 @@ pub fn static_ips(machine: &Machine) -> String {
 fn extras(plan: &PlanFacts) -> (Vec<Value>, Vec<Value>) {
     let mut volumes = Vec::new();
     let mut mounts = Vec::new();
-    if let (Some(class), Some(size)) = (&plan.options.conversion_temp_storage_class, &plan.options.conversion_temp_storage_size) {
+    if let (Some(class), Some(size)) =
+        (&plan.options.conversion_temp_storage_class, &plan.options.conversion_temp_storage_size)
+    {
         volumes.push(json!({"name": "conversion-temp-storage", "ephemeral": {"volumeClaimTemplate": {"spec": {
             "accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": {"requests": {"storage": size}}}}}}));
         mounts.push(json!({"name": "conversion-temp-storage", "mountPath": "/var/tmp/virt-v2v"}));
@@ -153,7 +165,12 @@ fn extras(plan: &PlanFacts) -> (Vec<Value>, Vec<Value>) {
 
 /// Builds the pod of a Conversion. `labels` are the Conversion's; `owner` ties the pod to it where both are in one
 /// namespace.
-pub fn conversion_pod(name: &str, spec: &ConversionSpec, labels: &Map<String, Value>, owner: Option<Value>) -> TargetObject {
+pub fn conversion_pod(
+    name: &str,
+    spec: &ConversionSpec,
+    labels: &Map<String, Value>,
+    owner: Option<Value>,
+) -> TargetObject {
     let mut labels = labels.clone();
     labels.insert(labels::APP.into(), json!(labels::APP_VIRT_V2V));
     labels.insert(labels::CONVERSION.into(), json!(name));
@@ -189,7 +206,9 @@ pub fn conversion_pod(name: &str, spec: &ConversionSpec, labels: &Map<String, Va
     }
     // the paths are also said, so that a node without mount namespaces can say where they really are
     env.push(json!({"name": "V2V_disks", "value": paths.join(",")}));
-    for (variable, path) in [("V2V_workDir", SCRATCH), ("V2V_luksDir", "/etc/luks"), ("V2V_dynamicScriptsDir", "/mnt/dynamic_scripts")] {
+    for (variable, path) in
+        [("V2V_workDir", SCRATCH), ("V2V_luksDir", "/etc/luks"), ("V2V_dynamicScriptsDir", "/mnt/dynamic_scripts")]
+    {
         let elsewhere = path == SCRATCH && spec.settings.contains_key("TMPDIR");
         if !elsewhere && mounts.iter().any(|mount| mount["mountPath"] == path) {
             env.push(json!({"name": variable, "value": path}));
@@ -210,7 +229,8 @@ pub fn conversion_pod(name: &str, spec: &ConversionSpec, labels: &Map<String, Va
     });
     let mut selector = json!(settings.node_selector);
     if settings.request_kvm {
-        container["resources"] = json!({"requests": {"devices.kubevirt.io/kvm": "1"}, "limits": {"devices.kubevirt.io/kvm": "1"}});
+        container["resources"] =
+            json!({"requests": {"devices.kubevirt.io/kvm": "1"}, "limits": {"devices.kubevirt.io/kvm": "1"}});
         selector["kubevirt.io/schedulable"] = json!("true");
     }
     put(&mut pod, "nodeSelector", selector);
@@ -239,16 +259,27 @@ mod tests {
     #[test]
     fn static_addresses_are_ipv4_first() {
         let address = |ip: &str, prefix, gateway: &str, dns: &[&str]| GuestAddress {
-            ip: ip.into(), prefix, origin: "manual".into(), gateway: gateway.into(), dns: dns.iter().map(|d| (*d).to_owned()).collect(),
+            ip: ip.into(),
+            prefix,
+            origin: "manual".into(),
+            gateway: gateway.into(),
+            dns: dns.iter().map(|d| (*d).to_owned()).collect(),
         };
-        let nic = Nic { mac: "00:50:56:83:25:47".into(), addresses: vec![
-            address("2001:db8::97", 64, "2001:db8::1", &["2001:db8:1::1"]),
-            address("172.29.3.193", 16, "172.29.3.1", &["8.8.8.8"]),
-            address("fe80::1", 64, "", &[]),
-        ], ..Nic::default() };
+        let nic = Nic {
+            mac: "00:50:56:83:25:47".into(),
+            addresses: vec![
+                address("2001:db8::97", 64, "2001:db8::1", &["2001:db8:1::1"]),
+                address("172.29.3.193", 16, "172.29.3.1", &["8.8.8.8"]),
+                address("fe80::1", 64, "", &[]),
+            ],
+            ..Nic::default()
+        };
         let mut machine = Machine { nics: vec![nic], ..Machine::default() };
         machine.guest.family = OsFamily::Windows;
-        assert_eq!(static_ips(&machine), "00:50:56:83:25:47:ip:172.29.3.193,172.29.3.1,16,8.8.8.8_00:50:56:83:25:47:ip:2001:db8::97,2001:db8::1,64,2001:db8:1::1");
+        assert_eq!(
+            static_ips(&machine),
+            "00:50:56:83:25:47:ip:172.29.3.193,172.29.3.1,16,8.8.8.8_00:50:56:83:25:47:ip:2001:db8::97,2001:db8::1,64,2001:db8:1::1"
+        );
         machine.nics[0].addresses[1].origin = "dhcp".into();
         machine.nics[0].addresses[0].origin = "dhcp".into();
         assert_eq!(static_ips(&machine), "");
@@ -256,11 +287,21 @@ mod tests {
 
     #[test]
     fn the_conversion_is_a_valid_object_and_its_pod_has_its_disks() {
-        let plan = PlanFacts { name: "p".into(), namespace: "ns".into(), uid: "u".into(), target_namespace: "t".into(), source_word: "ova".into(), ..PlanFacts::default() };
-        let vm = PlanVm { id: "vm-1".into(), name: "Web_1".into(), luks_secret: Some("keys".into()), ..PlanVm::default() };
-        let disks = [CopiedDisk { claim: "a", volume_mode: "Filesystem" }, CopiedDisk { claim: "b", volume_mode: "Block" }];
+        let plan = PlanFacts {
+            name: "p".into(),
+            namespace: "ns".into(),
+            uid: "u".into(),
+            target_namespace: "t".into(),
+            source_word: "ova".into(),
+            ..PlanFacts::default()
+        };
+        let vm =
+            PlanVm { id: "vm-1".into(), name: "Web_1".into(), luks_secret: Some("keys".into()), ..PlanVm::default() };
+        let disks =
+            [CopiedDisk { claim: "a", volume_mode: "Filesystem" }, CopiedDisk { claim: "b", volume_mode: "Block" }];
         let object = conversion(&plan, &vm, &Machine::default(), &disks, "web-1");
-        let spec: ConversionSpec = serde_json::from_value(object.json["spec"].clone()).unwrap_or_else(|e| panic!("{e}"));
+        let spec: ConversionSpec =
+            serde_json::from_value(object.json["spec"].clone()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((spec.settings["V2V_NewName"].as_str(), spec.settings["V2V_source"].as_str()), ("web-1", "ova"));
         let pod = conversion_pod(&object.name, &spec, &Map::new(), None).json;
         let container = &pod["spec"]["containers"][0];

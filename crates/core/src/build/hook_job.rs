@@ -72,7 +72,13 @@ mod tests {
     fn a_playbook_is_run_by_ansible_runner() {
         let plan = PlanFacts { name: "p".into(), namespace: "ns".into(), uid: "u".into(), ..PlanFacts::default() };
         let vm = PlanVm { id: "vm-1".into(), ..PlanVm::default() };
-        let spec = HookSpec { uid: "h".into(), image: "i".into(), playbook: "- hosts: localhost".into(), deadline: 60, ..HookSpec::default() };
+        let spec = HookSpec {
+            uid: "h".into(),
+            image: "i".into(),
+            playbook: "- hosts: localhost".into(),
+            deadline: 60,
+            ..HookSpec::default()
+        };
         let objects = hook(&plan, &vm, &spec, Phase::PreHook);
         let [config, job] = objects.as_slice() else { panic!("two objects") };
         assert_eq!(config.json["data"]["playbook.yml"], "- hosts: localhost");

@@ -83,7 +83,9 @@ fn selector(server: &OvaServer<'_>) -> Value {
 /// Reads the `spec.url` of an OVA provider: an absolute path, `file:///path`, or `server:/path`.
 pub fn parse_url(url: &str) -> Result<StoreFacts, String> {
     let wrong = |why: &str| {
-        Err(format!("{url:?} is not an OVA provider's url: {why}; expected an absolute path, file:///path or server:/path"))
+        Err(format!(
+            "{url:?} is not an OVA provider's url: {why}; expected an absolute path, file:///path or server:/path"
+        ))
     };
     let trimmed = url.trim();
     let path = match trimmed.strip_prefix("file://") {
@@ -128,14 +130,30 @@ mod tests {
         assert_eq!(parse_url("file:///srv/ova"), host("/srv/ova"));
         assert_eq!(parse_url("nas.example:/exports/ova"), nfs("nas.example", "/exports/ova"));
         assert_eq!(parse_url("[fd00::1]:/ova"), nfs("[fd00::1]", "/ova"));
-        for wrong in ["", "/", "file://", "file://host/x", "nas:relative", ":/x", "https://nas/x", "relative", "/srv/../etc", "[fd00::1"] {
+        for wrong in [
+            "",
+            "/",
+            "file://",
+            "file://host/x",
+            "nas:relative",
+            ":/x",
+            "https://nas/x",
+            "relative",
+            "/srv/../etc",
+            "[fd00::1",
+        ] {
             assert!(parse_url(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn the_pod_serves_its_own_claim() {
-        let provider = ProviderFacts { name: "appliances".into(), namespace: "ns".into(), uid: "p".into(), ..ProviderFacts::default() };
+        let provider = ProviderFacts {
+            name: "appliances".into(),
+            namespace: "ns".into(),
+            uid: "p".into(),
+            ..ProviderFacts::default()
+        };
         let store = StoreFacts::HostPath { path: "/srv/ova".into() };
         let objects = ova_server(&OvaServer { name: "s", uid: "u", provider: &provider, store: &store, image: "i" });
         let kinds: Vec<_> = objects.iter().map(|o| o.kind.as_str()).collect();

@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn names_follow_the_template() {
-        let mut plan = PlanFacts { name: "a-very-long-plan-name-that-exceeds".into(), uid: "u".into(), ..PlanFacts::default() };
+        let mut plan =
+            PlanFacts { name: "a-very-long-plan-name-that-exceeds".into(), uid: "u".into(), ..PlanFacts::default() };
         let vm = PlanVm { id: "vm-789".into(), name: "x".into(), ..PlanVm::default() };
         let first = name(&plan, &vm, "a-very-long-vm-name-that-exceeds-fifteen", 0);
         assert!(first.starts_with("a-very-long-pla-a-very-long-vm--disk-0-"), "{first}");

@@ -14,7 +14,8 @@ pub const MOUNT: &str = "/ova";
 /// Returns the name of the store's claim; the volume is called after it.
 pub fn claim_name(plan: &PlanFacts) -> String {
     let suffix = names::short(&[&plan.uid, &plan.migration_uid]);
-    let base: String = format!("ova-store-pvc-{}-{}", plan.provider.name, plan.name).chars().take(names::MAX - 9).collect();
+    let base: String =
+        format!("ova-store-pvc-{}-{}", plan.provider.name, plan.name).chars().take(names::MAX - 9).collect();
     format!("{}-{suffix}", base.trim_end_matches(['-', '.']))
 }
 
@@ -33,13 +34,30 @@ pub fn store(plan: &PlanFacts) -> Vec<TargetObject> {
     };
     let claim = claim_name(plan);
     vec![
-        TargetObject::new(persistent_volume(&volume_name(plan), labelled(labels::OVA_PV), facts, &plan.target_namespace, &claim)),
-        TargetObject::new(persistent_volume_claim(&claim, labelled(labels::OVA_PVC), &plan.target_namespace, &volume_name(plan))),
+        TargetObject::new(persistent_volume(
+            &volume_name(plan),
+            labelled(labels::OVA_PV),
+            facts,
+            &plan.target_namespace,
+            &claim,
+        )),
+        TargetObject::new(persistent_volume_claim(
+            &claim,
+            labelled(labels::OVA_PVC),
+            &plan.target_namespace,
+            &volume_name(plan),
+        )),
     ]
 }
 
 /// A persistent volume on a store.
-pub(super) fn persistent_volume(name: &str, labels: serde_json::Map<String, Value>, store: &StoreFacts, namespace: &str, claim: &str) -> Value {
+pub(super) fn persistent_volume(
+    name: &str,
+    labels: serde_json::Map<String, Value>,
+    store: &StoreFacts,
+    namespace: &str,
+    claim: &str,
+) -> Value {
     let mut object = json!({
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": {"name": name, "labels": labels},
@@ -51,13 +69,20 @@ pub(super) fn persistent_volume(name: &str, labels: serde_json::Map<String, Valu
     });
     match store {
         StoreFacts::HostPath { path } => object["spec"]["hostPath"] = json!({"path": path, "type": "Directory"}),
-        StoreFacts::Nfs { server, path } => object["spec"]["nfs"] = json!({"server": server, "path": path, "readOnly": true}),
+        StoreFacts::Nfs { server, path } => {
+            object["spec"]["nfs"] = json!({"server": server, "path": path, "readOnly": true})
+        }
     }
     object
 }
 
 /// The claim of a store's volume.
-pub(super) fn persistent_volume_claim(name: &str, labels: serde_json::Map<String, Value>, namespace: &str, volume: &str) -> Value {
+pub(super) fn persistent_volume_claim(
+    name: &str,
+    labels: serde_json::Map<String, Value>,
+    namespace: &str,
+    volume: &str,
+) -> Value {
     json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": {"name": name, "namespace": namespace, "labels": labels},

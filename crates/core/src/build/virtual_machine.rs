@@ -16,7 +16,14 @@ const DISPLAY_NAME: &str = "openshift.io/display-name";
 const ORIGINAL_ID: &str = "original-ID";
 
 /// Builds the VirtualMachine. `claims` are the PVCs of the machine's disks, in their order.
-pub fn virtual_machine(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, state: &VmState, claims: &[String], target: &str) -> TargetObject {
+pub fn virtual_machine(
+    plan: &PlanFacts,
+    vm: &PlanVm,
+    machine: &Machine,
+    state: &VmState,
+    claims: &[String],
+    target: &str,
+) -> TargetObject {
     let options = &plan.options;
     let converted = plan.source.conversion && !options.skip_guest_conversion;
     let compatible = options.skip_guest_conversion && options.compatibility_mode;
@@ -224,21 +231,38 @@ mod tests {
     #[test]
     fn the_worked_example() {
         let plan = PlanFacts {
-            name: "p1".into(), namespace: "ns1".into(), uid: "plan-uid".into(), migration_uid: "mig-uid".into(), target_namespace: "tgt".into(),
+            name: "p1".into(),
+            namespace: "ns1".into(),
+            uid: "plan-uid".into(),
+            migration_uid: "mig-uid".into(),
+            target_namespace: "tgt".into(),
             source: Capabilities { conversion: true, ..Capabilities::default() },
             networks: vec![NetworkPair { source: ResourceRef::new("net-1", ""), destination: NetworkDestination::Pod }],
             ..PlanFacts::default()
         };
         let vm = PlanVm { id: "vm-42".into(), name: "Web_1".into(), ..PlanVm::default() };
         let machine = Machine {
-            id: "vm-42".into(), name: "Web_1".into(), uuid: "VMware-42 1a".into(), cpu: Cpu::from_count(4, 2), memory: 8 << 30,
+            id: "vm-42".into(),
+            name: "Web_1".into(),
+            uuid: "VMware-42 1a".into(),
+            cpu: Cpu::from_count(4, 2),
+            memory: 8 << 30,
             firmware: Firmware { kind: FirmwareKind::Uefi, secure_boot: true },
-            disks: vec![Disk { key: "[ds] web/web.vmdk".into(), serial: "6000C29a-1234-5678-abcd".into(), ..Disk::default() }],
-            nics: vec![Nic { mac: "00:50:56:aa:bb:cc".into(), network: ResourceRef::new("net-1", "VM Network"), ..Nic::default() }],
+            disks: vec![Disk {
+                key: "[ds] web/web.vmdk".into(),
+                serial: "6000C29a-1234-5678-abcd".into(),
+                ..Disk::default()
+            }],
+            nics: vec![Nic {
+                mac: "00:50:56:aa:bb:cc".into(),
+                network: ResourceRef::new("net-1", "VM Network"),
+                ..Nic::default()
+            }],
             power: PowerState::On,
             ..Machine::default()
         };
-        let built = virtual_machine(&plan, &vm, &machine, &VmState::new("vm-42", "Web_1"), &["claim-0".into()], "web-1");
+        let built =
+            virtual_machine(&plan, &vm, &machine, &VmState::new("vm-42", "Web_1"), &["claim-0".into()], "web-1");
         let text = serde_json::to_string_pretty(&built.json).unwrap_or_default();
         expect![[r#"
             {
@@ -339,7 +363,8 @@ mod tests {
                   }
                 }
               }
-            }"#]].assert_eq(&text);
+            }"#]]
+        .assert_eq(&text);
     }
 
     #[test]
@@ -359,14 +384,23 @@ mod tests {
 
     #[test]
     fn devices() {
-        for (device, number) in [("/dev/sda", Some(0)), ("/dev/sdb", Some(1)), ("/dev/sdz", Some(25)), ("/dev/sda5", Some(0)), ("/dev/sdaa", Some(26)), ("/dev/sd", None), ("test", None)] {
+        for (device, number) in [
+            ("/dev/sda", Some(0)),
+            ("/dev/sdb", Some(1)),
+            ("/dev/sdz", Some(25)),
+            ("/dev/sda5", Some(0)),
+            ("/dev/sdaa", Some(26)),
+            ("/dev/sd", None),
+            ("test", None),
+        ] {
             assert_eq!(device_number(device), number, "{device}");
         }
     }
 
     #[test]
     fn quantities() {
-        for (bytes, text) in [(8 << 30, "8Gi"), (1536 << 20, "1536Mi"), (1000, "1000"), (0, "0"), (512 << 10, "512Ki")] {
+        for (bytes, text) in [(8 << 30, "8Gi"), (1536 << 20, "1536Mi"), (1000, "1000"), (0, "0"), (512 << 10, "512Ki")]
+        {
             assert_eq!(quantity(bytes), text);
         }
     }

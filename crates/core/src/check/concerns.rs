@@ -8,7 +8,8 @@ use super::{Check, Facts, finding};
 const EXPORT_SOURCE: &str = "ova.source.unsupported";
 
 /// The check.
-pub const CHECK: Check = Check { conditions: &[types::VM_CRITICAL_CONCERNS, types::UNSUPPORTED_OVF_EXPORT_SOURCE], run };
+pub const CHECK: Check =
+    Check { conditions: &[types::VM_CRITICAL_CONCERNS, types::UNSUPPORTED_OVF_EXPORT_SOURCE], run };
 
 fn run(facts: &Facts<'_>) -> Vec<Condition> {
     let critical = facts
@@ -23,12 +24,20 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
     });
     [
         finding(critical, || {
-            Condition::new(types::VM_CRITICAL_CONCERNS, Category::Critical, "VMs with critical concerns cannot be migrated.")
-                .reason(reasons::NOT_VALID)
-                .suggestion("Read the VM's concerns in the inventory.")
+            Condition::new(
+                types::VM_CRITICAL_CONCERNS,
+                Category::Critical,
+                "VMs with critical concerns cannot be migrated.",
+            )
+            .reason(reasons::NOT_VALID)
+            .suggestion("Read the VM's concerns in the inventory.")
         }),
         finding(export, || {
-            Condition::new(types::UNSUPPORTED_OVF_EXPORT_SOURCE, Category::Warn, "The OVA may not be supported: it was not exported by VMware.")
+            Condition::new(
+                types::UNSUPPORTED_OVF_EXPORT_SOURCE,
+                Category::Warn,
+                "The OVA may not be supported: it was not exported by VMware.",
+            )
         }),
     ]
     .into_iter()

@@ -13,8 +13,12 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
         (!names.is_empty()).then(|| names.join(", "))
     });
     let condition = finding(wrong, || {
-        Condition::new(types::INVALID_DISK_SIZES, Category::Critical, "The size of some disks is not known or not positive.")
-            .reason(reasons::NOT_VALID)
+        Condition::new(
+            types::INVALID_DISK_SIZES,
+            Category::Critical,
+            "The size of some disks is not known or not positive.",
+        )
+        .reason(reasons::NOT_VALID)
     });
     condition.into_iter().collect()
 }

@@ -16,12 +16,20 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
     };
     [
         finding(both, || {
-            Condition::new(types::LUKS_AND_CLEVIS_INCOMPATIBILITY, Category::Warn, "Both LUKS keys and Clevis are set; Clevis is used.")
-                .reason(reasons::NOT_VALID)
+            Condition::new(
+                types::LUKS_AND_CLEVIS_INCOMPATIBILITY,
+                Category::Warn,
+                "Both LUKS keys and Clevis are set; Clevis is used.",
+            )
+            .reason(reasons::NOT_VALID)
         }),
         finding(impossible, || {
-            Condition::new(types::NOT_VALID, Category::Critical, "Encrypted disks of the source provider cannot be migrated.")
-                .reason(reasons::NOT_VALID)
+            Condition::new(
+                types::NOT_VALID,
+                Category::Critical,
+                "Encrypted disks of the source provider cannot be migrated.",
+            )
+            .reason(reasons::NOT_VALID)
         }),
     ]
     .into_iter()

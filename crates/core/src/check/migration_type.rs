@@ -20,9 +20,8 @@ pub const CHECK: Check = Check {
 
 fn run(facts: &Facts<'_>) -> Vec<Condition> {
     let source = facts.plan.source;
-    let unsupported = |type_: &str, message: &str| {
-        Condition::new(type_, Category::Critical, message).reason(reasons::NOT_SUPPORTED)
-    };
+    let unsupported =
+        |type_: &str, message: &str| Condition::new(type_, Category::Critical, message).reason(reasons::NOT_SUPPORTED);
     let mut found = Vec::new();
     match facts.plan.kind {
         MigrationKind::Warm if !source.warm => found.push(
@@ -43,7 +42,9 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
         let template = machine.traits.template.then(|| "is a template".to_owned());
         template.or_else(|| machine.traits.disconnected.then(|| "is not connected".to_owned()))
     });
-    found.extend(finding(refused, || unsupported(types::VM_MIGRATION_TYPE_UNSUPPORTED, "These VMs cannot be migrated.")));
+    found.extend(finding(refused, || {
+        unsupported(types::VM_MIGRATION_TYPE_UNSUPPORTED, "These VMs cannot be migrated.")
+    }));
     if facts.plan.kind == MigrationKind::Warm && source.warm {
         found.extend(warm(facts));
     }

@@ -20,7 +20,8 @@ pub const CHECK: Check = Check {
 
 fn run(facts: &Facts<'_>) -> Vec<Condition> {
     let map = &facts.plan.networks;
-    let critical = |type_: &str, message: &str| Condition::new(type_, Category::Critical, message).reason(reasons::NOT_VALID);
+    let critical =
+        |type_: &str, message: &str| Condition::new(type_, Category::Critical, message).reason(reasons::NOT_VALID);
     let unmapped = facts.items(|_, machine| {
         let names: Vec<_> = unmapped_networks(machine, map).iter().map(|n| n.display().to_owned()).collect();
         (!names.is_empty()).then(|| names.join(", "))
@@ -53,7 +54,10 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
         Vec::new()
     };
     [
-        finding(unmapped, || critical(types::VM_NETWORKS_NOT_MAPPED, "VM has unmapped networks.").suggestion("Add the networks to the network map.")),
+        finding(unmapped, || {
+            critical(types::VM_NETWORKS_NOT_MAPPED, "VM has unmapped networks.")
+                .suggestion("Add the networks to the network map.")
+        }),
         finding(pods, || {
             critical(types::VM_MULTIPLE_POD_NETWORK_MAPPINGS, "A VM can have one NIC on the pod network.")
                 .suggestion("Map the other networks to NetworkAttachmentDefinitions.")
@@ -64,8 +68,12 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
         }),
         on_pod,
         finding(silent, || {
-            Condition::new(types::VM_MISSING_GUEST_IPS, Category::Warn, "The source does not know the addresses of some VMs; they cannot be kept.")
-                .reason(reasons::MISSING_GUEST_INFORMATION)
+            Condition::new(
+                types::VM_MISSING_GUEST_IPS,
+                Category::Warn,
+                "The source does not know the addresses of some VMs; they cannot be kept.",
+            )
+            .reason(reasons::MISSING_GUEST_INFORMATION)
         }),
     ]
     .into_iter()

@@ -14,7 +14,8 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
         return Vec::new();
     }
     let unmapped = facts.items(|_, machine| {
-        let names: Vec<_> = unmapped_storage(machine, &facts.plan.storage).iter().map(|s| s.display().to_owned()).collect();
+        let names: Vec<_> =
+            unmapped_storage(machine, &facts.plan.storage).iter().map(|s| s.display().to_owned()).collect();
         (!names.is_empty()).then(|| names.join(", "))
     });
     let condition = finding(unmapped, || {

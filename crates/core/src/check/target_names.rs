@@ -8,8 +8,15 @@ use super::{Check, Facts, finding};
 use crate::names::{sanitised, subdomain_error, target_name};
 
 /// The check.
-pub const CHECK: Check =
-    Check { conditions: &[types::TARGET_NAME_NOT_VALID, types::NOT_VALID, types::VM_ALREADY_EXISTS, types::DUPLICATE_TARGET_NAME], run };
+pub const CHECK: Check = Check {
+    conditions: &[
+        types::TARGET_NAME_NOT_VALID,
+        types::NOT_VALID,
+        types::VM_ALREADY_EXISTS,
+        types::DUPLICATE_TARGET_NAME,
+    ],
+    run,
+};
 
 fn run(facts: &Facts<'_>) -> Vec<Condition> {
     let wish = |name: &Option<String>| name.as_deref().map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned);
@@ -40,12 +47,17 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
     let set_name = "Set targetName of the VM in the plan.";
     [
         finding(renamed, || {
-            Condition::new(types::TARGET_NAME_NOT_VALID, Category::Warn, "The names of some VMs are not valid on the target; they will be renamed.")
-                .reason(reasons::NOT_VALID)
-                .suggestion(set_name)
+            Condition::new(
+                types::TARGET_NAME_NOT_VALID,
+                Category::Warn,
+                "The names of some VMs are not valid on the target; they will be renamed.",
+            )
+            .reason(reasons::NOT_VALID)
+            .suggestion(set_name)
         }),
         finding(wrong, || {
-            Condition::new(types::NOT_VALID, Category::Critical, "A targetName is not valid.").reason(reasons::NOT_VALID)
+            Condition::new(types::NOT_VALID, Category::Critical, "A targetName is not valid.")
+                .reason(reasons::NOT_VALID)
         }),
         finding(taken, || {
             Condition::new(types::VM_ALREADY_EXISTS, Category::Critical, "Target VM already exists.")
@@ -53,9 +65,13 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
                 .suggestion(set_name)
         }),
         finding(same, || {
-            Condition::new(types::DUPLICATE_TARGET_NAME, Category::Critical, "Several VMs of the plan would get the same name.")
-                .reason(reasons::NOT_UNIQUE)
-                .suggestion(set_name)
+            Condition::new(
+                types::DUPLICATE_TARGET_NAME,
+                Category::Critical,
+                "Several VMs of the plan would get the same name.",
+            )
+            .reason(reasons::NOT_UNIQUE)
+            .suggestion(set_name)
         }),
     ]
     .into_iter()

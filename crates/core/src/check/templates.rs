@@ -26,7 +26,8 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
         })
     });
     let condition = finding(wrong, || {
-        Condition::new(types::NOT_VALID, Category::Critical, "A PVC name template does not give valid names.").reason(reasons::NOT_VALID)
+        Condition::new(types::NOT_VALID, Category::Critical, "A PVC name template does not give valid names.")
+            .reason(reasons::NOT_VALID)
     });
     condition.into_iter().collect()
 }

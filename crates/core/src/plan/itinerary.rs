@@ -210,17 +210,35 @@ mod tests {
 
     #[test]
     fn an_appliance_is_copied_by_importers_and_converted() {
-        check(&COLD, Facets { conversion: true, pre_hook: true, ..Facets::default() }, expect!["Started PreHook StorePowerState PowerOffSource WaitForPowerOff CreateDataVolumes CopyDisks CreateGuestConversionPod ConvertGuest CreateVM Completed"]);
+        check(
+            &COLD,
+            Facets { conversion: true, pre_hook: true, ..Facets::default() },
+            expect![
+                "Started PreHook StorePowerState PowerOffSource WaitForPowerOff CreateDataVolumes CopyDisks CreateGuestConversionPod ConvertGuest CreateVM Completed"
+            ],
+        );
     }
 
     #[test]
     fn a_raw_copy_has_no_conversion() {
-        check(&COLD, Facets { post_hook: true, ..Facets::default() }, expect!["Started StorePowerState PowerOffSource WaitForPowerOff CreateDataVolumes CopyDisks CreateVM PostHook Completed"]);
+        check(
+            &COLD,
+            Facets { post_hook: true, ..Facets::default() },
+            expect![
+                "Started StorePowerState PowerOffSource WaitForPowerOff CreateDataVolumes CopyDisks CreateVM PostHook Completed"
+            ],
+        );
     }
 
     #[test]
     fn warm_on_vsphere_waits_for_its_snapshots() {
-        check(&WARM, Facets { conversion: true, snapshot_tasks: true, ..Facets::default() }, expect!["Started CreateInitialSnapshot WaitForInitialSnapshot StoreInitialSnapshotDeltas CreateDataVolumes CopyDisks CopyingPaused RemovePreviousSnapshot WaitForPreviousSnapshotRemoval CreateSnapshot WaitForSnapshot StoreSnapshotDeltas AddCheckpoint StorePowerState PowerOffSource WaitForPowerOff RemovePenultimateSnapshot WaitForPenultimateSnapshotRemoval CreateFinalSnapshot WaitForFinalSnapshot AddFinalCheckpoint Finalize RemoveFinalSnapshot CreateGuestConversionPod ConvertGuest CreateVM Completed"]);
+        check(
+            &WARM,
+            Facets { conversion: true, snapshot_tasks: true, ..Facets::default() },
+            expect![
+                "Started CreateInitialSnapshot WaitForInitialSnapshot StoreInitialSnapshotDeltas CreateDataVolumes CopyDisks CopyingPaused RemovePreviousSnapshot WaitForPreviousSnapshotRemoval CreateSnapshot WaitForSnapshot StoreSnapshotDeltas AddCheckpoint StorePowerState PowerOffSource WaitForPowerOff RemovePenultimateSnapshot WaitForPenultimateSnapshotRemoval CreateFinalSnapshot WaitForFinalSnapshot AddFinalCheckpoint Finalize RemoveFinalSnapshot CreateGuestConversionPod ConvertGuest CreateVM Completed"
+            ],
+        );
     }
 
     #[test]

@@ -236,7 +236,11 @@ fn complete(step: &mut Step, now: Timestamp) {
 pub fn stop(pipeline: &mut [Step], reasons: &[String], now: Timestamp) {
     for step in pipeline.iter_mut().filter(|s| s.task.phase == StepPhase::Running) {
         if !reasons.is_empty() {
-            let mut error = step.task.error.take().unwrap_or_else(|| VmError { phase: step.task.name.clone(), ..VmError::default() });
+            let mut error = step
+                .task
+                .error
+                .take()
+                .unwrap_or_else(|| VmError { phase: step.task.name.clone(), ..VmError::default() });
             reasons.iter().for_each(|reason| error.add(reason));
             step.task.error = Some(error);
         }
@@ -347,13 +351,23 @@ mod tests {
     fn the_pipeline_of_an_appliance() {
         let facets = Facets { conversion: true, ..Facets::default() };
         let pipeline = build(&COLD, MigrationKind::Cold, &facets, Some(&machine()));
-        let names: Vec<_> = pipeline.iter().map(|s| (s.task.name.as_str(), s.task.progress.total, s.tasks.len())).collect();
-        assert_eq!(names, [("Initialize", 1, 0), ("DiskTransfer", 30, 2), ("ImageConversion", 1, 0), ("VirtualMachineCreation", 1, 0)]);
+        let names: Vec<_> =
+            pipeline.iter().map(|s| (s.task.name.as_str(), s.task.progress.total, s.tasks.len())).collect();
+        assert_eq!(
+            names,
+            [
+                ("Initialize", 1, 0),
+                ("DiskTransfer", 30, 2),
+                ("ImageConversion", 1, 0),
+                ("VirtualMachineCreation", 1, 0)
+            ]
+        );
     }
 
     #[test]
     fn warm_has_a_cutover_step() {
-        let pipeline = build(&WARM, MigrationKind::Warm, &Facets { snapshot_tasks: true, ..Facets::default() }, Some(&machine()));
+        let pipeline =
+            build(&WARM, MigrationKind::Warm, &Facets { snapshot_tasks: true, ..Facets::default() }, Some(&machine()));
         let names: Vec<_> = pipeline.iter().map(|s| s.task.name.as_str()).collect();
         assert_eq!(names, ["Initialize", "DiskTransfer", "Cutover", "VirtualMachineCreation"]);
     }
@@ -366,6 +380,10 @@ mod tests {
         let phases: Vec<_> = pipeline.iter().map(|s| s.task.phase).collect();
         assert_eq!(phases, [StepPhase::Completed, StepPhase::Running, StepPhase::Pending]);
         enter(&mut pipeline, None, now);
-        assert!(pipeline.iter().all(|s| s.task.phase == StepPhase::Completed && s.task.progress.completed == s.task.progress.total));
+        assert!(
+            pipeline
+                .iter()
+                .all(|s| s.task.phase == StepPhase::Completed && s.task.progress.completed == s.task.progress.total)
+        );
     }
 }

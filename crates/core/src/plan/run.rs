@@ -226,7 +226,13 @@ mod tests {
     }
 
     fn migration(name: &str, created: i64) -> MigrationFact {
-        MigrationFact { namespace: "ns".into(), name: name.into(), uid: name.into(), created: at(created), terminal: false }
+        MigrationFact {
+            namespace: "ns".into(),
+            name: name.into(),
+            uid: name.into(),
+            created: at(created),
+            terminal: false,
+        }
     }
 
     fn entry(migration: &str, outcome: Option<Outcome>) -> Entry {
@@ -240,7 +246,10 @@ mod tests {
         let kind = MigrationKind::Cold;
         assert_eq!(active(&[], &migrations, &basis, kind), Active::Begin(migrations[1].clone()));
         assert_eq!(active(&[entry("a", None)], &migrations, &basis, kind), Active::Running { migration: "a".into() });
-        assert_eq!(active(&[entry("a", Some(Outcome::Failed))], &migrations, &basis, kind), Active::Begin(migrations[0].clone()));
+        assert_eq!(
+            active(&[entry("a", Some(Outcome::Failed))], &migrations, &basis, kind),
+            Active::Begin(migrations[0].clone())
+        );
         assert_eq!(active(&[], &[], &basis, kind), Active::None);
     }
 
@@ -251,7 +260,10 @@ mod tests {
         let other = Basis { storage: "new".into(), ..Basis::default() };
         let cancel = |reason| Active::Cancel { migration: "a".into(), reason };
         assert_eq!(active(&history, &migrations, &other, MigrationKind::Cold), cancel(CancelReason::Modified));
-        assert_eq!(active(&history, &migrations, &other, MigrationKind::Conversion), Active::Running { migration: "a".into() });
+        assert_eq!(
+            active(&history, &migrations, &other, MigrationKind::Conversion),
+            Active::Running { migration: "a".into() }
+        );
         assert_eq!(active(&history, &[], &Basis::default(), MigrationKind::Cold), cancel(CancelReason::Deleted));
     }
 
@@ -259,11 +271,23 @@ mod tests {
     fn a_restart_migrates_only_the_unfinished() {
         let plan = PlanFacts::default();
         let vm = |id: &str| PlanVm { id: id.into(), name: id.into(), ..PlanVm::default() };
-        let done = |id: &str, outcome| VmState { outcome: Some(outcome), completed: Some(at(5)), phase: Phase::Completed, ..VmState::new(id, id) };
+        let done = |id: &str, outcome| VmState {
+            outcome: Some(outcome),
+            completed: Some(at(5)),
+            phase: Phase::Completed,
+            ..VmState::new(id, id)
+        };
         let old = [done("good", Outcome::Succeeded), done("bad", Outcome::Failed), done("gone", Outcome::Succeeded)];
         let states = begin(&plan, &[vm("good"), vm("bad"), vm("new")], &old, |_| None).unwrap_or_default();
         let view: Vec<_> = states.iter().map(|s| (s.id.as_str(), s.phase, s.outcome)).collect();
-        assert_eq!(view, [("good", Phase::Completed, Some(Outcome::Succeeded)), ("bad", Phase::Started, None), ("new", Phase::Started, None)]);
+        assert_eq!(
+            view,
+            [
+                ("good", Phase::Completed, Some(Outcome::Succeeded)),
+                ("bad", Phase::Started, None),
+                ("new", Phase::Started, None)
+            ]
+        );
         assert_eq!(end(&states), None);
         assert_eq!(end(&old), Some(Outcome::Failed));
         assert_eq!(end(&[done("x", Outcome::Canceled)]), Some(Outcome::Canceled));
@@ -276,7 +300,12 @@ mod tests {
         assert_eq!(begin(&plan, &vms, &[], |_| None), Err(BeginError::NotSeparate("a".into())));
         plan.source.conversion = true;
         assert_eq!(begin(&plan, &vms, &[], |_| None), Err(BeginError::NothingCopied));
-        let failed = VmState { outcome: Some(Outcome::Failed), completed: Some(at(1)), disks_copied: true, ..VmState::new("a", "a") };
+        let failed = VmState {
+            outcome: Some(Outcome::Failed),
+            completed: Some(at(1)),
+            disks_copied: true,
+            ..VmState::new("a", "a")
+        };
         let states = begin(&plan, &vms, &[failed], |_| None).unwrap_or_default();
         assert!(states.len() == 1 && states[0].disks_copied && states[0].outcome.is_none());
     }

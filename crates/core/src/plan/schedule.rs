@@ -47,13 +47,36 @@ pub fn cost(state: &VmState, per_disk: bool) -> u32 {
     match state.phase {
         CreateVM | PostHook | Completed | WaitForGuestReboots | WaitForFinalSnapshotRemoval => 0,
         CopyingPaused | ConvertGuest | CreateGuestConversionPod if per_disk => 0,
-        CopyingPaused | ConvertGuest | CreateGuestConversionPod | AddCheckpoint | AddFinalCheckpoint | AllocateDisks
-        | ConvertOpenstackSnapshot | CopyDisks | CopyDisksVirtV2V | CreateDataVolumes | CreateFinalSnapshot
-        | CreateInitialSnapshot | CreateSnapshot | Finalize | PowerOffSource | PreHook | PreflightInspection
-        | RemoveFinalSnapshot | RemovePenultimateSnapshot | RemovePreviousSnapshot | Started
-        | StoreInitialSnapshotDeltas | StorePowerState | StoreSnapshotDeltas | WaitForFinalSnapshot
-        | WaitForInitialSnapshot | WaitForPenultimateSnapshotRemoval | WaitForPowerOff
-        | WaitForPreviousSnapshotRemoval | WaitForSnapshot => {
+        CopyingPaused
+        | ConvertGuest
+        | CreateGuestConversionPod
+        | AddCheckpoint
+        | AddFinalCheckpoint
+        | AllocateDisks
+        | ConvertOpenstackSnapshot
+        | CopyDisks
+        | CopyDisksVirtV2V
+        | CreateDataVolumes
+        | CreateFinalSnapshot
+        | CreateInitialSnapshot
+        | CreateSnapshot
+        | Finalize
+        | PowerOffSource
+        | PreHook
+        | PreflightInspection
+        | RemoveFinalSnapshot
+        | RemovePenultimateSnapshot
+        | RemovePreviousSnapshot
+        | Started
+        | StoreInitialSnapshotDeltas
+        | StorePowerState
+        | StoreSnapshotDeltas
+        | WaitForFinalSnapshot
+        | WaitForInitialSnapshot
+        | WaitForPenultimateSnapshotRemoval
+        | WaitForPowerOff
+        | WaitForPreviousSnapshotRemoval
+        | WaitForSnapshot => {
             if !per_disk {
                 return 1;
             }

@@ -184,9 +184,10 @@ fn merge_conditions(state: &VmState, list: &mut Vec<Value>, now: Timestamp) {
         });
         set(outcome.as_str(), wanted);
     }
-    let pending = state.pending.as_ref().map(|message| {
-        json!({"type": PENDING, "status": "True", "category": "Advisory", "message": message})
-    });
+    let pending = state
+        .pending
+        .as_ref()
+        .map(|message| json!({"type": PENDING, "status": "True", "category": "Advisory", "message": message}));
     set(PENDING, pending);
     let warnings = (!state.warnings.is_empty()).then(|| {
         json!({"type": WARNINGS, "status": "True", "category": "Warn", "durable": true,

@@ -8,7 +8,9 @@ use forklift_core::names;
 use forklift_core::plan::world::{
     ConversionFact, ConversionPhase, HookFact, ImportFact, JobState, Observed, PvcFact, VmFact,
 };
-use forklift_core::plan::{Effect, EffectError, Needs, ObjectRef, PlanFacts, PlanVm, SourceFacts, TargetFacts, TargetObject};
+use forklift_core::plan::{
+    Effect, EffectError, Needs, ObjectRef, PlanFacts, PlanVm, SourceFacts, TargetFacts, TargetObject,
+};
 use forklift_core::safety;
 use forklift_core::source::{DiskDelta, SnapshotFact};
 
@@ -114,8 +116,21 @@ impl Fake {
     pub fn new(rng: Rng, plan: PlanFacts, vm: PlanVm, machine: Machine) -> Self {
         let on = plan.source.power && machine.power == PowerState::On;
         Self {
-            tick: 0, rng, plan, vm, machine, on, off_at: None, swapped: false, away_until: 0, lucky: false, spoil: false,
-            snapshots: BTreeMap::new(), objects: Vec::new(), serial: 0, broken: Vec::new(),
+            tick: 0,
+            rng,
+            plan,
+            vm,
+            machine,
+            on,
+            off_at: None,
+            swapped: false,
+            away_until: 0,
+            lucky: false,
+            spoil: false,
+            snapshots: BTreeMap::new(),
+            objects: Vec::new(),
+            serial: 0,
+            broken: Vec::new(),
         }
     }
 
@@ -159,10 +174,20 @@ impl Fake {
         let (good, dirty) = (object.job.ending == Ending::Good, object.job.dirty);
         if import {
             // before the first volume is good, or when a round is added to it
-            if let Some(volume) = self.objects.iter_mut().find(|o| Some(&o.made.name) == claim.as_ref() && o.made.kind == "PersistentVolumeClaim") {
+            if let Some(volume) = self
+                .objects
+                .iter_mut()
+                .find(|o| Some(&o.made.name) == claim.as_ref() && o.made.kind == "PersistentVolumeClaim")
+            {
                 let base = volume.bytes.base;
                 let copied = good && !dirty && (round == 0 || base);
-                volume.bytes = Bytes { base: base || copied, finished: good, good: copied, last: copied && last, converted: false };
+                volume.bytes = Bytes {
+                    base: base || copied,
+                    finished: good,
+                    good: copied,
+                    last: copied && last,
+                    converted: false,
+                };
             }
         } else if self.objects[at].made.kind == "Conversion" && good && self.objects[at].current() {
             let mut spoiled = false;
@@ -195,7 +220,17 @@ impl Fake {
         };
         let job = Job { done_at: self.tick + 1 + self.rng.below(16), ending, ..Job::default() };
         let visible_at = if self.tick == 0 { 0 } else { self.tick + self.rng.below(3) };
-        self.objects.push(Object { made, uid: uid.clone(), labels, foreign, visible_at, gone_at: None, owners: Vec::new(), bytes: Bytes::default(), job });
+        self.objects.push(Object {
+            made,
+            uid: uid.clone(),
+            labels,
+            foreign,
+            visible_at,
+            gone_at: None,
+            owners: Vec::new(),
+            bytes: Bytes::default(),
+            job,
+        });
         uid
     }
 
@@ -208,7 +243,8 @@ impl Fake {
         match effect {
             Effect::Ensure(object) => self.ensure(object),
             Effect::Adopt { object, owner } => {
-                if let Some(at) = self.find(&object.kind, &object.name).filter(|at| self.objects[*at].uid == object.uid) {
+                if let Some(at) = self.find(&object.kind, &object.name).filter(|at| self.objects[*at].uid == object.uid)
+                {
                     if self.objects[at].foreign {
                         self.break_rule(format!("a foreign {object} was changed"));
                     }
@@ -294,8 +330,14 @@ impl Fake {
             self.break_rule("the target was created while the source runs");
         }
         let converts = self.plan.source.conversion && !self.plan.options.skip_guest_conversion;
-        let volumes: Vec<_> = self.objects.iter().filter(|o| o.made.kind == "PersistentVolumeClaim" && o.current() && o.gone_at.is_none()).collect();
-        let wrong = |rule: &dyn Fn(&Bytes) -> bool| volumes.iter().any(|v| !rule(&v.bytes)) || volumes.len() < self.machine.disks.len();
+        let volumes: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|o| o.made.kind == "PersistentVolumeClaim" && o.current() && o.gone_at.is_none())
+            .collect();
+        let wrong = |rule: &dyn Fn(&Bytes) -> bool| {
+            volumes.iter().any(|v| !rule(&v.bytes)) || volumes.len() < self.machine.disks.len()
+        };
         let findings = [
             (wrong(&|b| b.good), "the target was created on bytes that were not verified"),
             (wrong(&|b| b.last), "the target was created on a copy older than the source's last write"),
@@ -340,7 +382,12 @@ impl Fake {
             facts.snapshots = self
                 .snapshots
                 .iter()
-                .map(|(name, s)| SnapshotFact { name: name.clone(), id: format!("ref-{name}"), ready: s.ready_at <= self.tick, deltas: vec![delta(name)] })
+                .map(|(name, s)| SnapshotFact {
+                    name: name.clone(),
+                    id: format!("ref-{name}"),
+                    ready: s.ready_at <= self.tick,
+                    deltas: vec![delta(name)],
+                })
                 .collect();
         }
         facts
@@ -348,7 +395,10 @@ impl Fake {
 
     /// What the target shows, as far as it was asked.
     pub fn target(&self, needs: Needs, name: &str) -> TargetFacts {
-        let mut facts = TargetFacts { namespace: self.find("Namespace", &self.plan.target_namespace).is_some(), ..TargetFacts::default() };
+        let mut facts = TargetFacts {
+            namespace: self.find("Namespace", &self.plan.target_namespace).is_some(),
+            ..TargetFacts::default()
+        };
         if !needs.target {
             return facts;
         }
@@ -358,7 +408,16 @@ impl Fake {
             if needs.labelled && of_vm {
                 facts.labelled.push(seen.clone());
             }
-            let note = |key: &str| object.made.json.pointer("/metadata/annotations").and_then(|a| a.get(key)).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+            let note = |key: &str| {
+                object
+                    .made
+                    .json
+                    .pointer("/metadata/annotations")
+                    .and_then(|a| a.get(key))
+                    .and_then(|v| v.as_str())
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             let disk = note("forklift.konveyor.io/disk-source");
             match object.made.kind.as_str() {
                 "VirtualMachine" => {
@@ -366,9 +425,20 @@ impl Fake {
                         facts.vm = Some(VmFact { seen, ..VmFact::default() });
                     }
                 }
-                "PersistentVolumeClaim" if of_vm => facts.pvcs.push(PvcFact { seen, disk, phase: "Bound".into(), owners: object.owners.clone(), volume_mode: "Filesystem".into(), message: None }),
+                "PersistentVolumeClaim" if of_vm => facts.pvcs.push(PvcFact {
+                    seen,
+                    disk,
+                    phase: "Bound".into(),
+                    owners: object.owners.clone(),
+                    volume_mode: "Filesystem".into(),
+                    message: None,
+                }),
                 "Job" if of_vm && object.labels.contains_key("step") => facts.hooks.push(HookFact {
-                    seen, step: object.labels["step"].clone(), state: self.job_state(object), failed: 0, message: None,
+                    seen,
+                    step: object.labels["step"].clone(),
+                    state: self.job_state(object),
+                    failed: 0,
+                    message: None,
                 }),
                 "Job" if of_vm => facts.imports.push(self.import(object, seen, disk, needs)),
                 "Conversion" if of_vm => facts.conversion = Some(self.conversion(object, seen)),
@@ -381,9 +451,18 @@ impl Fake {
     fn observed(&self, object: &Object) -> Observed {
         let label = |key: &str| object.labels.get(key).cloned().unwrap_or_default();
         Observed {
-            object: ObjectRef { api_version: object.made.api_version.clone(), kind: object.made.kind.clone(), namespace: object.made.namespace.clone(), name: object.made.name.clone(), uid: object.uid.clone() },
-            plan_uid: label("plan"), migration_uid: label("migration"), vm_id: label("vmID"),
-            deleting: object.gone_at.is_some(), active: !object.job.ended,
+            object: ObjectRef {
+                api_version: object.made.api_version.clone(),
+                kind: object.made.kind.clone(),
+                namespace: object.made.namespace.clone(),
+                name: object.made.name.clone(),
+                uid: object.uid.clone(),
+            },
+            plan_uid: label("plan"),
+            migration_uid: label("migration"),
+            vm_id: label("vmID"),
+            deleting: object.gone_at.is_some(),
+            active: !object.job.ended,
         }
     }
 
@@ -402,12 +481,26 @@ impl Fake {
             Ending::Permanent => Some(worker_error(false)),
         };
         // a dirty copy cannot be told by the importer: nobody but the order of the phases prevents it
-        let result = ImportResult { verified: error.is_none(), digest: Some("blake3:00".into()), error, ..ImportResult::default() };
+        let result = ImportResult {
+            verified: error.is_none(),
+            digest: Some("blake3:00".into()),
+            error,
+            ..ImportResult::default()
+        };
         let known = object.job.ended && object.job.ending != Ending::Lost;
         ImportFact {
-            seen, disk, state: self.job_state(object), round: object.labels.get("round").and_then(|r| r.parse().ok()).unwrap_or(0),
-            progress: needs.import_progress.then(|| ImportProgress { bytes_total: 100, bytes_done: 50, ..ImportProgress::default() }),
-            result: known.then_some(result), restarts: 0, waiting: None,
+            seen,
+            disk,
+            state: self.job_state(object),
+            round: object.labels.get("round").and_then(|r| r.parse().ok()).unwrap_or(0),
+            progress: needs.import_progress.then(|| ImportProgress {
+                bytes_total: 100,
+                bytes_done: 50,
+                ..ImportProgress::default()
+            }),
+            result: known.then_some(result),
+            restarts: 0,
+            waiting: None,
         }
     }
 

@@ -1,9 +1,9 @@
 //! Planted bugs: each is a step function that is wrong in one way. The model must find every one of them.
+use forklift_api::worker::ImportResult;
 use forklift_core::machine::{Machine, PowerState};
 use forklift_core::plan::step::step;
 use forklift_core::plan::world::{ConversionPhase, JobState, Observed, SourceFacts, TargetFacts};
 use forklift_core::plan::{Effect, Outcome, Phase, Recheck, Transition, VmState, World};
-use forklift_api::worker::ImportResult;
 
 use crate::run::Step;
 
@@ -118,7 +118,11 @@ fn takes_foreign_vms(state: &VmState, world: &World<'_>) -> Transition {
 }
 
 fn forgets_the_cleanup(state: &VmState, world: &World<'_>) -> Transition {
-    if state.outcome == Some(Outcome::Canceled) && state.completed.is_none() { finished(state) } else { step(state, world) }
+    if state.outcome == Some(Outcome::Canceled) && state.completed.is_none() {
+        finished(state)
+    } else {
+        step(state, world)
+    }
 }
 
 fn forgets_the_power(state: &VmState, world: &World<'_>) -> Transition {
@@ -142,7 +146,13 @@ fn restores_too_much(state: &VmState, world: &World<'_>) -> Transition {
 
 fn removes_failed_disks(state: &VmState, world: &World<'_>) -> Transition {
     let failed = state.outcome == Some(Outcome::Failed) && state.completed.is_none();
-    let disks = || world.target.labelled.iter().filter(|o| o.object.kind == "PersistentVolumeClaim" && o.plan_uid == world.plan.uid && !o.deleting);
+    let disks = || {
+        world
+            .target
+            .labelled
+            .iter()
+            .filter(|o| o.object.kind == "PersistentVolumeClaim" && o.plan_uid == world.plan.uid && !o.deleting)
+    };
     if failed && disks().next().is_some() {
         let effects = disks().map(|o| Effect::Delete(o.object.clone())).collect();
         return Transition { next: state.clone(), effects, recheck: Recheck::After(1) };
@@ -152,14 +162,21 @@ fn removes_failed_disks(state: &VmState, world: &World<'_>) -> Transition {
 
 fn removes_one_snapshot(state: &VmState, world: &World<'_>) -> Transition {
     if state.settling() && world.plan.source.warm {
-        return step(state, &World { source: &SourceFacts { snapshots: Vec::new(), ..world.source.clone() }, ..*world });
+        return step(
+            state,
+            &World { source: &SourceFacts { snapshots: Vec::new(), ..world.source.clone() }, ..*world },
+        );
     }
     step(state, world)
 }
 
 fn skips_the_adoption(state: &VmState, world: &World<'_>) -> Transition {
     let mut transition = step(state, world);
-    if transition.effects.iter().any(|e| matches!(e, Effect::Adopt { object, .. } if object.kind == "PersistentVolumeClaim")) {
+    if transition
+        .effects
+        .iter()
+        .any(|e| matches!(e, Effect::Adopt { object, .. } if object.kind == "PersistentVolumeClaim"))
+    {
         transition = to(state, Phase::Completed);
     }
     transition

@@ -5,7 +5,9 @@ use forklift_core::build::importer_job;
 use forklift_core::machine::{Disk, Machine, PowerState};
 use forklift_core::plan::step::{self, CLEANUP_INCOMPLETE};
 use forklift_core::plan::world::{HookSpec, MigrationKind, SourceFacts, TargetFacts};
-use forklift_core::plan::{CancelReason, Effect, EffectError, Outcome, PlanFacts, PlanVm, Transition, VmState, World, run};
+use forklift_core::plan::{
+    CancelReason, Effect, EffectError, Outcome, PlanFacts, PlanVm, Transition, VmState, World, run,
+};
 use forklift_core::safety;
 use forklift_core::source::{Capabilities, DiskSource};
 use jiff::Timestamp;
@@ -33,9 +35,24 @@ fn world(seed: u64) -> (Fake, Vec<DiskSource>) {
     let warm = kind == MigrationKind::Warm;
     let power = warm || rng.chance(600);
     let mut plan = PlanFacts {
-        name: "p1".into(), namespace: "ns".into(), uid: PLAN_UID.into(), migration_name: "m1".into(), migration_uid: "mig-uid".into(),
-        kind, target_namespace: "tgt".into(), source_word: "ova".into(), image: "image".into(), worker_retries: 2, precopy_minutes: 1,
-        source: Capabilities { power, warm, snapshot_tasks: warm, conversion: rng.chance(700), ..Capabilities::default() },
+        name: "p1".into(),
+        namespace: "ns".into(),
+        uid: PLAN_UID.into(),
+        migration_name: "m1".into(),
+        migration_uid: "mig-uid".into(),
+        kind,
+        target_namespace: "tgt".into(),
+        source_word: "ova".into(),
+        image: "image".into(),
+        worker_retries: 2,
+        precopy_minutes: 1,
+        source: Capabilities {
+            power,
+            warm,
+            snapshot_tasks: warm,
+            conversion: rng.chance(700),
+            ..Capabilities::default()
+        },
         verify: Verify::Full,
         ..PlanFacts::default()
     };
@@ -47,13 +64,21 @@ fn world(seed: u64) -> (Fake, Vec<DiskSource>) {
     vm.post_hook = rng.chance(200).then(hook);
     let disks = 1 + rng.below(3);
     let machine = Machine {
-        id: vm.id.clone(), name: vm.name.clone(), uuid: "uuid-42".into(), memory: 1 << 30,
+        id: vm.id.clone(),
+        name: vm.name.clone(),
+        uuid: "uuid-42".into(),
+        memory: 1 << 30,
         power: if power && rng.chance(800) { PowerState::On } else { PowerState::Off },
         disks: (0..disks).map(|i| Disk { key: format!("disk{i}"), capacity: 100 << 20, ..Disk::default() }).collect(),
         ..Machine::default()
     };
     let sources = (0..disks)
-        .map(|i| DiskSource { source: ImportSource::Nbd { uri: format!("nbd://x/{i}") }, identity: i.to_string(), virtual_size: None, secret: None })
+        .map(|i| DiskSource {
+            source: ImportSource::Nbd { uri: format!("nbd://x/{i}") },
+            identity: i.to_string(),
+            virtual_size: None,
+            secret: None,
+        })
         .collect();
     let mut fake = Fake::new(rng, plan, vm, machine);
     people(&mut fake);
@@ -133,8 +158,15 @@ pub fn migrate(seed: u64, decide: Step, guarded: bool) -> Report {
         let (source, target): (SourceFacts, TargetFacts) = (fake.source(needs), fake.target(needs, &name));
         let now = Timestamp::from_second(i64::try_from(fake.tick).unwrap_or_default()).unwrap_or_default();
         let world = World {
-            now, plan: &plan, vm: &vm, machine: needs.machine.then_some(&machine), disk_sources: &sources,
-            source: &source, target: &target, cutover, canceled,
+            now,
+            plan: &plan,
+            vm: &vm,
+            machine: needs.machine.then_some(&machine),
+            disk_sources: &sources,
+            source: &source,
+            target: &target,
+            cutover,
+            canceled,
         };
         steps += 1;
         let transition = decide(&stored, &world);
@@ -221,7 +253,8 @@ fn through_the_wire(fake: &mut Fake, state: VmState, now: Timestamp) -> VmState 
         Ok(Ok(read)) if read == state && status["luks"]["name"] == "kept" => read,
         other => {
             let phase = state.phase;
-            let text = other.map_or_else(|e| e.to_string(), |read| read.map_or_else(|e| e.to_string(), |_| "it differs".into()));
+            let text = other
+                .map_or_else(|e| e.to_string(), |read| read.map_or_else(|e| e.to_string(), |_| "it differs".into()));
             fake.broken.push(format!("the stored state reads back differently in {phase}: {text}"));
             state
         }
@@ -253,7 +286,8 @@ fn check_end(fake: &mut Fake, state: &VmState, touched_power: bool, meddled: boo
         match state.outcome {
             Some(Outcome::Succeeded) => {
                 rule(current("VirtualMachine") == 1, "the target exists");
-                let disks: Vec<_> = ours.iter().filter(|o| o.made.kind == "PersistentVolumeClaim" && o.current()).collect();
+                let disks: Vec<_> =
+                    ours.iter().filter(|o| o.made.kind == "PersistentVolumeClaim" && o.current()).collect();
                 rule(disks.len() == fake.machine.disks.len(), "every disk has its volume");
                 rule(disks.iter().all(|d| d.bytes.good && d.bytes.last), "every byte was verified");
                 rule(disks.iter().all(|d| d.owners.len() == 1), "the VM owns its volumes");
@@ -268,11 +302,20 @@ fn check_end(fake: &mut Fake, state: &VmState, touched_power: bool, meddled: boo
                 if !failed_kept {
                     rule(of("Job") == 0 && of("Conversion") == 0, "no worker is left after a cancel");
                     let deletes = fake.plan.options.delete_vm_on_failure;
-                    rule(!deletes || current("PersistentVolumeClaim") + current("VirtualMachine") == 0, "nothing is left after a cancel");
+                    rule(
+                        !deletes || current("PersistentVolumeClaim") + current("VirtualMachine") == 0,
+                        "nothing is left after a cancel",
+                    );
                 } else {
                     let copied = state.disks_copied;
-                    rule(!copied || current("PersistentVolumeClaim") == fake.machine.disks.len(), "the disks of a failed migration are kept");
-                    rule(ours.iter().all(|o| o.made.kind != "Job" || o.job_ended()), "no importer runs after a failure");
+                    rule(
+                        !copied || current("PersistentVolumeClaim") == fake.machine.disks.len(),
+                        "the disks of a failed migration are kept",
+                    );
+                    rule(
+                        ours.iter().all(|o| o.made.kind != "Job" || o.job_ended()),
+                        "no importer runs after a failure",
+                    );
                     rule(state.error.as_ref().is_some_and(|e| !e.reasons.is_empty()), "a failure has a reason");
                 }
             }

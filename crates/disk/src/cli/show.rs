@@ -19,13 +19,11 @@ use super::Output;
 /// Writes to stdout; a reader that went away is not an error worth a message of its own.
 fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    write(&mut out)
-        .and_then(|()| out.flush())
-        .map_err(|source| Error::Target {
-            path: "stdout".into(),
-            action: "print the result".into(),
-            source,
-        })
+    write(&mut out).and_then(|()| out.flush()).map_err(|source| Error::Target {
+        path: "stdout".into(),
+        action: "print the result".into(),
+        source,
+    })
 }
 
 fn print_json(value: &Value) -> Result<()> {
@@ -45,30 +43,14 @@ pub(super) fn human(bytes: u64) -> String {
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.1} {name}")
-    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {name}") }
 }
 
 /// Returns one line of progress.
 pub(super) fn line(name: &str, at: &Snapshot) -> String {
-    let percent = at
-        .done
-        .saturating_mul(100)
-        .checked_div(at.total)
-        .unwrap_or(0);
-    let eta = at.eta.map_or_else(
-        || "…".into(),
-        |eta| format!("{}:{:02}", eta.as_secs() / 60, eta.as_secs() % 60),
-    );
-    format!(
-        "{name} {percent:3}%  {} of {}  {}/s  {eta} left",
-        human(at.done),
-        human(at.total),
-        human(at.rate as u64)
-    )
+    let percent = at.done.saturating_mul(100).checked_div(at.total).unwrap_or(0);
+    let eta = at.eta.map_or_else(|| "…".into(), |eta| format!("{}:{:02}", eta.as_secs() / 60, eta.as_secs() % 60));
+    format!("{name} {percent:3}%  {} of {}  {}/s  {eta} left", human(at.done), human(at.total), human(at.rate as u64))
 }
 
 pub(super) fn info(disk: &Disk, output: Output) -> Result<()> {
@@ -78,17 +60,12 @@ pub(super) fn info(disk: &Disk, output: Output) -> Result<()> {
             data += extent.length;
         }
     })?;
-    let stored = disk.stored().len().map_err(|source| Error::Source {
-        path: disk.name().to_owned(),
-        offset: 0,
-        source,
-    })?;
+    let stored =
+        disk.stored().len().map_err(|source| Error::Source { path: disk.name().to_owned(), offset: 0, source })?;
     let details = disk.image().details();
     if output == Output::Json {
-        let details: serde_json::Map<_, _> = details
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), Value::from(value)))
-            .collect();
+        let details: serde_json::Map<_, _> =
+            details.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
         return print_json(&json!({
             "image": disk.name(), "format": disk.format().name(), "virtualSize": disk.size(),
             "dataSize": data, "storedSize": stored, "details": details,
@@ -97,17 +74,10 @@ pub(super) fn info(disk: &Disk, output: Output) -> Result<()> {
     print(|out| {
         writeln!(out, "image         {}", disk.name())?;
         writeln!(out, "format        {}", disk.format())?;
-        writeln!(
-            out,
-            "virtual size  {} ({} bytes)",
-            human(disk.size()),
-            disk.size()
-        )?;
+        writeln!(out, "virtual size  {} ({} bytes)", human(disk.size()), disk.size())?;
         writeln!(out, "data          {} ({data} bytes)", human(data))?;
         writeln!(out, "stored        {} ({stored} bytes)", human(stored))?;
-        details
-            .iter()
-            .try_for_each(|(name, value)| writeln!(out, "{name:<14}{value}"))
+        details.iter().try_for_each(|(name, value)| writeln!(out, "{name:<14}{value}"))
     })
 }
 
@@ -126,12 +96,7 @@ pub(super) fn map(disk: &Disk, output: Output) -> Result<()> {
     })
 }
 
-pub(super) fn outcome(
-    outcome: &Outcome,
-    manifest: Option<&Path>,
-    took: Duration,
-    output: Output,
-) -> Result<()> {
+pub(super) fn outcome(outcome: &Outcome, manifest: Option<&Path>, took: Duration, output: Output) -> Result<()> {
     if output == Output::Json {
         return print_json(&json!({
             "virtualSize": outcome.size, "written": outcome.written, "resumed": outcome.resumed, "read": outcome.read,
@@ -141,26 +106,15 @@ pub(super) fn outcome(
     }
     print(|out| {
         if outcome.finished_before {
-            writeln!(
-                out,
-                "copied before: the target's manifest is of the same source"
-            )?;
+            writeln!(out, "copied before: the target's manifest is of the same source")?;
         }
         writeln!(out, "virtual size  {}", human(outcome.size))?;
         writeln!(out, "written       {}", human(outcome.written))?;
         if outcome.resumed > 0 {
-            writeln!(
-                out,
-                "kept          {} of an earlier run",
-                human(outcome.resumed)
-            )?;
+            writeln!(out, "kept          {} of an earlier run", human(outcome.resumed))?;
         }
         writeln!(out, "digest        blake3:{}", outcome.root)?;
-        writeln!(
-            out,
-            "verified      {}",
-            if outcome.verified { "yes" } else { "no" }
-        )?;
+        writeln!(out, "verified      {}", if outcome.verified { "yes" } else { "no" })?;
         if let Some(path) = manifest {
             writeln!(out, "manifest      {}", path.display())?;
         }
@@ -168,12 +122,7 @@ pub(super) fn outcome(
     })
 }
 
-pub(super) fn verified(
-    disk: &Path,
-    manifest: &Manifest,
-    scope: Scope,
-    output: Output,
-) -> Result<()> {
+pub(super) fn verified(disk: &Path, manifest: &Manifest, scope: Scope, output: Output) -> Result<()> {
     if output == Output::Json {
         return print_json(&json!({
             "disk": disk, "verified": true, "full": scope == Scope::Full, "digest": format!("blake3:{}", manifest.root),
@@ -181,18 +130,8 @@ pub(super) fn verified(
         }));
     }
     print(|out| {
-        let what = if scope == Scope::Full {
-            "all"
-        } else {
-            "a sample"
-        };
-        writeln!(
-            out,
-            "{}: {what} of {} is as copied at {}",
-            disk.display(),
-            human(manifest.size),
-            manifest.created
-        )
+        let what = if scope == Scope::Full { "all" } else { "a sample" };
+        writeln!(out, "{}: {what} of {} is as copied at {}", disk.display(), human(manifest.size), manifest.created)
     })
 }
 
@@ -209,13 +148,7 @@ mod tests {
             eta: Some(Duration::from_secs(61)),
             ..Snapshot::default()
         };
-        assert_eq!(
-            line("copying", &at),
-            "copying  50%  5.0 GiB of 10.0 GiB  100.0 MiB/s  1:01 left"
-        );
-        assert_eq!(
-            line("copying", &Snapshot::default()),
-            "copying   0%  0 B of 0 B  0 B/s  … left"
-        );
+        assert_eq!(line("copying", &at), "copying  50%  5.0 GiB of 10.0 GiB  100.0 MiB/s  1:01 left");
+        assert_eq!(line("copying", &Snapshot::default()), "copying   0%  0 B of 0 B  0 B/s  … left");
     }
 }

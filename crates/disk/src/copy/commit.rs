@@ -41,13 +41,7 @@ pub(super) struct Presence<'a> {
 
 impl Ledger {
     pub(super) fn new(workers: usize) -> Self {
-        Self {
-            state: Mutex::new(State {
-                workers,
-                ..State::default()
-            }),
-            changed: Condvar::new(),
-        }
+        Self { state: Mutex::new(State { workers, ..State::default() }), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -60,20 +54,14 @@ impl Ledger {
     }
 
     pub(super) fn enter(&self) -> Presence<'_> {
-        Presence {
-            ledger: self,
-            ended: std::cell::Cell::new(false),
-        }
+        Presence { ledger: self, ended: std::cell::Cell::new(false) }
     }
 
     /// Waits until `bytes` more may be written without being marked.
     pub(super) fn reserve(&self, bytes: u64) -> Result<()> {
         let mut state = self.lock();
         while state.open + bytes > WINDOW && !state.stopped {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.stopped {
             return Err(Error::Cancelled);
@@ -88,20 +76,15 @@ impl Ledger {
         loop {
             let mut state = self.lock();
             while state.workers > 0 && state.pending_bytes < BATCH && state.pending.len() < CHUNKS {
-                let (next, timeout) = self
-                    .changed
-                    .wait_timeout(state, PATIENCE)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let (next, timeout) =
+                    self.changed.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner);
                 state = next;
                 if timeout.timed_out() && !state.pending.is_empty() {
                     break;
                 }
             }
             let last = state.workers == 0;
-            let (chunks, bytes) = (
-                std::mem::take(&mut state.pending),
-                std::mem::take(&mut state.pending_bytes),
-            );
+            let (chunks, bytes) = (std::mem::take(&mut state.pending), std::mem::take(&mut state.pending_bytes));
             drop(state);
             if failed.is_none() && !chunks.is_empty() {
                 failed = persist(sink, map, chunks).err();

@@ -15,20 +15,13 @@ pub(super) struct Limiter {
 
 impl Limiter {
     pub(super) fn new(bytes_per_second: u64) -> Self {
-        Self {
-            rate: bytes_per_second.max(1),
-            free: Mutex::new(Instant::now()),
-        }
+        Self { rate: bytes_per_second.max(1), free: Mutex::new(Instant::now()) }
     }
 
     /// Waits until `bytes` may be read.
     pub(super) fn take(&self, bytes: u64, cancel: &Cancel) -> Result<()> {
         let wait = self.turn(bytes, Instant::now());
-        if !wait.is_zero() && cancel.wait(wait) {
-            Err(Error::Cancelled)
-        } else {
-            Ok(())
-        }
+        if !wait.is_zero() && cancel.wait(wait) { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     fn turn(&self, bytes: u64, now: Instant) -> Duration {
@@ -50,11 +43,7 @@ mod tests {
         let now = Instant::now() + Duration::from_secs(1);
         assert_eq!(limiter.turn(500, now), Duration::ZERO);
         assert_eq!(limiter.turn(2000, now), Duration::from_millis(500));
-        assert_eq!(
-            limiter.turn(1, now + Duration::from_secs(9)),
-            Duration::ZERO,
-            "unused time is not saved up"
-        );
+        assert_eq!(limiter.turn(1, now + Duration::from_secs(9)), Duration::ZERO, "unused time is not saved up");
     }
 
     #[test]

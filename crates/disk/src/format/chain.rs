@@ -51,22 +51,15 @@ impl Image for Chain {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let mut upper = Extents::default();
-        self.top
-            .extents(offset..offset.saturating_add(buf.len() as u64), &mut upper)?;
+        self.top.extents(offset..offset.saturating_add(buf.len() as u64), &mut upper)?;
         for extent in upper.as_slice() {
             let start = (extent.start - offset) as usize;
-            let part = buf
-                .get_mut(start..start + extent.length as usize)
-                .unwrap_or_default();
+            let part = buf.get_mut(start..start + extent.length as usize).unwrap_or_default();
             match extent.kind {
                 Kind::Data => self.top.read_at(part, extent.start)?,
                 Kind::Zero => part.fill(0),
                 Kind::Unallocated => {
-                    let stored = self
-                        .base
-                        .size()
-                        .saturating_sub(extent.start)
-                        .min(extent.length) as usize;
+                    let stored = self.base.size().saturating_sub(extent.start).min(extent.length) as usize;
                     let (below, beyond) = part.split_at_mut(stored);
                     beyond.fill(0);
                     if !below.is_empty() {

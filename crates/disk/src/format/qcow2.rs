@@ -54,18 +54,8 @@ impl Qcow2 {
     /// Opens an image; whether a backing image belongs under it is in its [`Header`].
     pub fn open(input: Input) -> Result<Self> {
         let header = Header::read(&input)?;
-        let bytes = input.read_vec(
-            header.l1_offset,
-            header.l1_entries * 8,
-            header::L1_BYTES,
-            "l1_table",
-        )?;
-        let l1 = bytes
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|entry| u64::from_be_bytes(*entry) & OFFSET)
-            .collect();
+        let bytes = input.read_vec(header.l1_offset, header.l1_entries * 8, header::L1_BYTES, "l1_table")?;
+        let l1 = bytes.as_chunks::<8>().0.iter().map(|entry| u64::from_be_bytes(*entry) & OFFSET).collect();
         Ok(Self { input, header, l1 })
     }
 
@@ -83,19 +73,11 @@ impl Qcow2 {
         while index < last {
             let in_table = index % per_table;
             let count = (per_table - in_table).min(last - index);
-            let l2 = self
-                .l1
-                .get((index / per_table) as usize)
-                .copied()
-                .unwrap_or(0);
+            let l2 = self.l1.get((index / per_table) as usize).copied().unwrap_or(0);
             if l2 == 0 {
                 let start = range.start.max(index * cluster);
                 let end = range.end.min((index + count) * cluster);
-                pieces.push(Piece {
-                    start,
-                    length: end - start,
-                    place: Place::Unallocated,
-                });
+                pieces.push(Piece { start, length: end - start, place: Place::Unallocated });
             } else {
                 self.table_pieces(&range, index, l2, in_table..in_table + count, pieces)?;
             }
@@ -115,41 +97,23 @@ impl Qcow2 {
         let cluster = self.header.cluster_size();
         let width = self.header.l2_entry_size();
         if l2 % cluster != 0 {
-            return Err(self
-                .input
-                .malformed(l2, "l2_table", "is not aligned to a cluster"));
+            return Err(self.input.malformed(l2, "l2_table", "is not aligned to a cluster"));
         }
         let at = l2.saturating_add(entries.start * width);
-        let table = self.input.read_vec(
-            at,
-            (entries.end - entries.start) * width,
-            4 << 20,
-            "l2_table",
-        )?;
+        let table = self.input.read_vec(at, (entries.end - entries.start) * width, 4 << 20, "l2_table")?;
         for (number, entry) in table.chunks_exact(width as usize).enumerate() {
             let index = first + number as u64;
             let fields = super::Fields(entry);
             let part = crate::extents::unit_part(range, index, cluster);
             let where_ = at + number as u64 * width;
             if self.header.extended_l2 {
-                self.subclusters(
-                    part,
-                    index * cluster,
-                    fields.u64_be(0),
-                    fields.u64_be(8),
-                    where_,
-                    pieces,
-                )?;
+                self.subclusters(part, index * cluster, fields.u64_be(0), fields.u64_be(8), where_, pieces)?;
             } else {
                 let place = match self.place(fields.u64_be(0), where_)? {
                     Place::At(host) => Place::At(host + (part.start - index * cluster)),
                     other => other,
                 };
-                pieces.push(Piece {
-                    start: part.start,
-                    length: part.end - part.start,
-                    place,
-                });
+                pieces.push(Piece { start: part.start, length: part.end - part.start, place });
             }
         }
         Ok(())
@@ -182,11 +146,7 @@ impl Qcow2 {
             return Ok(Place::Unallocated);
         }
         if host % cluster != 0 {
-            return Err(self.input.malformed(
-                at,
-                "l2 entry",
-                format!("cluster offset {host} is not aligned"),
-            ));
+            return Err(self.input.malformed(at, "l2 entry", format!("cluster offset {host} is not aligned")));
         }
         Ok(Place::At(host))
     }
@@ -203,11 +163,7 @@ impl Qcow2 {
     ) -> Result<()> {
         let place = self.place(entry, at)?;
         if let Place::Packed(..) = place {
-            pieces.push(Piece {
-                start: part.start,
-                length: part.end - part.start,
-                place,
-            });
+            pieces.push(Piece { start: part.start, length: part.end - part.start, place });
             return Ok(());
         }
         let size = self.header.cluster_size() / 32;
@@ -220,28 +176,16 @@ impl Qcow2 {
             let zero = bitmap >> (32 + index) & 1 != 0;
             let place = match (place, allocated, zero) {
                 (_, true, true) => {
-                    return Err(self.input.malformed(
-                        at,
-                        "l2 entry",
-                        "a subcluster is both allocated and zero",
-                    ));
+                    return Err(self.input.malformed(at, "l2 entry", "a subcluster is both allocated and zero"));
                 }
                 (Place::At(host), true, false) => Place::At(host + (sub.start - base)),
                 (_, true, false) => {
-                    return Err(self.input.malformed(
-                        at,
-                        "l2 entry",
-                        "an allocated subcluster has no cluster",
-                    ));
+                    return Err(self.input.malformed(at, "l2 entry", "an allocated subcluster has no cluster"));
                 }
                 (_, false, true) => Place::Zero,
                 (_, false, false) => Place::Unallocated,
             };
-            pieces.push(Piece {
-                start: sub.start,
-                length: sub.end - sub.start,
-                place,
-            });
+            pieces.push(Piece { start: sub.start, length: sub.end - sub.start, place });
         }
         Ok(())
     }
@@ -276,12 +220,7 @@ impl Image for Qcow2 {
 
     fn tables(&self) -> Result<Vec<Range<u64>>> {
         let size = self.header.cluster_size();
-        Ok(self
-            .l1
-            .iter()
-            .filter(|at| **at != 0)
-            .map(|at| *at..at.saturating_add(size))
-            .collect())
+        Ok(self.l1.iter().filter(|at| **at != 0).map(|at| *at..at.saturating_add(size)).collect())
     }
 
     fn details(&self) -> Vec<(&'static str, String)> {

@@ -33,15 +33,11 @@ impl Image for Raw {
     fn extents(&self, range: Range<u64>, extents: &mut Extents) -> Result<()> {
         let mut at = range.start;
         while at < range.end {
-            let data = self
-                .input
-                .source()
-                .next_data(at)
-                .map_err(|source| Error::Source {
-                    path: self.input.name().to_owned(),
-                    offset: at,
-                    source,
-                })?;
+            let data = self.input.source().next_data(at).map_err(|source| Error::Source {
+                path: self.input.name().to_owned(),
+                offset: at,
+                source,
+            })?;
             let Some(data) = data.filter(|data| data.start < range.end && data.end > at) else {
                 break;
             };
@@ -56,17 +52,9 @@ impl Image for Raw {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let stored = self
-            .input
-            .length()
-            .saturating_sub(offset)
-            .min(buf.len() as u64) as usize;
+        let stored = self.input.length().saturating_sub(offset).min(buf.len() as u64) as usize;
         let (bytes, rest) = buf.split_at_mut(stored);
         rest.fill(0);
-        if bytes.is_empty() {
-            Ok(())
-        } else {
-            self.input.read(bytes, offset, "data")
-        }
+        if bytes.is_empty() { Ok(()) } else { self.input.read(bytes, offset, "data") }
     }
 }

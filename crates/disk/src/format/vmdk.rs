@@ -49,53 +49,25 @@ impl Vmdk {
         };
         // an embedded descriptor names its own file; further files belong to a split disk
         if descriptor.extents.len() > 1 {
-            return Err(
-                input.unsupported("sparse VMDK whose embedded descriptor names further extents")
-            );
+            return Err(input.unsupported("sparse VMDK whose embedded descriptor names further extents"));
         }
-        let format = if sparse.packed() {
-            Format::StreamOptimized
-        } else {
-            Format::Vmdk
-        };
+        let format = if sparse.packed() { Format::StreamOptimized } else { Format::Vmdk };
         let size = sparse.size();
-        Ok(Self {
-            parts: vec![(0..size, Part::Sparse(sparse))],
-            size,
-            format,
-            descriptor,
-        })
+        Ok(Self { parts: vec![(0..size, Part::Sparse(sparse))], size, format, descriptor })
     }
 
     /// Opens a descriptor file; `sibling` opens the files that it names.
-    pub fn open_descriptor(
-        input: &Input,
-        mut sibling: impl FnMut(&str) -> Result<Input>,
-    ) -> Result<Self> {
-        let text = input.read_vec(
-            0,
-            input.length().min(descriptor::BYTES),
-            descriptor::BYTES,
-            "descriptor",
-        )?;
+    pub fn open_descriptor(input: &Input, mut sibling: impl FnMut(&str) -> Result<Input>) -> Result<Self> {
+        let text = input.read_vec(0, input.length().min(descriptor::BYTES), descriptor::BYTES, "descriptor")?;
         let descriptor = Descriptor::parse(input, &text)?;
         let mut parts = Vec::new();
         let mut size = 0u64;
         for (number, extent) in descriptor.extents.iter().enumerate() {
             let field = || format!("extent description {}", number + 1);
-            let length = extent
-                .sectors
-                .checked_mul(512)
-                .filter(|length| *length <= i64::MAX as u64 / 2);
-            let end = length
-                .and_then(|length| size.checked_add(length))
-                .filter(|end| *end <= i64::MAX as u64);
+            let length = extent.sectors.checked_mul(512).filter(|length| *length <= i64::MAX as u64 / 2);
+            let end = length.and_then(|length| size.checked_add(length)).filter(|end| *end <= i64::MAX as u64);
             let (Some(length), Some(end)) = (length, end) else {
-                return Err(input.malformed(
-                    0,
-                    field(),
-                    format!("{} sectors are absurd", extent.sectors),
-                ));
+                return Err(input.malformed(0, field(), format!("{} sectors are absurd", extent.sectors)));
             };
             let part = match extent.kind {
                 descriptor::Kind::Zero => Part::Zero,
@@ -106,10 +78,7 @@ impl Vmdk {
                         .checked_mul(512)
                         .ok_or_else(|| input.malformed(0, field(), "its offset is absurd"))?;
                     file.check(offset, length, &format!("{} of {}", field(), input.name()))?;
-                    Part::Flat {
-                        input: file,
-                        offset,
-                    }
+                    Part::Flat { input: file, offset }
                 }
                 descriptor::Kind::Sparse => {
                     let sparse = Sparse::open(sibling(&extent.file)?)?;
@@ -130,12 +99,7 @@ impl Vmdk {
         if parts.is_empty() {
             return Err(input.malformed(0, "extent description", "there is none"));
         }
-        Ok(Self {
-            parts,
-            size,
-            format: Format::Vmdk,
-            descriptor,
-        })
+        Ok(Self { parts, size, format: Format::Vmdk, descriptor })
     }
 
     /// Returns the descriptor.
@@ -144,25 +108,10 @@ impl Vmdk {
     }
 
     /// Calls `visit` for each part that `range` touches, with the part of the range in it.
-    fn each(
-        &self,
-        range: Range<u64>,
-        mut visit: impl FnMut(&Part, u64, Range<u64>) -> Result<()>,
-    ) -> Result<()> {
-        let first = self
-            .parts
-            .partition_point(|(place, _)| place.end <= range.start);
-        for (place, part) in self
-            .parts
-            .iter()
-            .skip(first)
-            .take_while(|(place, _)| place.start < range.end)
-        {
-            visit(
-                part,
-                place.start,
-                range.start.max(place.start)..range.end.min(place.end),
-            )?;
+    fn each(&self, range: Range<u64>, mut visit: impl FnMut(&Part, u64, Range<u64>) -> Result<()>) -> Result<()> {
+        let first = self.parts.partition_point(|(place, _)| place.end <= range.start);
+        for (place, part) in self.parts.iter().skip(first).take_while(|(place, _)| place.start < range.end) {
+            visit(part, place.start, range.start.max(place.start)..range.end.min(place.end))?;
         }
         Ok(())
     }
@@ -197,9 +146,7 @@ impl Image for Vmdk {
             rest = later;
             match part {
                 Part::Sparse(sparse) => sparse.read_at(now, range.start - base),
-                Part::Flat { input, offset } => {
-                    input.read(now, offset + (range.start - base), "flat extent")
-                }
+                Part::Flat { input, offset } => input.read(now, offset + (range.start - base), "flat extent"),
                 Part::Zero => {
                     now.fill(0);
                     Ok(())
@@ -235,16 +182,11 @@ fn flat_extents(input: &Input, offset: u64, base: u64, range: Range<u64>, extent
     while at < range.end {
         // a source that cannot tell its holes is all data
         let from = offset + (at - base);
-        let found = input
-            .source()
-            .next_data(from)
-            .unwrap_or(Some(from..u64::MAX));
+        let found = input.source().next_data(from).unwrap_or(Some(from..u64::MAX));
         let Some(data) = found.filter(|data| data.end > from) else {
             break;
         };
-        let start = (data.start.max(from) - offset)
-            .saturating_add(base)
-            .min(range.end);
+        let start = (data.start.max(from) - offset).saturating_add(base).min(range.end);
         let end = (data.end - offset).saturating_add(base).min(range.end);
         extents.push(at, start - at, Kind::Unallocated);
         extents.push(start, end - start, Kind::Data);

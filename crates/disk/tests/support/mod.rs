@@ -30,10 +30,7 @@ pub fn pattern(path: &Path, size: u64, seed: u64) -> Vec<u8> {
         let part = &mut bytes[at..at + length];
         match random.random_range(0..16) {
             0..7 => random.fill(part),
-            7..12 => part
-                .iter_mut()
-                .enumerate()
-                .for_each(|(i, byte)| *byte = (i / 97) as u8 | 1),
+            7..12 => part.iter_mut().enumerate().for_each(|(i, byte)| *byte = (i / 97) as u8 | 1),
             12..15 => {}
             // a long hole: whole clusters, grains and now and then a chunk
             _ => {
@@ -41,8 +38,7 @@ pub fn pattern(path: &Path, size: u64, seed: u64) -> Vec<u8> {
                 continue;
             }
         }
-        file.write_all_at(part, at as u64)
-            .expect("writes the pattern");
+        file.write_all_at(part, at as u64).expect("writes the pattern");
         at += length;
     }
     bytes
@@ -50,16 +46,9 @@ pub fn pattern(path: &Path, size: u64, seed: u64) -> Vec<u8> {
 
 /// Runs a program of the distribution and expects it to succeed.
 pub fn run(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let output = Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{program} {args:?}: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program} {args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
     text
 }
 
@@ -72,9 +61,7 @@ pub fn text(path: &Path) -> &str {
 pub fn read_all(disk: &Disk, step: usize) -> Vec<u8> {
     let mut bytes = vec![0xa5; disk.size() as usize];
     for (number, part) in bytes.chunks_mut(step).enumerate() {
-        disk.image()
-            .read_at(part, (number * step) as u64)
-            .expect("reads");
+        disk.image().read_at(part, (number * step) as u64).expect("reads");
     }
     bytes
 }
@@ -83,10 +70,7 @@ pub fn read_all(disk: &Disk, step: usize) -> Vec<u8> {
 pub fn assert_same(found: &[u8], wanted: &[u8], what: &str) {
     assert_eq!(found.len(), wanted.len(), "{what}: size");
     if let Some(at) = found.iter().zip(wanted).position(|(a, b)| a != b) {
-        panic!(
-            "{what}: byte {at} is {:#x}, not {:#x}",
-            found[at], wanted[at]
-        );
+        panic!("{what}: byte {at} is {:#x}, not {:#x}", found[at], wanted[at]);
     }
 }
 
@@ -102,25 +86,17 @@ pub fn job(source: &Path, target: &Path) -> Job {
         room: None,
         verify: Some(Scope::Full),
         start_over: false,
-        copy: copy::Options {
-            workers: Some(3),
-            bandwidth: None,
-        },
+        copy: copy::Options { workers: Some(3), bandwidth: None },
     }
 }
 
 /// Copies, and compares the target with `wanted`.
 pub fn copy_and_compare(job: &Job, wanted: &[u8], what: &str) {
-    let outcome = job
-        .run(&Watch::new())
-        .unwrap_or_else(|error| panic!("{what}: {}", error.chain()));
+    let outcome = job.run(&Watch::new()).unwrap_or_else(|error| panic!("{what}: {}", error.chain()));
     assert!(outcome.verified, "{what}");
     let target = std::fs::read(&job.target).expect("reads the target");
     assert_same(&target, wanted, what);
-    assert!(
-        job.chunk_map().is_some_and(|map| !map.exists()),
-        "{what}: the chunk map goes at the end"
-    );
+    assert!(job.chunk_map().is_some_and(|map| !map.exists()), "{what}: the chunk map goes at the end");
 }
 
 /// How a stream is made.
@@ -169,18 +145,14 @@ pub fn write_stream(path: &Path, disk: &[u8], options: Stream) -> PathBuf {
                 marker(&mut out, 4, 1);
                 directory.push((out.len() / 512) as u32);
                 table.resize(512, 0);
-                table
-                    .iter()
-                    .for_each(|entry| out.extend_from_slice(&entry.to_le_bytes()));
+                table.iter().for_each(|entry| out.extend_from_slice(&entry.to_le_bytes()));
             }
             table.clear();
         }
     }
     marker(&mut out, (directory.len() as u64 * 4).div_ceil(512), 2);
     let at = out.len() as u64 / 512;
-    directory
-        .iter()
-        .for_each(|entry: &u32| out.extend_from_slice(&entry.to_le_bytes()));
+    directory.iter().for_each(|entry: &u32| out.extend_from_slice(&entry.to_le_bytes()));
     pad(&mut out);
     marker(&mut out, 1, 3);
     out.extend_from_slice(&header(capacity, at));

@@ -79,11 +79,7 @@ impl Authorizer for Open {
 
 /// Returns the bearer token of a request: exactly two words, the first `Bearer`.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut words = headers
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .split_whitespace();
+    let mut words = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_whitespace();
     match (words.next(), words.next(), words.next()) {
         (Some("Bearer"), Some(token), None) => Some(token),
         _ => None,

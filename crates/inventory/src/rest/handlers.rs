@@ -26,11 +26,7 @@ pub(super) struct Refusal {
 
 impl From<StatusCode> for Refusal {
     fn from(status: StatusCode) -> Self {
-        Self {
-            status,
-            message: None,
-            reason: None,
-        }
+        Self { status, message: None, reason: None }
     }
 }
 
@@ -41,21 +37,13 @@ impl From<Denied> for Refusal {
             Denied::Forbidden(_) => StatusCode::FORBIDDEN,
             Denied::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self {
-            status,
-            message: Some(denied.to_string()),
-            reason: None,
-        }
+        Self { status, message: Some(denied.to_string()), reason: None }
     }
 }
 
 impl From<LiveError> for Refusal {
     fn from(error: LiveError) -> Self {
-        Self {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            message: Some(error.to_string()),
-            reason: None,
-        }
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, message: Some(error.to_string()), reason: None }
     }
 }
 
@@ -67,10 +55,7 @@ impl IntoResponse for Refusal {
             headers.insert("X-Reason", HeaderValue::from_static(reason));
         }
         if let Some(message) = self.message {
-            let line: String = message
-                .chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect();
+            let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             if let Ok(value) = HeaderValue::from_bytes(line.as_bytes()) {
                 headers.insert(HeaderName::from_static("forklift-error-message"), value);
             }
@@ -127,10 +112,7 @@ async fn list_request(
     let parameters = Parameters::read(pairs)?;
     let user = service.authorizer.authenticate(bearer(headers)).await?;
     let namespace = parameters.namespace.clone().unwrap_or_default();
-    service
-        .authorizer
-        .permit(&user, &Access::List { namespace })
-        .await?;
+    service.authorizer.permit(&user, &Access::List { namespace }).await?;
     if headers.contains_key(watch::HEADER) {
         return Err(StatusCode::BAD_REQUEST.into());
     }
@@ -145,10 +127,7 @@ async fn provider_list(
 ) -> Result<Vec<Value>, Refusal> {
     let mut list = Vec::new();
     for entry in service.inventory.list() {
-        let wanted = parameters
-            .namespace
-            .as_ref()
-            .is_none_or(|n| *n == entry.namespace());
+        let wanted = parameters.namespace.as_ref().is_none_or(|n| *n == entry.namespace());
         if entry.spec().provider_type != provider_type || !wanted {
             continue;
         }
@@ -161,11 +140,7 @@ async fn provider_list(
     Ok(list)
 }
 
-async fn provider_resource(
-    entry: &ProviderEntry,
-    detail: i64,
-    token: Option<&str>,
-) -> Result<Value, LiveError> {
+async fn provider_resource(entry: &ProviderEntry, detail: i64, token: Option<&str>) -> Result<Value, LiveError> {
     let object = entry.object();
     let metadata = &object["metadata"];
     let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
@@ -186,19 +161,10 @@ async fn provider_resource(
     }
     for count in entry.spec().counts {
         let number = match entry.live_source() {
-            Some(live) => live
-                .list(LiveQuery {
-                    kind: count.kind,
-                    token,
-                    ..LiveQuery::default()
-                })
-                .await?
-                .len(),
+            Some(live) => live.list(LiveQuery { kind: count.kind, token, ..LiveQuery::default() }).await?.len(),
             None => entry.store().count(count.kind),
         };
-        let number = i64::try_from(number)
-            .unwrap_or(i64::MAX)
-            .saturating_add(count.plus);
+        let number = i64::try_from(number).unwrap_or(i64::MAX).saturating_add(count.plus);
         resource.insert(count.key.into(), number.into());
     }
     Ok(resource.into())
@@ -222,16 +188,9 @@ async fn provider_request(
     let token = bearer(headers);
     let user = service.authorizer.authenticate(token).await?;
     let Some(entry) = service.inventory.get(uid) else {
-        return Err(Refusal {
-            status: NOT_FOUND,
-            message: None,
-            reason: Some("ProviderNotFound"),
-        });
+        return Err(Refusal { status: NOT_FOUND, message: None, reason: Some("ProviderNotFound") });
     };
-    let access = Access::Provider {
-        namespace: entry.namespace(),
-        name: entry.name(),
-    };
+    let access = Access::Provider { namespace: entry.namespace(), name: entry.name() };
     service.authorizer.permit(&user, &access).await?;
     if entry.spec().provider_type != provider_type {
         return Err(NOT_FOUND.into());
@@ -239,11 +198,7 @@ async fn provider_request(
     if !entry.await_parity(service.parity_limit).await {
         return Err(StatusCode::PARTIAL_CONTENT.into());
     }
-    Ok(Granted {
-        entry,
-        parameters,
-        token: token.map(str::to_owned),
-    })
+    Ok(Granted { entry, parameters, token: token.map(str::to_owned) })
 }
 
 pub(super) async fn provider(
@@ -253,10 +208,7 @@ pub(super) async fn provider(
     Query(pairs): Pairs,
 ) -> Result<Response, Refusal> {
     let granted = provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
-    Ok(
-        Json(provider_resource(&granted.entry, MAX_DETAIL, granted.token.as_deref()).await?)
-            .into_response(),
-    )
+    Ok(Json(provider_resource(&granted.entry, MAX_DETAIL, granted.token.as_deref()).await?).into_response())
 }
 
 pub(super) async fn collection(
@@ -266,11 +218,8 @@ pub(super) async fn collection(
     Query(pairs): Pairs,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let Granted {
-        entry,
-        parameters,
-        token,
-    } = provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
+    let Granted { entry, parameters, token } =
+        provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
     let kind = entry.spec().kind(&collection).ok_or(NOT_FOUND)?;
     if let Some(option) = headers.get(watch::HEADER) {
         if entry.live_source().is_some() {
@@ -297,11 +246,7 @@ pub(super) async fn collection(
             None => entry.store().list(kind.name),
         },
     };
-    Ok(json_text(list_text(
-        kind,
-        &parameters.page(records),
-        parameters.detail,
-    )))
+    Ok(json_text(list_text(kind, &parameters.page(records), parameters.detail)))
 }
 
 /// Joins the records' texts, which are made once per record and level.
@@ -325,19 +270,13 @@ pub(super) async fn resource(
     headers: HeaderMap,
     Query(pairs): Pairs,
 ) -> Result<Response, Refusal> {
-    let Granted {
-        entry,
-        parameters,
-        token,
-    } = provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
+    let Granted { entry, parameters, token } =
+        provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
     if collection == "tree" {
         let Some(live) = entry.live_source() else {
             return Err(NOT_FOUND.into());
         };
-        let tree = live
-            .tree(&id, parameters.detail, token.as_deref())
-            .await
-            .ok_or(NOT_FOUND)??;
+        let tree = live.tree(&id, parameters.detail, token.as_deref()).await.ok_or(NOT_FOUND)??;
         return Ok(Json(tree).into_response());
     }
     if collection == "workloads" {
@@ -348,11 +287,7 @@ pub(super) async fn resource(
     let kind = entry.spec().kind(&collection).ok_or(NOT_FOUND)?;
     let record = match entry.live_source() {
         Some(live) => {
-            let query = LiveQuery {
-                kind: kind.name,
-                token: token.as_deref(),
-                ..LiveQuery::default()
-            };
+            let query = LiveQuery { kind: kind.name, token: token.as_deref(), ..LiveQuery::default() };
             live.list(query).await?.into_iter().find(|r| r.id == id)
         }
         None => entry.store().get(kind.name, &id),
@@ -362,9 +297,5 @@ pub(super) async fn resource(
 }
 
 fn json_text(body: String) -> Response {
-    (
-        [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
-        body,
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
 }

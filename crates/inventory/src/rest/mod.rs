@@ -35,15 +35,7 @@ pub use auth::{Access, Authorizer, Denied, Open, User};
 use crate::Inventory;
 
 /// The provider types of the `/providers` aggregate, in upstream's order.
-pub const PROVIDER_TYPES: [&str; 7] = [
-    "openshift",
-    "vsphere",
-    "ovirt",
-    "openstack",
-    "ova",
-    "ec2",
-    "hyperv",
-];
+pub const PROVIDER_TYPES: [&str; 7] = ["openshift", "vsphere", "ovirt", "openstack", "ova", "ec2", "hyperv"];
 
 #[derive(Clone)]
 pub(crate) struct Service {
@@ -58,36 +50,20 @@ pub fn router(inventory: Inventory, authorizer: Arc<dyn Authorizer>) -> Router {
 }
 
 /// Like [`router`], with the time that a request waits for an inventory to load.
-pub fn router_with(
-    inventory: Inventory,
-    authorizer: Arc<dyn Authorizer>,
-    parity_limit: Duration,
-) -> Router {
+pub fn router_with(inventory: Inventory, authorizer: Arc<dyn Authorizer>, parity_limit: Duration) -> Router {
     let mut routes = Router::new();
     for (path, with_slash, handler) in [
         ("/schema", false, get(handlers::schema)),
         ("/providers", true, get(handlers::all_providers)),
         ("/providers/{type}", true, get(handlers::providers)),
         ("/providers/{type}/{uid}", false, get(handlers::provider)),
-        (
-            "/providers/{type}/{uid}/{collection}",
-            true,
-            get(handlers::collection),
-        ),
-        (
-            "/providers/{type}/{uid}/{collection}/{id}",
-            false,
-            get(handlers::resource),
-        ),
+        ("/providers/{type}/{uid}/{collection}", true, get(handlers::collection)),
+        ("/providers/{type}/{uid}/{collection}/{id}", false, get(handlers::resource)),
     ] {
         routes = routes.route(path, handler.clone());
         if with_slash {
             routes = routes.route(&format!("{path}/"), handler);
         }
     }
-    routes.with_state(Service {
-        inventory,
-        authorizer,
-        parity_limit,
-    })
+    routes.with_state(Service { inventory, authorizer, parity_limit })
 }

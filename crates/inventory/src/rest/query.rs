@@ -18,18 +18,8 @@ pub(crate) const MAX_DETAIL: i64 = 9;
 impl Parameters {
     /// Reads the parameters; what is malformed is a bad request.
     pub fn read(pairs: &[(String, String)]) -> Result<Self, StatusCode> {
-        let value = |key: &str| {
-            pairs
-                .iter()
-                .find(|(k, v)| k == key && !v.is_empty())
-                .map(|(_, v)| v.as_str())
-        };
-        let number = |key: &str| {
-            value(key)
-                .map(str::parse::<usize>)
-                .transpose()
-                .map_err(|_| StatusCode::BAD_REQUEST)
-        };
+        let value = |key: &str| pairs.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str());
+        let number = |key: &str| value(key).map(str::parse::<usize>).transpose().map_err(|_| StatusCode::BAD_REQUEST);
         let detail = match value("detail") {
             None => 0,
             Some(all) if all.eq_ignore_ascii_case("all") => MAX_DETAIL,
@@ -46,9 +36,6 @@ impl Parameters {
 
     /// Returns the page of a list.
     pub fn page<T>(&self, list: Vec<T>) -> Vec<T> {
-        list.into_iter()
-            .skip(self.offset)
-            .take(self.limit.unwrap_or(usize::MAX))
-            .collect()
+        list.into_iter().skip(self.offset).take(self.limit.unwrap_or(usize::MAX)).collect()
     }
 }

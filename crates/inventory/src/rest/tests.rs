@@ -16,22 +16,14 @@ static SPEC: ProviderSpec = ProviderSpec {
     kinds: &[KindSpec {
         name: "vms",
         base: &["id", "name", "selfLink"],
-        summary: Some(&[
-            Field::Of("id"),
-            Field::Null("networks"),
-            Field::Of("concerns"),
-        ]),
+        summary: Some(&[Field::Of("id"), Field::Null("networks"), Field::Of("concerns")]),
         path_match: PathMatch::Suffix,
         validated: true,
         namespaced: false,
     }],
     workloads: Some("vms"),
     blanks: &["product"],
-    counts: &[Count {
-        key: "vmCount",
-        kind: "vms",
-        plus: 0,
-    }],
+    counts: &[Count { key: "vmCount", kind: "vms", plus: 0 }],
 };
 
 fn inventory() -> Inventory {
@@ -44,13 +36,7 @@ fn inventory() -> Inventory {
             "concerns": [], "uuid": id, "networks": [{"ID": "n"}]});
         writer.upsert(
             "vms",
-            Draft {
-                id: id.into(),
-                name: name.into(),
-                path: format!("/x{id}/{name}"),
-                json,
-                ..Draft::default()
-            },
+            Draft { id: id.into(), name: name.into(), path: format!("/x{id}/{name}"), json, ..Draft::default() },
         );
     }
     writer.loaded();
@@ -65,10 +51,7 @@ struct Two;
 impl Authorizer for Two {
     async fn authenticate(&self, token: Option<&str>) -> Result<User, Denied> {
         match token {
-            Some(name @ ("admin" | "guest")) => Ok(User {
-                name: name.into(),
-                ..User::default()
-            }),
+            Some(name @ ("admin" | "guest")) => Ok(User { name: name.into(), ..User::default() }),
             _ => Err(Denied::Unauthenticated),
         }
     }
@@ -90,19 +73,9 @@ async fn check_as(token: Option<&str>, path: &str, expected: Expect) {
     let request = request.body(Body::empty()).expect("a valid request");
     let response = service.oneshot(request).await.expect("infallible");
     let status = response.status().as_u16();
-    let header = |name: &str| {
-        response
-            .headers()
-            .get(name)
-            .map(|v| format!("\n{name}: {}", v.to_str().unwrap_or("?")))
-    };
-    let headers = [header("X-Reason"), header("forklift-error-message")]
-        .into_iter()
-        .flatten()
-        .collect::<String>();
-    let body = axum::body::to_bytes(response.into_body(), 1 << 20)
-        .await
-        .expect("a small body");
+    let header = |name: &str| response.headers().get(name).map(|v| format!("\n{name}: {}", v.to_str().unwrap_or("?")));
+    let headers = [header("X-Reason"), header("forklift-error-message")].into_iter().flatten().collect::<String>();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a small body");
     let body = match serde_json::from_slice::<serde_json::Value>(&body) {
         Ok(json) => format!("\n{json}"),
         Err(_) => String::from_utf8_lossy(&body).into_owned(),
@@ -243,143 +216,70 @@ async fn frames(socket: &mut Socket, last: i64) -> Vec<String> {
     use futures::StreamExt;
     let mut seen = Vec::new();
     loop {
-        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next())
-            .await
-            .expect("a frame in time");
-        let text = frame
-            .expect("not closed")
-            .expect("no error")
-            .into_text()
-            .expect("text");
+        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("a frame in time");
+        let text = frame.expect("not closed").expect("no error").into_text().expect("text");
         let frame: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let name = |key: &str| frame[key]["name"].as_str().unwrap_or("-").to_owned();
-        seen.push(format!(
-            "{} {} {} {}",
-            frame["Action"],
-            name("Resource"),
-            name("Updated"),
-            frame["Labels"]
-        ));
+        seen.push(format!("{} {} {} {}", frame["Action"], name("Resource"), name("Updated"), frame["Labels"]));
         if frame["Action"] == last {
             return seen;
         }
     }
 }
 
-type Socket =
-    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 #[tokio::test]
 async fn a_watch_begins_with_what_is_there_and_follows_each_change() {
     use futures::SinkExt;
     use tokio_tungstenite::tungstenite::client::IntoClientRequest;
     let inventory = inventory();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a free port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let service = router(inventory.clone(), Arc::new(Open));
     tokio::spawn(async move { axum::serve(listener, service).await });
-    let mut request = format!("ws://{address}/providers/ova/u1/vms")
-        .into_client_request()
-        .expect("a URL");
-    request
-        .headers_mut()
-        .insert("X-Watch", "snapshot".parse().expect("a value"));
-    let (mut socket, _) = tokio_tungstenite::connect_async(request)
-        .await
-        .expect("upgraded");
+    let mut request = format!("ws://{address}/providers/ova/u1/vms").into_client_request().expect("a URL");
+    request.headers_mut().insert("X-Watch", "snapshot".parse().expect("a value"));
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("upgraded");
     let first = frames(&mut socket, 1).await;
-    assert_eq!(
-        first,
-        [
-            "0 - - null",
-            "16 web - null",
-            "16 db - null",
-            "16 db - null",
-            "1 - - null"
-        ]
-    );
+    assert_eq!(first, ["0 - - null", "16 web - null", "16 db - null", "16 db - null", "1 - - null"]);
 
     let entry = inventory.get("u1").expect("inserted");
     let writer = inventory.writer(&entry);
     let json = json!({"id": "1", "name": "www"});
-    writer.upsert(
-        "vms",
-        Draft {
-            id: "1".into(),
-            name: "www".into(),
-            json,
-            ..Draft::default()
-        },
-    );
+    writer.upsert("vms", Draft { id: "1".into(), name: "www".into(), json, ..Draft::default() });
     writer.delete("vms", "2");
-    assert_eq!(
-        frames(&mut socket, 64).await,
-        ["32 web www null", "64 db - null"]
-    );
+    assert_eq!(frames(&mut socket, 64).await, ["32 web www null", "64 db - null"]);
 
-    socket
-        .send(json!({"Action": 4}).to_string().into())
-        .await
-        .expect("open");
+    socket.send(json!({"Action": 4}).to_string().into()).await.expect("open");
     assert_eq!(frames(&mut socket, 4).await, ["4 - - null"]);
 }
 
 #[tokio::test]
 async fn the_client_tells_what_to_do_next() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a free port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let service = router_with(inventory(), Arc::new(Two), Duration::from_millis(10));
     tokio::spawn(async move { axum::serve(listener, service).await });
     let told = async |token: Option<&str>, path: &str, query: &[(&str, &str)]| {
-        let client =
-            crate::client::InventoryClient::new(&format!("http://{address}/"), token, None, false);
+        let client = crate::client::InventoryClient::new(&format!("http://{address}/"), token, None, false);
         match client.expect("a client").get(path, query).await {
             Ok(value) => value.to_string(),
-            Err(error) => format!("{error:?}: {error}")
-                .split(" { ")
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            Err(error) => format!("{error:?}: {error}").split(" { ").next().unwrap_or_default().to_owned(),
         }
     };
     let admin = Some("admin");
     assert_eq!(
-        told(
-            admin,
-            "providers/ova/u1/vms",
-            &[("name", "web"), ("detail", "1")]
-        )
-        .await,
+        told(admin, "providers/ova/u1/vms", &[("name", "web"), ("detail", "1")]).await,
         r#"[{"id":"1","networks":null,"concerns":[]}]"#
     );
     assert_eq!(
         told(admin, "/providers/ova/u1/vms/9", &[]).await,
         "NotFound(\"/providers/ova/u1/vms/9\"): /providers/ova/u1/vms/9 is not in the inventory"
     );
-    assert_eq!(
-        told(admin, "/providers/ova/u9/vms", &[]).await,
-        "NotReady: the provider's inventory is not ready"
-    );
-    assert_eq!(
-        told(admin, "/providers/ova/u2/vms", &[]).await,
-        "NotReady: the provider's inventory is not ready"
-    );
-    assert_eq!(
-        told(None, "/providers", &[]).await,
-        "Unauthorized: the inventory does not accept the token"
-    );
-    assert!(
-        told(Some("guest"), "/providers", &[])
-            .await
-            .starts_with("Forbidden")
-    );
-    assert!(
-        told(admin, "/providers", &[("limit", "x")])
-            .await
-            .starts_with("Status")
-    );
+    assert_eq!(told(admin, "/providers/ova/u9/vms", &[]).await, "NotReady: the provider's inventory is not ready");
+    assert_eq!(told(admin, "/providers/ova/u2/vms", &[]).await, "NotReady: the provider's inventory is not ready");
+    assert_eq!(told(None, "/providers", &[]).await, "Unauthorized: the inventory does not accept the token");
+    assert!(told(Some("guest"), "/providers", &[]).await.starts_with("Forbidden"));
+    assert!(told(admin, "/providers", &[("limit", "x")]).await.starts_with("Status"));
 }

@@ -58,23 +58,11 @@ async fn serve(
 ) -> Result<(), axum::Error> {
     let id = WATCHES.fetch_add(1, Ordering::Relaxed) + 1;
     let (records, mut events) = entry.store().watch(kind.name);
-    send(
-        &mut socket,
-        frame(id, STARTED, Value::Null, Value::Null, None),
-    )
-    .await?;
+    send(&mut socket, frame(id, STARTED, Value::Null, Value::Null, None)).await?;
     for record in records.iter().filter(|_| snapshot) {
-        send(
-            &mut socket,
-            frame(id, CREATED, shown(record), Value::Null, None),
-        )
-        .await?;
+        send(&mut socket, frame(id, CREATED, shown(record), Value::Null, None)).await?;
     }
-    send(
-        &mut socket,
-        frame(id, PARITY, Value::Null, Value::Null, None),
-    )
-    .await?;
+    send(&mut socket, frame(id, PARITY, Value::Null, Value::Null, None)).await?;
     loop {
         tokio::select! {
             message = socket.recv() => match message {

@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use forklift_inventory::rest::{Access, Authorizer, Denied, User};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
-};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
 
@@ -32,11 +30,7 @@ pub struct ClusterAuthorizer {
 impl ClusterAuthorizer {
     /// Returns an authorizer that asks through a client.
     pub fn new(client: kube::Client) -> Self {
-        Self {
-            client,
-            users: Memory::default(),
-            permits: Memory::default(),
-        }
+        Self { client, users: Memory::default(), permits: Memory::default() }
     }
 }
 
@@ -49,23 +43,14 @@ impl Authorizer for ClusterAuthorizer {
             return Ok(user);
         }
         let review = TokenReview {
-            spec: TokenReviewSpec {
-                token: Some(token.to_owned()),
-                ..TokenReviewSpec::default()
-            },
+            spec: TokenReviewSpec { token: Some(token.to_owned()), ..TokenReviewSpec::default() },
             ..TokenReview::default()
         };
         let api: Api<TokenReview> = Api::all(self.client.clone());
-        let review = api
-            .create(&PostParams::default(), &review)
-            .await
-            .map_err(failed)?;
+        let review = api.create(&PostParams::default(), &review).await.map_err(failed)?;
         let status = review.status.unwrap_or_default();
         let known = status.authenticated.unwrap_or(false);
-        let reviewed = status
-            .user
-            .filter(|_| known)
-            .ok_or(Denied::Unauthenticated)?;
+        let reviewed = status.user.filter(|_| known).ok_or(Denied::Unauthenticated)?;
         let user = User {
             name: reviewed.username.unwrap_or_default(),
             uid: reviewed.uid.unwrap_or_default(),
@@ -104,10 +89,7 @@ impl Authorizer for ClusterAuthorizer {
             ..SubjectAccessReview::default()
         };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let review = api
-            .create(&PostParams::default(), &review)
-            .await
-            .map_err(failed)?;
+        let review = api.create(&PostParams::default(), &review).await.map_err(failed)?;
         if !review.status.is_some_and(|s| s.allowed) {
             let user = &user.name;
             return Err(Denied::Forbidden(format!(
@@ -130,19 +112,14 @@ struct Memory<K, V> {
 
 impl<K, V> Default for Memory<K, V> {
     fn default() -> Self {
-        Self {
-            answers: Mutex::default(),
-        }
+        Self { answers: Mutex::default() }
     }
 }
 
 impl<K: Eq + Hash, V: Clone> Memory<K, V> {
     fn get(&self, key: &K) -> Option<V> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers
-            .get(key)
-            .filter(|(at, _)| at.elapsed() < REMEMBERED)
-            .map(|(_, value)| value.clone())
+        answers.get(key).filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, value)| value.clone())
     }
 
     fn put(&self, key: K, value: V) {

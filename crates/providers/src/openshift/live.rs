@@ -43,12 +43,11 @@ impl Cluster {
         match &self.access {
             Access::Own(client) => Ok(client.clone()),
             Access::Caller { config, .. } => {
-                let mut config = *config
-                    .clone()
-                    .ok_or("this provider needs the caller's rights, which are not set up")?;
+                let mut config =
+                    *config.clone().ok_or("this provider needs the caller's rights, which are not set up")?;
                 let token = token.ok_or("this provider needs the caller's token")?;
-                config.auth_info = serde_json::from_value(serde_json::json!({"token": token}))
-                    .map_err(|e| e.to_string())?;
+                config.auth_info =
+                    serde_json::from_value(serde_json::json!({"token": token})).map_err(|e| e.to_string())?;
                 kube::Client::try_from(config).map_err(|e| e.to_string())
             }
         }
@@ -68,30 +67,18 @@ impl Cluster {
         }
         match asked {
             None => allowed.into_iter().map(Some).collect(),
-            Some(asked) => allowed
-                .into_iter()
-                .filter(|a| *a == asked)
-                .map(Some)
-                .collect(),
+            Some(asked) => allowed.into_iter().filter(|a| *a == asked).map(Some).collect(),
         }
     }
 
     async fn objects(&self, query: LiveQuery<'_>) -> Result<Vec<DynamicObject>, LiveError> {
-        let failed = |message: String| LiveError {
-            kind: query.kind.to_owned(),
-            message,
-        };
-        let kind =
-            objects(query.kind).ok_or_else(|| failed("there is no such collection".to_owned()))?;
+        let failed = |message: String| LiveError { kind: query.kind.to_owned(), message };
+        let kind = objects(query.kind).ok_or_else(|| failed("there is no such collection".to_owned()))?;
         let client = self.client(query.token).map_err(failed)?;
         if let (Access::Caller { namespace, .. }, "namespaces") = (&self.access, query.kind) {
             // the caller may not be allowed to list them, but may read the own one
             let api: Api<DynamicObject> = Api::all_with(client, &kind.resource());
-            return api
-                .get(namespace)
-                .await
-                .map(|n| vec![n])
-                .map_err(|e| failed(e.to_string()));
+            return api.get(namespace).await.map(|n| vec![n]).map_err(|e| failed(e.to_string()));
         }
         let mut list = Vec::new();
         for namespace in self.namespaces(kind, query.namespace) {
@@ -109,57 +96,34 @@ impl Cluster {
     }
 
     /// The running instances by namespace and name; without the right to see them, VMs are shown alone.
-    async fn instances(
-        &self,
-        query: LiveQuery<'_>,
-    ) -> HashMap<(Option<String>, Option<String>), DynamicObject> {
-        let found = self
-            .objects(LiveQuery {
-                kind: INSTANCES,
-                ..query
-            })
-            .await;
-        let found = found
-            .inspect_err(|error| tracing::debug!(%error, "VMs are shown without their instances"));
+    async fn instances(&self, query: LiveQuery<'_>) -> HashMap<(Option<String>, Option<String>), DynamicObject> {
+        let found = self.objects(LiveQuery { kind: INSTANCES, ..query }).await;
+        let found = found.inspect_err(|error| tracing::debug!(%error, "VMs are shown without their instances"));
         let key = |o: DynamicObject| ((o.metadata.namespace.clone(), o.metadata.name.clone()), o);
         found.unwrap_or_default().into_iter().map(key).collect()
     }
 
     async fn namespace_tree(&self, detail: i64, token: Option<&str>) -> Result<Value, LiveError> {
-        let query = |kind| LiveQuery {
-            kind,
-            token,
-            ..LiveQuery::default()
-        };
+        let query = |kind| LiveQuery { kind, token, ..LiveQuery::default() };
         let vms = self.list(query("vms")).await?;
-        let used: BTreeSet<&str> = vms
-            .iter()
-            .filter_map(|vm| vm.json["namespace"].as_str())
-            .collect();
+        let used: BTreeSet<&str> = vms.iter().filter_map(|vm| vm.json["namespace"].as_str()).collect();
         let spec = SPEC.kind("vms");
         let mut children = Vec::new();
         for namespace in self.list(query("namespaces")).await? {
             if !used.contains(namespace.name.as_str()) {
                 continue;
             }
-            let branch = vms
-                .iter()
-                .filter(|vm| vm.json["namespace"].as_str() == Some(&namespace.name))
-                .map(|vm| {
-                    let mut object = vm.json.clone();
-                    object["path"] = format!("{}/{}", namespace.name, vm.id).into();
-                    let shown = spec.map_or(object.clone(), |s| s.render(&object, detail));
-                    node("VM", shown, Value::Null)
-                });
+            let branch = vms.iter().filter(|vm| vm.json["namespace"].as_str() == Some(&namespace.name)).map(|vm| {
+                let mut object = vm.json.clone();
+                object["path"] = format!("{}/{}", namespace.name, vm.id).into();
+                let shown = spec.map_or(object.clone(), |s| s.render(&object, detail));
+                node("VM", shown, Value::Null)
+            });
             let mut object = namespace.json.clone();
             object["path"] = namespace.name.clone().into();
             children.push(node("Namespace", object, branch.collect()));
         }
-        let children = if children.is_empty() {
-            Value::Null
-        } else {
-            children.into()
-        };
+        let children = if children.is_empty() { Value::Null } else { children.into() };
         Ok(node("", Value::Null, children))
     }
 }
@@ -168,27 +132,15 @@ impl Cluster {
 impl Live for Cluster {
     async fn list(&self, query: LiveQuery<'_>) -> Result<Vec<Arc<Record>>, LiveError> {
         let objects = self.objects(query).await?;
-        let instances = if query.kind == "vms" {
-            self.instances(query).await
-        } else {
-            HashMap::new()
-        };
+        let instances = if query.kind == "vms" { self.instances(query).await } else { HashMap::new() };
         let show = |object: &DynamicObject| {
-            let instance = instances.get(&(
-                object.metadata.namespace.clone(),
-                object.metadata.name.clone(),
-            ));
+            let instance = instances.get(&(object.metadata.namespace.clone(), object.metadata.name.clone()));
             record(&self.uid, query.kind, object, instance)
         };
         Ok(objects.iter().map(show).collect())
     }
 
-    async fn tree(
-        &self,
-        name: &str,
-        detail: i64,
-        token: Option<&str>,
-    ) -> Option<Result<Value, LiveError>> {
+    async fn tree(&self, name: &str, detail: i64, token: Option<&str>) -> Option<Result<Value, LiveError>> {
         match name {
             "namespace" => Some(self.namespace_tree(detail, token).await),
             _ => None,
@@ -239,15 +191,10 @@ pub(super) async fn test(client: &kube::Client) -> Result<(), ConnectError> {
                 )));
             }
             Err(kube::Error::Api(status)) if matches!(status.code, 400 | 401) => {
-                return Err(ConnectError::Auth(format!(
-                    "the cluster refuses the token: {}",
-                    status.message
-                )));
+                return Err(ConnectError::Auth(format!("the cluster refuses the token: {}", status.message)));
             }
             Err(error) => {
-                return Err(ConnectError::Failed(format!(
-                    "cannot list {collection}: {error}"
-                )));
+                return Err(ConnectError::Failed(format!("cannot list {collection}: {error}")));
             }
         }
     }
@@ -255,9 +202,7 @@ pub(super) async fn test(client: &kube::Client) -> Result<(), ConnectError> {
 }
 
 /// Reads a kubeconfig that is complete in itself.
-pub(super) fn config(
-    kubeconfig: kube::config::Kubeconfig,
-) -> Result<kube::Config, kube::config::KubeconfigError> {
+pub(super) fn config(kubeconfig: kube::config::Kubeconfig) -> Result<kube::Config, kube::config::KubeconfigError> {
     let options = kube::config::KubeConfigOptions::default();
     // nothing in it is read from elsewhere, so this never waits
     futures::executor::block_on(kube::Config::from_custom_kubeconfig(kubeconfig, &options))

@@ -55,10 +55,7 @@ impl ProviderKind for OpenShift {
         let restricted = provider.is_restricted_host(&context.namespace);
         let access = if restricted {
             let namespace = provider.metadata.namespace.clone().unwrap_or_default();
-            live::Access::Caller {
-                config: context.config.clone().map(Box::new),
-                namespace,
-            }
+            live::Access::Caller { config: context.config.clone().map(Box::new), namespace }
         } else {
             live::Access::Own(client(endpoint, context)?)
         };
@@ -76,19 +73,11 @@ fn client(endpoint: &Endpoint, context: &Context) -> Result<kube::Client, Connec
     if endpoint.provider.is_host() {
         return Ok(context.client.clone());
     }
-    let failed = |e: &dyn std::fmt::Display| {
-        ConnectError::Failed(format!("cannot make a client of the cluster: {e}"))
-    };
-    let ca = endpoint
-        .secret
-        .get("ca.crt")
-        .or_else(|| endpoint.secret.get(secret_key::CA_CERT));
-    let insecure = endpoint
-        .secret_text(secret_key::INSECURE)
-        .is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    let failed = |e: &dyn std::fmt::Display| ConnectError::Failed(format!("cannot make a client of the cluster: {e}"));
+    let ca = endpoint.secret.get("ca.crt").or_else(|| endpoint.secret.get(secret_key::CA_CERT));
+    let insecure = endpoint.secret_text(secret_key::INSECURE).is_some_and(|v| v.eq_ignore_ascii_case("true"));
     let token = endpoint.secret_text(secret_key::TOKEN).unwrap_or_default();
-    let mut cluster =
-        json!({"server": endpoint.provider.spec.url, "insecure-skip-tls-verify": insecure});
+    let mut cluster = json!({"server": endpoint.provider.spec.url, "insecure-skip-tls-verify": insecure});
     if let (Some(ca), false) = (ca, insecure) {
         cluster["certificate-authority-data"] = STANDARD.encode(ca).into();
     }

@@ -10,88 +10,27 @@ use serde_json::{Map, Value, json};
 pub static SPEC: ProviderSpec = ProviderSpec {
     provider_type: "openshift",
     kinds: &[
-        KindSpec {
-            name: "namespaces",
-            base: &BASE,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "storageclasses",
-            base: &BASE,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "networkattachmentdefinitions",
-            base: &BASE,
-            namespaced: true,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "instancetypes",
-            base: &BASE,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "clusterinstancetypes",
-            base: &BASE,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "vms",
-            base: &BASE,
-            namespaced: true,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "persistentvolumeclaims",
-            base: &BASE,
-            namespaced: true,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "datavolumes",
-            base: &BASE,
-            namespaced: true,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "kubevirts",
-            base: &BASE,
-            namespaced: true,
-            ..KindSpec::PLAIN
-        },
+        KindSpec { name: "namespaces", base: &BASE, ..KindSpec::PLAIN },
+        KindSpec { name: "storageclasses", base: &BASE, ..KindSpec::PLAIN },
+        KindSpec { name: "networkattachmentdefinitions", base: &BASE, namespaced: true, ..KindSpec::PLAIN },
+        KindSpec { name: "instancetypes", base: &BASE, ..KindSpec::PLAIN },
+        KindSpec { name: "clusterinstancetypes", base: &BASE, ..KindSpec::PLAIN },
+        KindSpec { name: "vms", base: &BASE, namespaced: true, ..KindSpec::PLAIN },
+        KindSpec { name: "persistentvolumeclaims", base: &BASE, namespaced: true, ..KindSpec::PLAIN },
+        KindSpec { name: "datavolumes", base: &BASE, namespaced: true, ..KindSpec::PLAIN },
+        KindSpec { name: "kubevirts", base: &BASE, namespaced: true, ..KindSpec::PLAIN },
     ],
     workloads: None,
     blanks: &[],
     counts: &[
-        Count {
-            key: "vmCount",
-            kind: "vms",
-            plus: 0,
-        },
+        Count { key: "vmCount", kind: "vms", plus: 0 },
         // the pod network is one too
-        Count {
-            key: "networkCount",
-            kind: "networkattachmentdefinitions",
-            plus: 1,
-        },
-        Count {
-            key: "storageClassCount",
-            kind: "storageclasses",
-            plus: 0,
-        },
+        Count { key: "networkCount", kind: "networkattachmentdefinitions", plus: 1 },
+        Count { key: "storageClassCount", kind: "storageclasses", plus: 0 },
     ],
 };
 
-const BASE: [&str; 7] = [
-    "uid",
-    "version",
-    "namespace",
-    "name",
-    "selfLink",
-    "path",
-    "id",
-];
+const BASE: [&str; 7] = ["uid", "version", "namespace", "name", "selfLink", "path", "id"];
 
 /// An object kind of the cluster.
 pub(super) struct ObjectKind {
@@ -110,14 +49,7 @@ const fn object(
     (kind, plural): (&'static str, &'static str),
     namespaced: bool,
 ) -> ObjectKind {
-    ObjectKind {
-        collection,
-        group,
-        version,
-        kind,
-        plural,
-        namespaced,
-    }
+    ObjectKind { collection, group, version, kind, plural, namespaced }
 }
 
 const KUBEVIRT: (&str, &str) = ("kubevirt.io", "v1");
@@ -125,57 +57,26 @@ const INSTANCETYPE: (&str, &str) = ("instancetype.kubevirt.io", "v1beta1");
 
 const OBJECTS: &[ObjectKind] = &[
     object("namespaces", ("", "v1"), ("Namespace", "namespaces"), false),
-    object(
-        "storageclasses",
-        ("storage.k8s.io", "v1"),
-        ("StorageClass", "storageclasses"),
-        false,
-    ),
+    object("storageclasses", ("storage.k8s.io", "v1"), ("StorageClass", "storageclasses"), false),
     object(
         "networkattachmentdefinitions",
         ("k8s.cni.cncf.io", "v1"),
-        (
-            "NetworkAttachmentDefinition",
-            "network-attachment-definitions",
-        ),
+        ("NetworkAttachmentDefinition", "network-attachment-definitions"),
         true,
     ),
-    object(
-        "instancetypes",
-        INSTANCETYPE,
-        ("VirtualMachineInstancetype", "virtualmachineinstancetypes"),
-        true,
-    ),
+    object("instancetypes", INSTANCETYPE, ("VirtualMachineInstancetype", "virtualmachineinstancetypes"), true),
     object(
         "clusterinstancetypes",
         INSTANCETYPE,
-        (
-            "VirtualMachineClusterInstancetype",
-            "virtualmachineclusterinstancetypes",
-        ),
+        ("VirtualMachineClusterInstancetype", "virtualmachineclusterinstancetypes"),
         false,
     ),
     object("vms", KUBEVIRT, ("VirtualMachine", "virtualmachines"), true),
-    object(
-        "persistentvolumeclaims",
-        ("", "v1"),
-        ("PersistentVolumeClaim", "persistentvolumeclaims"),
-        true,
-    ),
-    object(
-        "datavolumes",
-        ("cdi.kubevirt.io", "v1beta1"),
-        ("DataVolume", "datavolumes"),
-        true,
-    ),
+    object("persistentvolumeclaims", ("", "v1"), ("PersistentVolumeClaim", "persistentvolumeclaims"), true),
+    object("datavolumes", ("cdi.kubevirt.io", "v1beta1"), ("DataVolume", "datavolumes"), true),
     object("kubevirts", KUBEVIRT, ("KubeVirt", "kubevirts"), true),
     // not a collection of its own: shown with its VM
-    object(
-        INSTANCES,
-        KUBEVIRT,
-        ("VirtualMachineInstance", "virtualmachineinstances"),
-        true,
-    ),
+    object(INSTANCES, KUBEVIRT, ("VirtualMachineInstance", "virtualmachineinstances"), true),
 ];
 
 /// The running instances of VMs.
@@ -208,49 +109,24 @@ pub(super) fn record(
     json.insert("version".into(), text(&metadata.resource_version).into());
     json.insert("namespace".into(), text(&metadata.namespace).into());
     json.insert("name".into(), text(&metadata.name).into());
-    json.insert(
-        "selfLink".into(),
-        SPEC.resource_link(uid, collection, &id).into(),
-    );
+    json.insert("selfLink".into(), SPEC.resource_link(uid, collection, &id).into());
     json.insert("id".into(), id.clone().into());
-    json.insert(
-        "object".into(),
-        serde_json::to_value(object).unwrap_or_default(),
-    );
+    json.insert("object".into(), serde_json::to_value(object).unwrap_or_default());
     if let Some(instance) = instance {
-        json.insert(
-            "instance".into(),
-            serde_json::to_value(instance).unwrap_or_default(),
-        );
+        json.insert("instance".into(), serde_json::to_value(instance).unwrap_or_default());
     }
     let (name, namespace) = (text(&metadata.name), text(&metadata.namespace));
-    let path = if namespace.is_empty() {
-        name.clone()
-    } else {
-        format!("{namespace}/{name}")
-    };
-    Arc::new(Record::new(
-        Draft {
-            id,
-            name,
-            path,
-            json: json.into(),
-            native: Value::Null,
-        },
-        1,
-    ))
+    let path = if namespace.is_empty() { name.clone() } else { format!("{namespace}/{name}") };
+    Arc::new(Record::new(Draft { id, name, path, json: json.into(), native: Value::Null }, 1))
 }
 
 /// Whether a network is a user-defined one that VMs cannot be attached to: primary
 /// or routed networks of OVN-Kubernetes.
 pub(super) fn is_unsupported_udn(definition: &DynamicObject) -> bool {
-    let config = definition.data["spec"]["config"]
-        .as_str()
-        .unwrap_or_default();
+    let config = definition.data["spec"]["config"].as_str().unwrap_or_default();
     // what is not JSON is not one of OVN's either
     let config: Value = serde_json::from_str(config).unwrap_or_default();
-    config["type"] == "ovn-k8s-cni-overlay"
-        && (config["role"] == "primary" || config["topology"] == "layer3")
+    config["type"] == "ovn-k8s-cni-overlay" && (config["role"] == "primary" || config["topology"] == "layer3")
 }
 
 /// A tree's node.

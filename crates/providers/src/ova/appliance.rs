@@ -63,9 +63,7 @@ pub enum ApplianceError {
         href: String,
     },
     /// A file is split into pieces.
-    #[error(
-        "{file} is split into pieces, which is not supported: export the appliance in one piece"
-    )]
+    #[error("{file} is split into pieces, which is not supported: export the appliance in one piece")]
     Chunked {
         /// The file.
         file: String,
@@ -84,9 +82,7 @@ impl ApplianceError {
     /// Whether it is what one sees of a file that is still being written.
     pub fn may_be_incomplete(&self) -> bool {
         match self {
-            Self::Archive(ArchiveError::Truncated { .. })
-            | Self::Missing { .. }
-            | Self::Short { .. } => true,
+            Self::Archive(ArchiveError::Truncated { .. }) | Self::Missing { .. } | Self::Short { .. } => true,
             Self::Archive(ArchiveError::NotTar(_)) | Self::NoDescriptor => true,
             Self::Descriptor(error) => matches!(error, OvfError::Xml(_)),
             _ => false,
@@ -108,29 +104,18 @@ pub struct Contents {
 /// Opens an appliance. `path` lies below `root`, and what it refers to must too.
 pub fn open(root: &Path, path: &Path) -> Result<Contents, ApplianceError> {
     let relative = relative(root, path);
-    let place = if has_extension(path, "ovf") {
-        Place::folder(root, path)?
-    } else {
-        Place::archive(path)?
-    };
+    let place = if has_extension(path, "ovf") { Place::folder(root, path)? } else { Place::archive(path)? };
     let mut warnings = Vec::new();
     let text = place.descriptor(&mut warnings)?;
     let descriptor = Descriptor::parse(&text)?;
-    let mut contents = Contents {
-        exporter: descriptor.exporter.to_string(),
-        warnings,
-        ..Contents::default()
-    };
+    let mut contents = Contents { exporter: descriptor.exporter.to_string(), warnings, ..Contents::default() };
     for system in &descriptor.systems {
         let vm = vm(&place, &descriptor, system, &relative)?;
         contents.vms.push(vm);
     }
     for i in 1..contents.vms.len() {
         let (before, rest) = contents.vms.split_at_mut(i);
-        if let Some(vm) = rest
-            .first_mut()
-            .filter(|vm| before.iter().any(|b| b.uuid == vm.uuid))
-        {
+        if let Some(vm) = rest.first_mut().filter(|vm| before.iter().any(|b| b.uuid == vm.uuid)) {
             vm.uuid = ids::vm(&relative, &format!("{}#{i}", vm.uuid));
         }
     }
@@ -139,86 +124,48 @@ pub fn open(root: &Path, path: &Path) -> Result<Contents, ApplianceError> {
 
 /// Returns a path below the catalogue, with slashes.
 pub fn relative(root: &Path, path: &Path) -> String {
-    let below = path
-        .strip_prefix(root)
-        .ok()
-        .filter(|p| !p.as_os_str().is_empty());
+    let below = path.strip_prefix(root).ok().filter(|p| !p.as_os_str().is_empty());
     below
-        .map_or_else(
-            || path.file_name().map(PathBuf::from).unwrap_or_default(),
-            Path::to_path_buf,
-        )
+        .map_or_else(|| path.file_name().map(PathBuf::from).unwrap_or_default(), Path::to_path_buf)
         .to_string_lossy()
         .into_owned()
 }
 
 /// Whether a file has an extension, in whatever case.
 pub fn has_extension(path: &Path, extension: &str) -> bool {
-    path.extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case(extension))
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension))
 }
 
 /// Where an appliance's files are.
 enum Place {
-    Archive {
-        path: PathBuf,
-        file: File,
-        modified: i64,
-        members: Vec<Member>,
-        manifest: Manifest,
-    },
-    Folder {
-        root: PathBuf,
-        descriptor: PathBuf,
-        folder: PathBuf,
-        manifest: Manifest,
-    },
+    Archive { path: PathBuf, file: File, modified: i64, members: Vec<Member>, manifest: Manifest },
+    Folder { root: PathBuf, descriptor: PathBuf, folder: PathBuf, manifest: Manifest },
 }
 
 impl Place {
     fn archive(path: &Path) -> Result<Self, ApplianceError> {
-        let unreadable = |source| ApplianceError::Unreadable {
-            file: shown(path),
-            source,
-        };
+        let unreadable = |source| ApplianceError::Unreadable { file: shown(path), source };
         let file = File::open(path).map_err(unreadable)?;
-        let modified = nanoseconds(
-            file.metadata()
-                .and_then(|m| m.modified())
-                .map_err(unreadable)?,
-        );
+        let modified = nanoseconds(file.metadata().and_then(|m| m.modified()).map_err(unreadable)?);
         let members = archive::index(&file)?;
-        let manifest = match members
-            .iter()
-            .find(|m| has_extension(Path::new(&m.name), "mf"))
-        {
+        let manifest = match members.iter().find(|m| has_extension(Path::new(&m.name), "mf")) {
             Some(member) => {
                 let bytes = archive::read(&file, member, TEXT_LIMIT).map_err(unreadable)?;
                 Manifest::parse(&String::from_utf8_lossy(&bytes))
             }
             None => Manifest::default(),
         };
-        Ok(Self::Archive {
-            path: path.to_owned(),
-            file,
-            modified,
-            members,
-            manifest,
-        })
+        Ok(Self::Archive { path: path.to_owned(), file, modified, members, manifest })
     }
 
     fn folder(root: &Path, descriptor: &Path) -> Result<Self, ApplianceError> {
         let folder = descriptor.parent().unwrap_or(root).to_owned();
-        let manifest = ["mf", "MF"]
-            .iter()
-            .find_map(|e| std::fs::read_to_string(descriptor.with_extension(e)).ok());
+        let manifest = ["mf", "MF"].iter().find_map(|e| std::fs::read_to_string(descriptor.with_extension(e)).ok());
         Ok(Self::Folder {
             root: root.to_owned(),
             descriptor: descriptor.to_owned(),
             folder,
-            manifest: manifest
-                .map(|text| Manifest::parse(&text))
-                .unwrap_or_default(),
+            manifest: manifest.map(|text| Manifest::parse(&text)).unwrap_or_default(),
         })
     }
 
@@ -229,48 +176,25 @@ impl Place {
 
     fn descriptor(&self, warnings: &mut Vec<String>) -> Result<String, ApplianceError> {
         let (name, bytes) = match self {
-            Self::Archive {
-                path,
-                file,
-                members,
-                ..
-            } => {
-                let mut found = members
-                    .iter()
-                    .filter(|m| has_extension(Path::new(&m.name), "ovf"));
+            Self::Archive { path, file, members, .. } => {
+                let mut found = members.iter().filter(|m| has_extension(Path::new(&m.name), "ovf"));
                 let member = found.next().ok_or(ApplianceError::NoDescriptor)?;
                 if found.next().is_some() {
-                    warnings.push(format!(
-                        "there are several descriptors, {} is used",
-                        member.name
-                    ));
+                    warnings.push(format!("there are several descriptors, {} is used", member.name));
                 }
-                let bytes = archive::read(file, member, TEXT_LIMIT).map_err(|source| {
-                    ApplianceError::Unreadable {
-                        file: shown(path),
-                        source,
-                    }
-                })?;
+                let bytes = archive::read(file, member, TEXT_LIMIT)
+                    .map_err(|source| ApplianceError::Unreadable { file: shown(path), source })?;
                 (member.name.clone(), bytes)
             }
             Self::Folder { descriptor, .. } => {
-                let unreadable = |source| ApplianceError::Unreadable {
-                    file: shown(descriptor),
-                    source,
-                };
+                let unreadable = |source| ApplianceError::Unreadable { file: shown(descriptor), source };
                 let mut bytes = Vec::new();
                 let file = File::open(descriptor).map_err(unreadable)?;
-                file.take(TEXT_LIMIT)
-                    .read_to_end(&mut bytes)
-                    .map_err(unreadable)?;
+                file.take(TEXT_LIMIT).read_to_end(&mut bytes).map_err(unreadable)?;
                 (shown(descriptor), bytes)
             }
         };
-        if self
-            .manifest()
-            .digest(&name)
-            .is_some_and(|digest| !verifies(&bytes, digest))
-        {
+        if self.manifest().digest(&name).is_some_and(|digest| !verifies(&bytes, digest)) {
             return Err(ApplianceError::DescriptorDigest);
         }
         Ok(decode(&bytes))
@@ -287,19 +211,12 @@ impl Place {
     }
 
     fn ovf_path(&self) -> String {
-        let (Self::Archive { path, .. }
-        | Self::Folder {
-            descriptor: path, ..
-        }) = self;
+        let (Self::Archive { path, .. } | Self::Folder { descriptor: path, .. }) = self;
         path.to_string_lossy().into_owned()
     }
 
     /// Finds the file of a disk and checks that it can be used.
-    fn disk_file(
-        &self,
-        reference: &FileReference,
-        disk: &Disk,
-    ) -> Result<DiskFile, ApplianceError> {
+    fn disk_file(&self, reference: &FileReference, disk: &Disk) -> Result<DiskFile, ApplianceError> {
         let file = reference.href.clone();
         if reference.chunk_size.is_some() {
             return Err(ApplianceError::Chunked { file });
@@ -310,22 +227,11 @@ impl Place {
         let name = inside(&reference.href)?;
         let decoded = percent_decoded(&name);
         let decoded = inside(&decoded)?;
-        let digest = self
-            .manifest()
-            .digest(&name)
-            .or_else(|| self.manifest().digest(&decoded))
-            .cloned();
+        let digest = self.manifest().digest(&name).or_else(|| self.manifest().digest(&decoded)).cloned();
         let mut found = match self {
-            Self::Archive {
-                path,
-                modified,
-                members,
-                ..
-            } => {
-                let member =
-                    archive::find(members, &name).or_else(|| archive::find(members, &decoded));
-                let member =
-                    member.ok_or_else(|| ApplianceError::Missing { file: file.clone() })?;
+            Self::Archive { path, modified, members, .. } => {
+                let member = archive::find(members, &name).or_else(|| archive::find(members, &decoded));
+                let member = member.ok_or_else(|| ApplianceError::Missing { file: file.clone() })?;
                 DiskFile {
                     path: path.to_string_lossy().into_owned(),
                     member: Some(member.name.clone()),
@@ -335,14 +241,9 @@ impl Place {
                 }
             }
             Self::Folder { root, folder, .. } => {
-                let path = [folder.join(&name), folder.join(&decoded)]
-                    .into_iter()
-                    .find(|p| p.is_file());
+                let path = [folder.join(&name), folder.join(&decoded)].into_iter().find(|p| p.is_file());
                 let path = path.ok_or_else(|| ApplianceError::Missing { file: file.clone() })?;
-                let unreadable = |source| ApplianceError::Unreadable {
-                    file: file.clone(),
-                    source,
-                };
+                let unreadable = |source| ApplianceError::Unreadable { file: file.clone(), source };
                 let real = path.canonicalize().map_err(unreadable)?;
                 // a link may lead elsewhere in the catalogue, not out of it
                 if !real.starts_with(root.canonicalize().map_err(unreadable)?) {
@@ -358,16 +259,9 @@ impl Place {
             }
         };
         if let Some(expected) = reference.size.filter(|size| *size > found.size) {
-            return Err(ApplianceError::Short {
-                file,
-                found: found.size,
-                expected,
-            });
+            return Err(ApplianceError::Short { file, found: found.size, expected });
         }
-        found.format = disk
-            .image_format
-            .map(str::to_owned)
-            .or_else(|| format_of(&name));
+        found.format = disk.image_format.map(str::to_owned).or_else(|| format_of(&name));
         found.compression.clone_from(&reference.compression);
         found.digest = digest;
         Ok(found)
@@ -376,23 +270,12 @@ impl Place {
 
 /// Returns a reference's path when it stays inside the appliance.
 fn inside(href: &str) -> Result<String, ApplianceError> {
-    let outside = || ApplianceError::Outside {
-        href: href.to_owned(),
-    };
-    let path = href
-        .strip_prefix("file://")
-        .map_or(href, |p| p.trim_start_matches('/'));
-    if path.is_empty()
-        || path.starts_with('/')
-        || path.contains(['\\', '\0'])
-        || path.contains("://")
-    {
+    let outside = || ApplianceError::Outside { href: href.to_owned() };
+    let path = href.strip_prefix("file://").map_or(href, |p| p.trim_start_matches('/'));
+    if path.is_empty() || path.starts_with('/') || path.contains(['\\', '\0']) || path.contains("://") {
         return Err(outside());
     }
-    let parts: Vec<&str> = path
-        .split('/')
-        .filter(|p| !p.is_empty() && *p != ".")
-        .collect();
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
     if parts.is_empty() || parts.contains(&"..") {
         return Err(outside());
     }
@@ -403,10 +286,7 @@ fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let code = tail
-            .get(..2)
-            .and_then(|d| std::str::from_utf8(d).ok())
-            .and_then(|d| u8::from_str_radix(d, 16).ok());
+        let code = tail.get(..2).and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 16).ok());
         match (first, code) {
             (b'%', Some(byte)) => {
                 bytes.push(byte);
@@ -424,19 +304,10 @@ fn percent_decoded(text: &str) -> String {
 fn format_of(name: &str) -> Option<String> {
     let name = name.trim_end_matches(".gz");
     let extension = Path::new(name).extension()?.to_str()?.to_ascii_lowercase();
-    matches!(
-        extension.as_str(),
-        "vmdk" | "qcow2" | "vhd" | "vhdx" | "raw"
-    )
-    .then_some(extension)
+    matches!(extension.as_str(), "vmdk" | "qcow2" | "vhd" | "vhdx" | "raw").then_some(extension)
 }
 
-fn vm(
-    place: &Place,
-    descriptor: &Descriptor,
-    system: &System,
-    relative: &str,
-) -> Result<Vm, ApplianceError> {
+fn vm(place: &Place, descriptor: &Descriptor, system: &System, relative: &str) -> Result<Vm, ApplianceError> {
     let disks = system
         .disks
         .iter()
@@ -453,16 +324,9 @@ fn vm(
         push_network(&mut networks, &nic.network, "");
     }
     let small = |number: i64| i32::try_from(number).unwrap_or(i32::MAX);
-    let stem = Path::new(relative)
-        .file_stem()
-        .map(|s| s.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let stem = Path::new(relative).file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(Vm {
-        name: if system.name.is_empty() {
-            stem
-        } else {
-            system.name.clone()
-        },
+        name: if system.name.is_empty() { stem } else { system.name.clone() },
         ovf_path: place.ovf_path(),
         export_source: descriptor.exporter.to_string(),
         os_type: system.os_type.clone(),
@@ -477,11 +341,7 @@ fn vm(
         memory_mb: small(system.memory),
         memory_units: system.memory_units.clone(),
         cpu_units: system.cpu_units.clone(),
-        devices: system
-            .devices
-            .iter()
-            .map(|kind| Device { kind: kind.clone() })
-            .collect(),
+        devices: system.devices.iter().map(|kind| Device { kind: kind.clone() }).collect(),
         nics: system
             .nics
             .iter()
@@ -504,11 +364,7 @@ fn vm(
 fn push_network(networks: &mut Vec<VmNetwork>, name: &str, description: &str) {
     if !networks.iter().any(|n| n.name == name) {
         let (name, description) = (name.to_owned(), description.to_owned());
-        networks.push(VmNetwork {
-            id: ids::network(&name),
-            name,
-            description,
-        });
+        networks.push(VmNetwork { id: ids::network(&name), name, description });
     }
 }
 
@@ -518,13 +374,8 @@ fn disk(
     attachment: &Attachment,
     relative: &str,
 ) -> Result<VmDisk, ApplianceError> {
-    let dangling = |to: &str| OvfError::Dangling {
-        from: format!("disk {}", attachment.disk),
-        to: to.to_owned(),
-    };
-    let disk = descriptor
-        .disk(&attachment.disk)
-        .ok_or_else(|| dangling(&attachment.disk))?;
+    let dangling = |to: &str| OvfError::Dangling { from: format!("disk {}", attachment.disk), to: to.to_owned() };
+    let disk = descriptor.disk(&attachment.disk).ok_or_else(|| dangling(&attachment.disk))?;
     let reference = match &disk.file {
         Some(id) => Some(descriptor.file(id).ok_or_else(|| dangling(id))?),
         None => None,
@@ -553,12 +404,7 @@ fn disk(
 /// Reads UTF-8 with or without mark, and UTF-16 with one, as Windows tools write it.
 fn decode(bytes: &[u8]) -> String {
     let wide = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
-        let units: Vec<u16> = rest
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .map(|pair| unit(*pair))
-            .collect();
+        let units: Vec<u16> = rest.as_chunks::<2>().0.iter().map(|pair| unit(*pair)).collect();
         String::from_utf16_lossy(&units)
     };
     match bytes {
@@ -569,10 +415,7 @@ fn decode(bytes: &[u8]) -> String {
 }
 
 fn shown(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Returns a time in nanoseconds since 1970.
@@ -585,15 +428,10 @@ pub fn nanoseconds(time: SystemTime) -> i64 {
 
 /// Returns what an importer compares to know whether a disk is still the same.
 pub fn identity(file: &DiskFile) -> String {
-    let Digest { algorithm, hex } = file.digest.clone().unwrap_or(Digest {
-        algorithm: "none".into(),
-        hex: String::new(),
-    });
+    let Digest { algorithm, hex } =
+        file.digest.clone().unwrap_or(Digest { algorithm: "none".into(), hex: String::new() });
     let member = file.member.as_deref().unwrap_or_default();
-    format!(
-        "{}|{member}|{}|{}|{algorithm}:{hex}",
-        file.path, file.size, file.modified
-    )
+    format!("{}|{member}|{}|{}|{algorithm}:{hex}", file.path, file.size, file.modified)
 }
 
 #[cfg(test)]
@@ -628,10 +466,7 @@ mod tests {
 
     #[test]
     fn descriptors_of_windows_tools_are_decoded() {
-        let wide: Vec<u8> = [0xff, 0xfe]
-            .into_iter()
-            .chain("<a/>".encode_utf16().flat_map(u16::to_le_bytes))
-            .collect();
+        let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain("<a/>".encode_utf16().flat_map(u16::to_le_bytes)).collect();
         assert_eq!(decode(&wide), "<a/>");
     }
 }

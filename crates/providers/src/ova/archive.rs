@@ -59,10 +59,7 @@ pub fn index(file: &File) -> Result<Vec<Member>, ArchiveError> {
         };
         let end = member.offset.saturating_add(member.size);
         if end > length {
-            return Err(ArchiveError::Truncated {
-                member: member.name,
-                missing: end - length,
-            });
+            return Err(ArchiveError::Truncated { member: member.name, missing: end - length });
         }
         members.push(member);
         if members.len() > MEMBERS {
@@ -79,9 +76,7 @@ fn check_magic(mut file: &File) -> Result<(), ArchiveError> {
     file.seek(SeekFrom::Start(0))?;
     match start.get(..read).unwrap_or_default() {
         [] => Err(ArchiveError::NotTar(": it is empty")),
-        [0x1f, 0x8b, ..] => Err(ArchiveError::NotTar(
-            ": it is compressed with gzip, unpack it once",
-        )),
+        [0x1f, 0x8b, ..] => Err(ArchiveError::NotTar(": it is compressed with gzip, unpack it once")),
         [b'P', b'K', ..] => Err(ArchiveError::NotTar(": it is a zip file, unpack it once")),
         _ => Ok(()),
     }
@@ -93,10 +88,9 @@ fn broken(error: io::Error, last: Option<&Member>, length: u64) -> ArchiveError 
     };
     let next_header = last.offset.saturating_add(last.size).next_multiple_of(512);
     match (next_header + 512).checked_sub(length) {
-        Some(missing) if missing > 0 => ArchiveError::Truncated {
-            member: format!("the header after {}", last.name),
-            missing,
-        },
+        Some(missing) if missing > 0 => {
+            ArchiveError::Truncated { member: format!("the header after {}", last.name), missing }
+        }
         _ => ArchiveError::Io(error),
     }
 }
@@ -106,10 +100,7 @@ pub fn read(mut file: &File, member: &Member, limit: u64) -> io::Result<Vec<u8>>
     if member.size > limit {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            format!(
-                "{} has {} bytes, more than {limit}",
-                member.name, member.size
-            ),
+            format!("{} has {} bytes, more than {limit}", member.name, member.size),
         ));
     }
     file.seek(SeekFrom::Start(member.offset))?;
@@ -137,17 +128,10 @@ mod tests {
         builder.into_inner().expect("memory does not fail")
     }
 
-    fn append(
-        builder: &mut tar::Builder<Vec<u8>>,
-        mut header: tar::Header,
-        name: &str,
-        data: &[u8],
-    ) {
+    fn append(builder: &mut tar::Builder<Vec<u8>>, mut header: tar::Header, name: &str, data: &[u8]) {
         header.set_size(data.len() as u64);
         header.set_mode(0o644);
-        builder
-            .append_data(&mut header, name, data)
-            .expect("memory does not fail");
+        builder.append_data(&mut header, name, data).expect("memory does not fail");
     }
 
     fn listed(bytes: &[u8]) -> String {
@@ -171,8 +155,7 @@ mod tests {
         let bytes = archive(|b| {
             append(b, tar::Header::new_ustar(), "app.ovf", b"descriptor");
             append(b, tar::Header::new_gnu(), &long, b"disk");
-            b.append_pax_extensions([("path", "pax.mf".as_bytes())])
-                .expect("memory");
+            b.append_pax_extensions([("path", "pax.mf".as_bytes())]).expect("memory");
             append(b, tar::Header::new_ustar(), "short", b"manifest");
         });
         let page = listed(&bytes);
@@ -189,8 +172,7 @@ mod tests {
         header.set_path("big.vmdk").expect("a short name");
         header.set_size(9 << 30);
         header.set_cksum();
-        expect!["the archive ends inside big.vmdk: 9663676416 bytes are missing"]
-            .assert_eq(&listed(header.as_bytes()));
+        expect!["the archive ends inside big.vmdk: 9663676416 bytes are missing"].assert_eq(&listed(header.as_bytes()));
     }
 
     #[test]
@@ -200,7 +182,6 @@ mod tests {
             .assert_eq(&listed(b"\x1f\x8b\x08\x00"));
         expect!["the file is not a tar archive"].assert_eq(&listed(&[7; 2000]));
         let whole = archive(|b| append(b, tar::Header::new_ustar(), "a.ovf", &[b'x'; 2000]));
-        expect!["the archive ends inside a.ovf: 1000 bytes are missing"]
-            .assert_eq(&listed(&whole[..1512]));
+        expect!["the archive ends inside a.ovf: 1000 bytes are missing"].assert_eq(&listed(&whole[..1512]));
     }
 }

@@ -46,9 +46,7 @@ impl Snapshot {
         let mut networks: Vec<VmNetwork> = Vec::new();
         for network in self.vms.iter().flat_map(|vm| &vm.networks) {
             match networks.iter_mut().find(|n| n.id == network.id) {
-                Some(known) if known.description.is_empty() => {
-                    known.description.clone_from(&network.description)
-                }
+                Some(known) if known.description.is_empty() => known.description.clone_from(&network.description),
                 Some(_) => {}
                 None => networks.push(network.clone()),
             }
@@ -84,12 +82,7 @@ impl Catalog {
     /// Returns a catalogue over a folder, or over one file; a file has to be
     /// unchanged for `settle` before it is opened.
     pub fn new(root: &Path, settle: Duration) -> Self {
-        Self {
-            root: root.to_owned(),
-            settle,
-            known: HashMap::new(),
-            snapshot: Snapshot::default(),
-        }
+        Self { root: root.to_owned(), settle, known: HashMap::new(), snapshot: Snapshot::default() }
     }
 
     /// Looks at the folder again and returns what it holds. Fails only when the
@@ -116,11 +109,7 @@ impl Catalog {
         let signature = signature(path);
         let mut known = match old {
             Some(old) if old.signature == signature => old,
-            _ => Known {
-                signature,
-                since: Instant::now(),
-                opened: None,
-            },
+            _ => Known { signature, since: Instant::now(), opened: None },
         };
         let age = known.age();
         if matches!(known.opened, Some(Opened::Usable(_) | Opened::Broken(_))) {
@@ -130,11 +119,7 @@ impl Catalog {
             known.opened = Some(Opened::Copying);
             return known;
         }
-        let root = if self.root.is_file() {
-            self.root.parent().unwrap_or(&self.root)
-        } else {
-            &self.root
-        };
+        let root = if self.root.is_file() { self.root.parent().unwrap_or(&self.root) } else { &self.root };
         known.opened = Some(match appliance::open(root, path) {
             Ok(contents) => Opened::Usable(contents),
             Err(error) if error.may_be_incomplete() && age < COPYING => Opened::Copying,
@@ -149,15 +134,9 @@ impl Catalog {
             let Some(known) = self.known.get(path) else {
                 continue;
             };
-            let (size, modified) = known
-                .signature
-                .first()
-                .map_or((0, 0), |(_, size, modified)| (*size, *modified));
+            let (size, modified) = known.signature.first().map_or((0, 0), |(_, size, modified)| (*size, *modified));
             let mut shown = Appliance {
-                file: path
-                    .file_name()
-                    .map(|n| n.to_string_lossy().into_owned())
-                    .unwrap_or_default(),
+                file: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
                 path: relative(&self.root, path),
                 size,
                 modified: timestamp(modified),
@@ -169,10 +148,7 @@ impl Catalog {
                     shown.warnings.clone_from(&contents.warnings);
                     for vm in &contents.vms {
                         let vm = with_free_id(vm, &snapshot.vms, &mut shown, &self.root);
-                        shown.virtual_systems.push(SystemReference {
-                            name: vm.name.clone(),
-                            id: vm.uuid.clone(),
-                        });
+                        shown.virtual_systems.push(SystemReference { name: vm.name.clone(), id: vm.uuid.clone() });
                         snapshot.vms.push(vm);
                     }
                 }
@@ -193,10 +169,7 @@ fn with_free_id(vm: &Vm, taken: &[Vm], shown: &mut Appliance, root: &Path) -> Vm
     let mut vm = vm.clone();
     if let Some(other) = taken.iter().find(|t| t.uuid == vm.uuid) {
         let place = relative(root, Path::new(&other.ovf_path));
-        shown.warnings.push(format!(
-            "{} has the UUID of {} in {place}",
-            vm.name, other.name
-        ));
+        shown.warnings.push(format!("{} has the UUID of {} in {place}", vm.name, other.name));
         vm.uuid = ids::vm(&shown.path, &vm.uuid);
     }
     vm
@@ -205,12 +178,7 @@ fn with_free_id(vm: &Vm, taken: &[Vm], shown: &mut Appliance, root: &Path) -> Vm
 impl Known {
     /// How long the file has been as it is: by its time, or by our watch when its time lies ahead.
     fn age(&self) -> Duration {
-        let newest = self
-            .signature
-            .iter()
-            .map(|(_, _, modified)| *modified)
-            .max()
-            .unwrap_or(0);
+        let newest = self.signature.iter().map(|(_, _, modified)| *modified).max().unwrap_or(0);
         let by_time = nanoseconds(SystemTime::now()).saturating_sub(newest);
         let by_time = Duration::from_nanos(u64::try_from(by_time).unwrap_or(0));
         by_time.max(self.since.elapsed())
@@ -221,11 +189,7 @@ impl Known {
 fn signature(path: &Path) -> Vec<(PathBuf, u64, i64)> {
     let fact = |path: &Path| {
         let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        Some((
-            path.to_owned(),
-            metadata.len(),
-            nanoseconds(metadata.modified().ok()?),
-        ))
+        Some((path.to_owned(), metadata.len(), nanoseconds(metadata.modified().ok()?)))
     };
     let mut facts: Vec<_> = fact(path).into_iter().collect();
     if has_extension(path, "ovf")

@@ -10,31 +10,15 @@ use super::samples::{Sample, old, ova};
 fn shown(snapshot: &Snapshot) -> String {
     let mut page = String::new();
     for a in &snapshot.appliances {
-        writeln!(
-            page,
-            "{} {:?} {} {:?}",
-            a.path, a.state, a.error, a.warnings
-        )
-        .expect("a string");
+        writeln!(page, "{} {:?} {} {:?}", a.path, a.state, a.error, a.warnings).expect("a string");
     }
     for vm in &snapshot.vms {
-        let id = if vm.uuid.contains('-') {
-            &vm.uuid
-        } else {
-            &vm.uuid[..8]
-        };
-        writeln!(
-            page,
-            "vm {id} {} from {}",
-            vm.name,
-            vm.ovf_path.rsplit('/').next().unwrap_or_default()
-        )
-        .expect("a string");
+        let id = if vm.uuid.contains('-') { &vm.uuid } else { &vm.uuid[..8] };
+        writeln!(page, "vm {id} {} from {}", vm.name, vm.ovf_path.rsplit('/').next().unwrap_or_default())
+            .expect("a string");
         for disk in &vm.disks {
             let source = disk.source.as_ref();
-            let digest = source
-                .and_then(|s| s.digest.as_ref())
-                .map(|d| d.algorithm.as_str());
+            let digest = source.and_then(|s| s.digest.as_ref()).map(|d| d.algorithm.as_str());
             writeln!(
                 page,
                 "  {} {} {:?} {:?}",
@@ -72,10 +56,7 @@ fn appliances_are_found_to_upstreams_depths() {
             write(&root.join("one/two/deep.ova"), &ova(&sample));
             write(&root.join("one/two/c.ovf"), sample.descriptor().as_bytes());
             write(&root.join("one/two/disk1.vmdk"), &sample.disk);
-            write(
-                &root.join("one/two/three/deep.ovf"),
-                sample.descriptor().as_bytes(),
-            );
+            write(&root.join("one/two/three/deep.ovf"), sample.descriptor().as_bytes());
             write(&root.join("notes.txt"), b"x");
             std::fs::create_dir(root.join("folder.ova")).expect("writable");
         },
@@ -101,41 +82,14 @@ fn what_cannot_be_used_is_listed_with_the_reason() {
             let whole = ova(&sample);
             write(&root.join("cut.ova"), &whole[..whole.len() / 2]);
             write(&root.join("empty.ova"), b"");
-            write(
-                &root.join("nodisk.ova"),
-                &ova(&Sample {
-                    leave_out: Some("disk1.vmdk"),
-                    ..Sample::default()
-                }),
-            );
-            write(
-                &root.join("nodescriptor.ova"),
-                &ova(&Sample {
-                    leave_out: Some("vm.ovf"),
-                    ..Sample::default()
-                }),
-            );
+            write(&root.join("nodisk.ova"), &ova(&Sample { leave_out: Some("disk1.vmdk"), ..Sample::default() }));
+            write(&root.join("nodescriptor.ova"), &ova(&Sample { leave_out: Some("vm.ovf"), ..Sample::default() }));
             write(
                 &root.join("changed.ova"),
-                &ova(&Sample {
-                    descriptor_suffix: "<!-- changed -->",
-                    ..Sample::default()
-                }),
+                &ova(&Sample { descriptor_suffix: "<!-- changed -->", ..Sample::default() }),
             );
-            write(
-                &root.join("outside.ova"),
-                &ova(&Sample {
-                    href: "../../etc/passwd",
-                    ..Sample::default()
-                }),
-            );
-            write(
-                &root.join("short.ova"),
-                &ova(&Sample {
-                    declared_size: 1 << 40,
-                    ..Sample::default()
-                }),
-            );
+            write(&root.join("outside.ova"), &ova(&Sample { href: "../../etc/passwd", ..Sample::default() }));
+            write(&root.join("short.ova"), &ova(&Sample { declared_size: 1 << 40, ..Sample::default() }));
             write(&root.join("lone/x.ovf"), sample.descriptor().as_bytes());
             write(&root.join("good.ova"), &whole);
         },
@@ -161,10 +115,7 @@ fn a_link_out_of_the_catalogue_is_refused() {
     let secret = tempfile::NamedTempFile::new().expect("a temporary file");
     check(
         |root| {
-            let sample = Sample {
-                declared_size: 0,
-                ..Sample::default()
-            };
+            let sample = Sample { declared_size: 0, ..Sample::default() };
             write(&root.join("x/x.ovf"), sample.descriptor().as_bytes());
             std::os::unix::fs::symlink(secret.path(), root.join("x/disk1.vmdk")).expect("writable");
         },
@@ -191,22 +142,12 @@ fn a_file_that_is_being_copied_waits_until_it_is_whole() {
 
     std::fs::write(&path, &whole).expect("writable");
     let second = catalog.scan().expect("readable").clone();
-    assert_eq!(
-        (second.vms.len(), second.generation),
-        (1, first.generation + 1)
-    );
-    assert_eq!(
-        catalog.scan().expect("readable"),
-        &second,
-        "nothing changed"
-    );
+    assert_eq!((second.vms.len(), second.generation), (1, first.generation + 1));
+    assert_eq!(catalog.scan().expect("readable"), &second, "nothing changed");
 
     std::fs::remove_file(&path).expect("writable");
     let third = catalog.scan().expect("readable").clone();
-    assert_eq!(
-        (third.vms.len(), third.generation),
-        (0, second.generation + 1)
-    );
+    assert_eq!((third.vms.len(), third.generation), (0, second.generation + 1));
 }
 
 #[test]
@@ -217,11 +158,7 @@ fn a_young_file_settles_first() {
     let mut catalog = Catalog::new(folder.path(), Duration::from_secs(3600));
     assert_eq!(catalog.scan().expect("readable").vms, []);
     let past = SystemTime::now() - Duration::from_secs(7200);
-    std::fs::File::options()
-        .append(true)
-        .open(&path)
-        .and_then(|f| f.set_modified(past))
-        .expect("writable");
+    std::fs::File::options().append(true).open(&path).and_then(|f| f.set_modified(past)).expect("writable");
     assert_eq!(catalog.scan().expect("readable").vms.len(), 1);
 }
 
@@ -229,20 +166,10 @@ fn a_young_file_settles_first() {
 fn ids_do_not_depend_on_where_the_catalogue_is_mounted() {
     let ids = || {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        write(
-            &folder.path().join("a.ova"),
-            &ova(&Sample {
-                id: "no-uuid",
-                ..Sample::default()
-            }),
-        );
+        write(&folder.path().join("a.ova"), &ova(&Sample { id: "no-uuid", ..Sample::default() }));
         let mut catalog = Catalog::new(folder.path(), Duration::ZERO);
         let snapshot = catalog.scan().expect("readable").clone();
-        (
-            snapshot.vms[0].uuid.clone(),
-            snapshot.disks()[0].id.clone(),
-            snapshot.networks()[0].id.clone(),
-        )
+        (snapshot.vms[0].uuid.clone(), snapshot.disks()[0].id.clone(), snapshot.networks()[0].id.clone())
     };
     assert_eq!(ids(), ids());
 }

@@ -20,23 +20,14 @@ impl Client {
     pub fn new(base: &str) -> Result<Self, ConnectError> {
         // the program may have chosen a provider already; then that one holds
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(15))
-            .build();
-        let http =
-            http.map_err(|e| ConnectError::Failed(format!("cannot make an HTTP client: {e}")))?;
-        Ok(Self {
-            http,
-            base: base.trim_end_matches('/').to_owned(),
-        })
+        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(15)).build();
+        let http = http.map_err(|e| ConnectError::Failed(format!("cannot make an HTTP client: {e}")))?;
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
     }
 
     /// Tests whether the server can read its folder.
     pub async fn test(&self) -> Result<(), ConnectError> {
-        let _: serde_json::Value = self
-            .get("test_connection", Duration::from_secs(15))
-            .await?
-            .0;
+        let _: serde_json::Value = self.get("test_connection", Duration::from_secs(15)).await?.0;
         Ok(())
     }
 
@@ -47,16 +38,10 @@ impl Client {
             let (vms, first) = self.get("vms", LIST).await?;
             let (appliances, second) = self.get("appliances", LIST).await?;
             if first == second {
-                return Ok(Snapshot {
-                    generation: first,
-                    appliances,
-                    vms,
-                });
+                return Ok(Snapshot { generation: first, appliances, vms });
             }
         }
-        Err(ConnectError::Failed(
-            "the folder changes faster than it can be read".to_owned(),
-        ))
+        Err(ConnectError::Failed("the folder changes faster than it can be read".to_owned()))
     }
 
     /// Waits until the generation is another, or for about half a minute; returns the present one.
@@ -66,38 +51,19 @@ impl Client {
         Ok(generation.generation)
     }
 
-    async fn get<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        limit: Duration,
-    ) -> Result<(T, u64), ConnectError> {
+    async fn get<T: DeserializeOwned>(&self, path: &str, limit: Duration) -> Result<(T, u64), ConnectError> {
         let url = format!("{}/{path}", self.base);
-        let failed = |e: reqwest::Error| {
-            ConnectError::Failed(format!("cannot reach the provider's server: {e}"))
-        };
-        let response = self
-            .http
-            .get(&url)
-            .timeout(limit)
-            .send()
-            .await
-            .map_err(failed)?;
+        let failed = |e: reqwest::Error| ConnectError::Failed(format!("cannot reach the provider's server: {e}"));
+        let response = self.http.get(&url).timeout(limit).send().await.map_err(failed)?;
         let status = response.status();
-        let generation = response
-            .headers()
-            .get(GENERATION_HEADER)
-            .and_then(|v| v.to_str().ok()?.parse().ok());
+        let generation = response.headers().get(GENERATION_HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
         let body = response.bytes().await.map_err(failed)?;
         if !status.is_success() {
             let reason = String::from_utf8_lossy(&body).trim().to_owned();
-            return Err(ConnectError::Failed(format!(
-                "the provider's server answers {status}: {reason}"
-            )));
+            return Err(ConnectError::Failed(format!("the provider's server answers {status}: {reason}")));
         }
         let value = serde_json::from_slice(&body).map_err(|e| {
-            ConnectError::Failed(format!(
-                "the provider's server answers something else at /{path}: {e}"
-            ))
+            ConnectError::Failed(format!("the provider's server answers something else at /{path}: {e}"))
         })?;
         Ok((value, generation.unwrap_or_default()))
     }

@@ -36,11 +36,7 @@ impl Collect {
 
 #[async_trait]
 impl Collector for Collect {
-    async fn run(
-        self: Box<Self>,
-        store: Writer,
-        cancel: CancellationToken,
-    ) -> Result<(), ConnectError> {
+    async fn run(self: Box<Self>, store: Writer, cancel: CancellationToken) -> Result<(), ConnectError> {
         loop {
             let ended = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
@@ -61,29 +57,10 @@ impl Collector for Collect {
 fn write(store: &Writer, snapshot: &Snapshot) {
     let uid = store.provider_uid().to_owned();
     let (disks, networks) = (snapshot.disks(), snapshot.networks());
-    store.replace(
-        "networks",
-        networks.iter().map(|n| model::network(&uid, n)).collect(),
-    );
-    store.replace(
-        "disks",
-        disks.iter().map(|d| model::disk(&uid, d)).collect(),
-    );
-    store.replace(
-        "storages",
-        disks.iter().map(|d| model::storage(&uid, d)).collect(),
-    );
-    store.replace(
-        "vms",
-        snapshot.vms.iter().map(|v| model::vm(&uid, v)).collect(),
-    );
-    store.replace(
-        "appliances",
-        snapshot
-            .appliances
-            .iter()
-            .map(|a| model::appliance(&uid, a))
-            .collect(),
-    );
+    store.replace("networks", networks.iter().map(|n| model::network(&uid, n)).collect());
+    store.replace("disks", disks.iter().map(|d| model::disk(&uid, d)).collect());
+    store.replace("storages", disks.iter().map(|d| model::storage(&uid, d)).collect());
+    store.replace("vms", snapshot.vms.iter().map(|v| model::vm(&uid, v)).collect());
+    store.replace("appliances", snapshot.appliances.iter().map(|a| model::appliance(&uid, a)).collect());
     store.loaded();
 }

@@ -43,11 +43,7 @@ fn gob_uint(number: usize) -> Vec<u8> {
     if number < 0x80 {
         return vec![u8::try_from(number).unwrap_or_default()];
     }
-    let bytes: Vec<u8> = number
-        .to_be_bytes()
-        .into_iter()
-        .skip_while(|b| *b == 0)
-        .collect();
+    let bytes: Vec<u8> = number.to_be_bytes().into_iter().skip_while(|b| *b == 0).collect();
     let mut out = vec![(!u8::try_from(bytes.len()).unwrap_or_default()).wrapping_add(1)];
     out.extend(bytes);
     out
@@ -72,13 +68,7 @@ mod tests {
 
     #[test]
     fn ids_have_upstreams_length_and_tell_things_apart() {
-        let ids = [
-            vm("a.ova", "x"),
-            vm("a.ova", "y"),
-            vm("b.ova", "x"),
-            disk("a.ova", "x"),
-            network("x"),
-        ];
+        let ids = [vm("a.ova", "x"), vm("a.ova", "y"), vm("b.ova", "x"), disk("a.ova", "x"), network("x")];
         for (i, id) in ids.iter().enumerate() {
             assert_eq!(id.len(), 36);
             assert!(!ids[..i].contains(id));
@@ -88,14 +78,8 @@ mod tests {
     #[test]
     fn networks_have_upstreams_ids() {
         // made with Go's encoding/gob and SHA-256
-        assert_eq!(
-            network("VM Network"),
-            "ae1badc8c693926f492a01e2f357d6af321b"
-        );
-        assert_eq!(
-            network(&"n".repeat(300)),
-            "bdd9569b8cd2443e1a03a20706baedfe1e72"
-        );
+        assert_eq!(network("VM Network"), "ae1badc8c693926f492a01e2f357d6af321b");
+        assert_eq!(network(&"n".repeat(300)), "bdd9569b8cd2443e1a03a20706baedfe1e72");
     }
 
     #[test]

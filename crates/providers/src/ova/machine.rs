@@ -1,8 +1,8 @@
 //! An appliance's VM as a [`Machine`].
 
 use forklift_core::machine::{
-    Concern, Cpu, Disk, DiskBus, Firmware, FirmwareKind, GuestOs, Machine, MachineTraits, Nic,
-    OsFamily, PowerState, ResourceRef,
+    Concern, Cpu, Disk, DiskBus, Firmware, FirmwareKind, GuestOs, Machine, MachineTraits, Nic, OsFamily, PowerState,
+    ResourceRef,
 };
 use forklift_inventory::Record;
 
@@ -12,8 +12,7 @@ use super::wire::{Vm, VmDisk};
 /// Translates a record; `None` when it is not a VM's.
 pub(super) fn machine(record: &Record) -> Option<Machine> {
     let vm: Vm = serde_json::from_value(record.native.clone()).ok()?;
-    let concerns: Vec<Concern> =
-        serde_json::from_value(record.json["concerns"].clone()).unwrap_or_default();
+    let concerns: Vec<Concern> = serde_json::from_value(record.json["concerns"].clone()).unwrap_or_default();
     let count = |number: i32| u32::try_from(number).unwrap_or(0);
     Some(Machine {
         id: vm.uuid.clone(),
@@ -21,22 +20,14 @@ pub(super) fn machine(record: &Record) -> Option<Machine> {
         uuid: vm.uuid.clone(),
         cpu: Cpu::from_count(count(vm.cpu_count), count(vm.cores_per_socket)),
         memory: vm.memory_bytes,
-        firmware: Firmware {
-            kind: FirmwareKind::parse(&vm.firmware).unwrap_or_default(),
-            secure_boot: vm.secure_boot,
-        },
+        firmware: Firmware { kind: FirmwareKind::parse(&vm.firmware).unwrap_or_default(), secure_boot: vm.secure_boot },
         guest: GuestOs {
             id: vm.os_type.clone(),
             name: vm.os_type.clone(),
             family: family(&vm.os_type),
             ..GuestOs::default()
         },
-        disks: vm
-            .disks
-            .iter()
-            .enumerate()
-            .map(|(i, d)| disk(d, i == 0))
-            .collect(),
+        disks: vm.disks.iter().enumerate().map(|(i, d)| disk(d, i == 0)).collect(),
         nics: vm
             .nics
             .iter()
@@ -92,8 +83,8 @@ fn family(os: &str) -> OsFamily {
     } else if os.contains("win") {
         OsFamily::Windows
     } else if has(&[
-        "linux", "rhel", "centos", "fedora", "debian", "ubuntu", "suse", "sles", "oracle", "rocky",
-        "alma", "photon", "gentoo", "arch",
+        "linux", "rhel", "centos", "fedora", "debian", "ubuntu", "suse", "sles", "oracle", "rocky", "alma", "photon",
+        "gentoo", "arch",
     ]) {
         OsFamily::Linux
     } else {

@@ -12,19 +12,14 @@ pub struct Manifest {
 impl Manifest {
     /// Reads `SHA256(file)= hex` lines; lines of other algorithms are left out.
     pub fn parse(text: &str) -> Self {
-        Self {
-            entries: text.lines().filter_map(line).collect(),
-        }
+        Self { entries: text.lines().filter_map(line).collect() }
     }
 
     /// Returns the digest of a file.
     pub fn digest(&self, file: &str) -> Option<&Digest> {
         let bare = |n: &str| n.trim_start_matches("./").to_owned();
         let file = bare(file);
-        self.entries
-            .iter()
-            .find(|(name, _)| bare(name) == file)
-            .map(|(_, digest)| digest)
+        self.entries.iter().find(|(name, _)| bare(name) == file).map(|(_, digest)| digest)
     }
 }
 
@@ -32,12 +27,7 @@ fn line(line: &str) -> Option<(String, Digest)> {
     let (head, hex) = line.rsplit_once('=')?;
     let (algorithm, rest) = head.split_once('(')?;
     let name = rest.trim_end().strip_suffix(')')?;
-    let (algorithm, digits) = match algorithm
-        .trim()
-        .to_ascii_uppercase()
-        .replace('-', "")
-        .as_str()
-    {
+    let (algorithm, digits) = match algorithm.trim().to_ascii_uppercase().replace('-', "").as_str() {
         "SHA1" => ("SHA1", 40),
         "SHA256" => ("SHA256", 64),
         "SHA512" => ("SHA512", 128),
@@ -45,15 +35,7 @@ fn line(line: &str) -> Option<(String, Digest)> {
     };
     let hex = hex.trim().to_ascii_lowercase();
     let plausible = hex.len() == digits && hex.chars().all(|c| c.is_ascii_hexdigit());
-    plausible.then(|| {
-        (
-            name.to_owned(),
-            Digest {
-                algorithm: algorithm.to_owned(),
-                hex,
-            },
-        )
-    })
+    plausible.then(|| (name.to_owned(), Digest { algorithm: algorithm.to_owned(), hex }))
 }
 
 /// Returns whether bytes have a digest.
@@ -80,11 +62,7 @@ mod tests {
             "SHA1(a.ovf)= {sha1}\nSHA256 (b (1).vmdk) = {}\r\nMD5(c)= 00\nSHA256(d)= short\nnonsense\n",
             sha256.to_uppercase()
         ));
-        let shown = |file| {
-            manifest
-                .digest(file)
-                .map(|d| (d.algorithm.as_str(), d.hex.as_str()))
-        };
+        let shown = |file| manifest.digest(file).map(|d| (d.algorithm.as_str(), d.hex.as_str()));
         assert_eq!(shown("a.ovf"), Some(("SHA1", sha1)));
         assert_eq!(shown("./b (1).vmdk"), Some(("SHA256", sha256)));
         assert_eq!((shown("c"), shown("d")), (None, None));

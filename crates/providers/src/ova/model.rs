@@ -29,52 +29,18 @@ pub static SPEC: ProviderSpec = ProviderSpec {
             validated: true,
             namespaced: false,
         },
-        KindSpec {
-            name: "networks",
-            base: &BASE,
-            path_match: PathMatch::Root,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "disks",
-            base: &BASE,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "storages",
-            base: &BASE,
-            path_match: PathMatch::Root,
-            ..KindSpec::PLAIN
-        },
-        KindSpec {
-            name: "appliances",
-            base: &APPLIANCE,
-            ..KindSpec::PLAIN
-        },
+        KindSpec { name: "networks", base: &BASE, path_match: PathMatch::Root, ..KindSpec::PLAIN },
+        KindSpec { name: "disks", base: &BASE, ..KindSpec::PLAIN },
+        KindSpec { name: "storages", base: &BASE, path_match: PathMatch::Root, ..KindSpec::PLAIN },
+        KindSpec { name: "appliances", base: &APPLIANCE, ..KindSpec::PLAIN },
     ],
     workloads: Some("vms"),
     blanks: &["apiVersion", "product"],
     counts: &[
-        Count {
-            key: "vmCount",
-            kind: "vms",
-            plus: 0,
-        },
-        Count {
-            key: "networkCount",
-            kind: "networks",
-            plus: 0,
-        },
-        Count {
-            key: "diskCount",
-            kind: "disks",
-            plus: 0,
-        },
-        Count {
-            key: "storageCount",
-            kind: "storages",
-            plus: 0,
-        },
+        Count { key: "vmCount", kind: "vms", plus: 0 },
+        Count { key: "networkCount", kind: "networks", plus: 0 },
+        Count { key: "diskCount", kind: "disks", plus: 0 },
+        Count { key: "storageCount", kind: "storages", plus: 0 },
     ],
 };
 
@@ -106,13 +72,7 @@ pub(super) fn vm(uid: &str, vm: &Vm) -> Draft {
         numa_node_affinity: vm.numa_node_affinity.clone(),
         storage_used: vm.storage_used,
         change_tracking_enabled: vm.change_tracking_enabled,
-        devices: vm
-            .devices
-            .iter()
-            .map(|d| rest::Device {
-                kind: d.kind.clone(),
-            })
-            .collect(),
+        devices: vm.devices.iter().map(|d| rest::Device { kind: d.kind.clone() }).collect(),
         nics: vm.nics.iter().map(nic).collect(),
         disks: vm.disks.iter().map(embedded_disk).collect(),
         networks: vm.networks.iter().map(embedded_network).collect(),
@@ -121,33 +81,21 @@ pub(super) fn vm(uid: &str, vm: &Vm) -> Draft {
         policy_version: 0,
         concerns: Vec::new(),
     };
-    Draft {
-        native: plain(vm),
-        ..draft(&resource.base, &resource)
-    }
+    Draft { native: plain(vm), ..draft(&resource.base, &resource) }
 }
 
 /// Returns a network's resource.
 pub(super) fn network(uid: &str, network: &VmNetwork) -> Draft {
     let base = base(uid, "networks", &network.id, &network.name);
-    let resource = rest::Network {
-        base,
-        description: network.description.clone(),
-    };
+    let resource = rest::Network { base, description: network.description.clone() };
     draft(&resource.base, &resource)
 }
 
 /// Returns a disk's resource.
 pub(super) fn disk(uid: &str, disk: &VmDisk) -> Draft {
     // upstream shows disks without a path
-    let base = rest::Base {
-        path: String::new(),
-        ..base(uid, "disks", &disk.id, &disk.name)
-    };
-    let resource = rest::Disk {
-        base,
-        facts: facts(disk),
-    };
+    let base = rest::Base { path: String::new(), ..base(uid, "disks", &disk.id, &disk.name) };
+    let resource = rest::Disk { base, facts: facts(disk) };
     draft(&resource.base, &resource)
 }
 
@@ -183,10 +131,7 @@ fn plain(value: &impl Serialize) -> Value {
 }
 
 fn nic(nic: &Nic) -> rest::Nic {
-    let conf = |s: &Setting| rest::Conf {
-        key: s.key.clone(),
-        value: s.value.clone(),
-    };
+    let conf = |s: &Setting| rest::Conf { key: s.key.clone(), value: s.value.clone() };
     rest::Nic {
         name: nic.name.clone(),
         mac: nic.mac.clone(),
@@ -196,26 +141,15 @@ fn nic(nic: &Nic) -> rest::Nic {
 }
 
 fn embedded(id: &str, name: &str) -> rest::EmbeddedBase {
-    rest::EmbeddedBase {
-        id: id.to_owned(),
-        variant: String::new(),
-        name: name.to_owned(),
-        revision: 0,
-    }
+    rest::EmbeddedBase { id: id.to_owned(), variant: String::new(), name: name.to_owned(), revision: 0 }
 }
 
 fn embedded_disk(disk: &VmDisk) -> rest::EmbeddedDisk {
-    rest::EmbeddedDisk {
-        base: embedded(&disk.id, &disk.name),
-        facts: facts(disk),
-    }
+    rest::EmbeddedDisk { base: embedded(&disk.id, &disk.name), facts: facts(disk) }
 }
 
 fn embedded_network(network: &VmNetwork) -> rest::EmbeddedNetwork {
-    rest::EmbeddedNetwork {
-        base: embedded(&network.id, &network.name),
-        description: network.description.clone(),
-    }
+    rest::EmbeddedNetwork { base: embedded(&network.id, &network.name), description: network.description.clone() }
 }
 
 fn facts(disk: &VmDisk) -> rest::DiskFacts {
@@ -239,16 +173,8 @@ pub(super) fn appliance(uid: &str, appliance: &Appliance) -> Draft {
         "selfLink": SPEC.resource_link(uid, "appliances", &id),
         "path": appliance.path,
     });
-    if let (Some(all), Ok(Value::Object(own))) =
-        (json.as_object_mut(), serde_json::to_value(appliance))
-    {
+    if let (Some(all), Ok(Value::Object(own))) = (json.as_object_mut(), serde_json::to_value(appliance)) {
         all.extend(own);
     }
-    Draft {
-        name: appliance.file.clone(),
-        path: appliance.path.clone(),
-        json,
-        native: Value::Null,
-        id,
-    }
+    Draft { name: appliance.file.clone(), path: appliance.path.clone(), json, native: Value::Null, id }
 }

@@ -40,13 +40,7 @@ impl Default for Sample {
 impl Sample {
     /// The descriptor, as VMware writes it.
     pub fn descriptor(&self) -> String {
-        let Self {
-            id,
-            name,
-            href,
-            declared_size,
-            ..
-        } = self;
+        let Self { id, name, href, declared_size, .. } = self;
         format!(
             r#"<?xml version="1.0" encoding="UTF-8"?>
 <Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1" xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData" xmlns:vmw="http://www.vmware.com/schema/ovf">
@@ -74,33 +68,21 @@ impl Sample {
 /// The appliance as an archive, with a manifest.
 pub fn ova(sample: &Sample) -> Vec<u8> {
     let descriptor = sample.descriptor();
-    let digest = |bytes: &[u8]| {
-        sha2::Sha256::digest(bytes)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect::<String>()
-    };
-    let manifest = format!(
-        "SHA256(vm.ovf)= {}\nSHA256(disk1.vmdk)= {}\n",
-        digest(descriptor.as_bytes()),
-        digest(&sample.disk)
-    );
+    let digest = |bytes: &[u8]| sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let manifest =
+        format!("SHA256(vm.ovf)= {}\nSHA256(disk1.vmdk)= {}\n", digest(descriptor.as_bytes()), digest(&sample.disk));
     let stored = format!("{descriptor}{}", sample.descriptor_suffix);
     let mut builder = tar::Builder::new(Vec::new());
-    for (name, bytes) in [
-        ("vm.ovf", stored.as_bytes()),
-        ("vm.mf", manifest.as_bytes()),
-        ("disk1.vmdk", sample.disk.as_slice()),
-    ] {
+    for (name, bytes) in
+        [("vm.ovf", stored.as_bytes()), ("vm.mf", manifest.as_bytes()), ("disk1.vmdk", sample.disk.as_slice())]
+    {
         if sample.leave_out == Some(name) {
             continue;
         }
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
-        builder
-            .append_data(&mut header, name, bytes)
-            .expect("memory does not fail");
+        builder.append_data(&mut header, name, bytes).expect("memory does not fail");
     }
     builder.into_inner().expect("memory does not fail")
 }
@@ -108,9 +90,5 @@ pub fn ova(sample: &Sample) -> Vec<u8> {
 /// Makes a file as old as one that nobody is writing to any more.
 pub fn old(path: &Path) {
     let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    std::fs::File::options()
-        .append(true)
-        .open(path)
-        .and_then(|f| f.set_modified(past))
-        .expect("writable");
+    std::fs::File::options().append(true).open(path).and_then(|f| f.set_modified(past)).expect("writable");
 }

@@ -25,33 +25,22 @@ impl Appliances {
         if !self.entry.store().has_parity() {
             return Err(SourceError::NotReady(self.entry.name()));
         }
-        self.entry
-            .store()
-            .get("vms", id)
-            .ok_or_else(|| SourceError::NotFound(format!("VM {id}")))
+        self.entry.store().get("vms", id).ok_or_else(|| SourceError::NotFound(format!("VM {id}")))
     }
 
     fn read(&self, id: &str) -> Result<Machine, SourceError> {
         let record = self.record(id)?;
-        machine(&record).ok_or_else(|| {
-            SourceError::Other(format!("the inventory's record of VM {id} cannot be read"))
-        })
+        machine(&record).ok_or_else(|| SourceError::Other(format!("the inventory's record of VM {id} cannot be read")))
     }
 
     fn disks(&self, wanted: &Machine) -> Result<Vec<DiskSource>, SourceError> {
         let record = self.record(&wanted.id)?;
         let vm: Vm = serde_json::from_value(record.native.clone()).map_err(|e| {
-            SourceError::Other(format!(
-                "the inventory's record of VM {} cannot be read: {e}",
-                wanted.id
-            ))
+            SourceError::Other(format!("the inventory's record of VM {} cannot be read: {e}", wanted.id))
         })?;
         let find = |disk: &forklift_core::machine::Disk| {
             let found = vm.disks.iter().find(|d| key(d) == disk.key);
-            found.map_or_else(
-                || Err(SourceError::NotFound(format!("disk {}", disk.key))),
-                disk_source,
-            )
+            found.map_or_else(|| Err(SourceError::NotFound(format!("disk {}", disk.key))), disk_source)
         };
         wanted.disks.iter().map(find).collect()
     }
@@ -88,10 +77,7 @@ impl Source for Appliances {
     }
 
     fn power_state<'a>(&'a self, id: &'a str) -> PortFuture<'a, (VmIdentity, PowerState)> {
-        Box::pin(async move {
-            self.read(id)
-                .map(|machine| (machine.identity(), machine.power))
-        })
+        Box::pin(async move { self.read(id).map(|machine| (machine.identity(), machine.power)) })
     }
 
     fn power_off<'a>(&'a self, _: &'a VmIdentity) -> PortFuture<'a, ()> {

@@ -17,9 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub const GENERATION_HEADER: &str = "X-Generation";
 
 /// Go writes empty lists as null.
-fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
-    de: D,
-) -> Result<T, D::Error> {
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(de: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(de)?.unwrap_or_default())
 }
 

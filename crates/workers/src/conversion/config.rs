@@ -62,14 +62,9 @@ impl Config {
     pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
         let text = |key: &str| env(key).filter(|v| !v.is_empty());
         let flag = |key: &str, default| text(key).and_then(|v| parse_bool(&v)).unwrap_or(default);
-        let path =
-            |key: &str, default: &str| PathBuf::from(text(key).unwrap_or_else(|| default.into()));
-        let mac_arguments: Vec<String> = text("V2V_staticIPs")
-            .map(|v| split_list(&v))
-            .unwrap_or_default();
-        let macs = text("V2V_macAddresses")
-            .map(|v| v.split('_').map(str::to_owned).collect())
-            .unwrap_or_default();
+        let path = |key: &str, default: &str| PathBuf::from(text(key).unwrap_or_else(|| default.into()));
+        let mac_arguments: Vec<String> = text("V2V_staticIPs").map(|v| split_list(&v)).unwrap_or_default();
+        let macs = text("V2V_macAddresses").map(|v| v.split('_').map(str::to_owned).collect()).unwrap_or_default();
         Self {
             vm_name: text("V2V_vmName").unwrap_or_else(|| "vm".into()),
             new_name: text("V2V_NewName"),
@@ -78,9 +73,7 @@ impl Config {
             mac_arguments,
             clevis: flag("V2V_NBDE_CLEVIS", false),
             luks_dir: path("V2V_luksDir", "/etc/luks"),
-            extra_args: text("V2V_extra_args")
-                .and_then(|v| serde_json::from_str(&v).ok())
-                .unwrap_or_default(),
+            extra_args: text("V2V_extra_args").and_then(|v| serde_json::from_str(&v).ok()).unwrap_or_default(),
             memsize: text("V2V_memSize").and_then(|v| v.parse().ok()),
             smp: text("V2V_smp").and_then(|v| v.parse().ok()),
             xfs_repair_ignore: flag("V2V_xfsRepairIgnore", false),
@@ -92,14 +85,10 @@ impl Config {
                 (None, None) => "/var/tmp/v2v".into(),
             },
             scripts_dir: path("V2V_dynamicScriptsDir", "/mnt/dynamic_scripts"),
-            disks: text("V2V_disks")
-                .map(|v| v.split(',').map(PathBuf::from).collect())
-                .unwrap_or_default(),
+            disks: text("V2V_disks").map(|v| v.split(',').map(PathBuf::from).collect()).unwrap_or_default(),
             disks_dir: path("V2V_disksDir", "/mnt/disks"),
             block_prefix: path("V2V_blockPrefix", "/dev/block"),
-            listen: text("POD_IP")
-                .and_then(|v| v.parse().ok())
-                .unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            listen: text("POD_IP").and_then(|v| v.parse().ok()).unwrap_or(IpAddr::from([0, 0, 0, 0])),
             termination_log: path("TERMINATION_LOG", "/dev/termination-log"),
         }
     }
@@ -120,44 +109,28 @@ fn parse_bool(text: &str) -> Option<bool> {
 }
 
 fn split_list(text: &str) -> Vec<String> {
-    text.split('_')
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
-        .map(str::to_owned)
-        .collect()
+    text.split('_').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
 }
 
 /// The cards in the order of `macs`, joined by those that only the static addresses name.
 fn nics(macs: Vec<String>, mac_arguments: &[String]) -> Vec<Nic> {
     let mut nics: Vec<Nic> = macs
         .into_iter()
-        .map(|mac| Nic {
-            mac: Some(mac.trim().to_lowercase()).filter(|m| is_mac(m)),
-            addresses: Vec::new(),
-        })
+        .map(|mac| Nic { mac: Some(mac.trim().to_lowercase()).filter(|m| is_mac(m)), addresses: Vec::new() })
         .collect();
     for argument in mac_arguments {
         let Some((mac, rest)) = argument.split_once(":ip:") else {
             continue;
         };
         let mac = mac.to_lowercase();
-        let address = rest
-            .split(',')
-            .next()
-            .and_then(|a| a.parse::<IpAddr>().ok());
+        let address = rest.split(',').next().and_then(|a| a.parse::<IpAddr>().ok());
         if !is_mac(&mac) {
             continue;
         }
-        let index = nics
-            .iter()
-            .position(|n| n.mac.as_ref() == Some(&mac))
-            .unwrap_or_else(|| {
-                nics.push(Nic {
-                    mac: Some(mac.clone()),
-                    addresses: Vec::new(),
-                });
-                nics.len() - 1
-            });
+        let index = nics.iter().position(|n| n.mac.as_ref() == Some(&mac)).unwrap_or_else(|| {
+            nics.push(Nic { mac: Some(mac.clone()), addresses: Vec::new() });
+            nics.len() - 1
+        });
         nics[index].addresses.extend(address);
     }
     nics
@@ -166,10 +139,7 @@ fn nics(macs: Vec<String>, mac_arguments: &[String]) -> Vec<Nic> {
 /// Whether this is a hardware address: only then may it be written into files of the guest.
 pub fn is_mac(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
-    parts.len() == 6
-        && parts
-            .iter()
-            .all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
+    parts.len() == 6 && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
@@ -177,12 +147,7 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> Config {
-        Config::from_env(|key| {
-            pairs
-                .iter()
-                .find(|(k, _)| *k == key)
-                .map(|(_, v)| (*v).to_owned())
-        })
+        Config::from_env(|key| pairs.iter().find(|(k, _)| *k == key).map(|(_, v)| (*v).to_owned()))
     }
 
     #[test]
@@ -196,10 +161,7 @@ mod tests {
     #[test]
     fn booleans_are_read_as_go_does() {
         assert!(!config(&[("LOCAL_MIGRATION", "F")]).local_migration);
-        assert!(
-            config(&[("LOCAL_MIGRATION", "no")]).local_migration,
-            "unreadable: the default"
-        );
+        assert!(config(&[("LOCAL_MIGRATION", "no")]).local_migration, "unreadable: the default");
         assert!(config(&[("V2V_NBDE_CLEVIS", "1")]).clevis);
     }
 
@@ -207,27 +169,15 @@ mod tests {
     fn static_addresses_and_cards_are_joined_by_mac() {
         let c = config(&[
             ("V2V_macAddresses", "00:50:56:A4:2B:1C__00:50:56:a4:00:02"),
-            (
-                "V2V_staticIPs",
-                "00:50:56:a4:2b:1c:ip:10.0.0.5,10.0.0.1,24_00:50:56:a4:00:09:ip:fd00::5,,64",
-            ),
+            ("V2V_staticIPs", "00:50:56:a4:2b:1c:ip:10.0.0.5,10.0.0.1,24_00:50:56:a4:00:09:ip:fd00::5,,64"),
         ]);
         assert_eq!(
             c.nics,
             [
-                Nic {
-                    mac: Some("00:50:56:a4:2b:1c".into()),
-                    addresses: vec!["10.0.0.5".parse().unwrap()]
-                },
+                Nic { mac: Some("00:50:56:a4:2b:1c".into()), addresses: vec!["10.0.0.5".parse().unwrap()] },
                 Nic::default(),
-                Nic {
-                    mac: Some("00:50:56:a4:00:02".into()),
-                    addresses: vec![]
-                },
-                Nic {
-                    mac: Some("00:50:56:a4:00:09".into()),
-                    addresses: vec!["fd00::5".parse().unwrap()]
-                },
+                Nic { mac: Some("00:50:56:a4:00:02".into()), addresses: vec![] },
+                Nic { mac: Some("00:50:56:a4:00:09".into()), addresses: vec!["fd00::5".parse().unwrap()] },
             ]
         );
         assert_eq!(c.mac_arguments.len(), 2);
@@ -235,14 +185,7 @@ mod tests {
 
     #[test]
     fn extra_arguments_are_json() {
-        assert_eq!(
-            config(&[("V2V_extra_args", r#"["--key","x"]"#)]).extra_args,
-            ["--key", "x"]
-        );
-        assert!(
-            config(&[("V2V_extra_args", "--key x")])
-                .extra_args
-                .is_empty()
-        );
+        assert_eq!(config(&[("V2V_extra_args", r#"["--key","x"]"#)]).extra_args, ["--key", "x"]);
+        assert!(config(&[("V2V_extra_args", "--key x")]).extra_args.is_empty());
     }
 }

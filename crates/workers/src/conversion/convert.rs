@@ -21,16 +21,10 @@ const CONVERTED: f32 = 85.0;
 const CHECKED: f32 = 95.0;
 
 /// Converts the VM's disks in place, or goes on where an earlier run was cut off.
-pub async fn convert(
-    config: &Config,
-    tools: &Tools,
-    shared: &Shared,
-) -> Result<ConversionResult, ConversionError> {
+pub async fn convert(config: &Config, tools: &Tools, shared: &Shared) -> Result<ConversionResult, ConversionError> {
     shared.progress("Preparing", 0.0, "Looking at the disks");
-    fs::create_dir_all(&config.work_dir).map_err(ConversionError::io(format!(
-        "create {}",
-        config.work_dir.display()
-    )))?;
+    fs::create_dir_all(&config.work_dir)
+        .map_err(ConversionError::io(format!("create {}", config.work_dir.display())))?;
     let disks = disks::find(config)?;
     let result = match overlay::find(&disks)? {
         Found::Done(result) => {
@@ -56,11 +50,7 @@ pub async fn convert(
     shared.progress("Committing", CHECKED, "Writing the converted disks");
     overlay::commit(tools, &disks, &result, |done| {
         let percent = CHECKED + (100.0 - CHECKED) * done as f32 / total as f32;
-        shared.progress(
-            "Committing",
-            percent,
-            format!("Disk {done} of {total} is written"),
-        );
+        shared.progress("Committing", percent, format!("Disk {done} of {total} is written"));
     })
     .await?;
     Ok(result)
@@ -76,32 +66,17 @@ async fn convert_overlays(
     let overlays: Vec<PathBuf> = disks.iter().map(Disk::overlay).collect();
     let overlays: Vec<&Path> = overlays.iter().map(PathBuf::as_path).collect();
     let domain_file = config.work_dir.join("domain.xml");
-    fs::write(
-        &domain_file,
-        domain::xml(config.domain_name(), &overlays, &config.nics),
-    )
-    .map_err(ConversionError::io(format!(
-        "write {}",
-        domain_file.display()
-    )))?;
+    fs::write(&domain_file, domain::xml(config.domain_name(), &overlays, &config.nics))
+        .map_err(ConversionError::io(format!("write {}", domain_file.display())))?;
 
     let keys = keys(config)?;
-    let (mut found, mut warnings) =
-        run_virt_v2v(config, tools, &domain_file, &keys, shared).await?;
-    shared.progress(
-        "Checking",
-        CONVERTED,
-        "Checking that the guest will find its root device",
-    );
+    let (mut found, mut warnings) = run_virt_v2v(config, tools, &domain_file, &keys, shared).await?;
+    shared.progress("Checking", CONVERTED, "Checking that the guest will find its root device");
     if found.name == "linux" {
         warnings.extend(finish_linux(config, tools, &overlays, &mut found, &keys, shared).await?);
     }
     warnings.extend(run_scripts(config, tools, &overlays, &keys, &found).await);
-    let firmware = config
-        .firmware
-        .clone()
-        .filter(|f| !f.is_empty())
-        .unwrap_or_else(|| found.firmware.clone());
+    let firmware = config.firmware.clone().filter(|f| !f.is_empty()).unwrap_or_else(|| found.firmware.clone());
     Ok(ConversionResult {
         warnings,
         vm: Some(report::vm_yaml(config.domain_name(), &firmware)),
@@ -139,32 +114,14 @@ async fn run_virt_v2v(
 /// What this virt-v2v's help says: `--memsize`, `--smp` and `--no-fstrim` came later than Debian 12's.
 async fn supported_options(tools: &Tools) -> Result<String, ConversionError> {
     let mut help = String::new();
-    tools
-        .run_lines(&tools.virt_v2v, &["--help".into()], |line| {
-            help.push_str(&format!("{line}\n"))
-        })
-        .await?;
+    tools.run_lines(&tools.virt_v2v, &["--help".into()], |line| help.push_str(&format!("{line}\n"))).await?;
     Ok(help)
 }
 
 /// The command line of virt-v2v-in-place.
-fn arguments(
-    config: &Config,
-    keys: &[String],
-    domain: &Path,
-    supports: impl Fn(&str) -> bool,
-) -> Vec<OsString> {
-    let mut args: Vec<OsString> = ["--machine-readable", "-v", "-x", "-i", "libvirtxml"]
-        .map(OsString::from)
-        .into();
-    args.extend([
-        "--root".into(),
-        config
-            .root_disk
-            .clone()
-            .unwrap_or_else(|| "first".into())
-            .into(),
-    ]);
+fn arguments(config: &Config, keys: &[String], domain: &Path, supports: impl Fn(&str) -> bool) -> Vec<OsString> {
+    let mut args: Vec<OsString> = ["--machine-readable", "-v", "-x", "-i", "libvirtxml"].map(OsString::from).into();
+    args.extend(["--root".into(), config.root_disk.clone().unwrap_or_else(|| "first".into()).into()]);
     for (option, value) in [("--memsize", config.memsize), ("--smp", config.smp)] {
         if let Some(value) = value.filter(|_| supports(option)) {
             args.extend([option.into(), value.to_string().into()]);
@@ -196,10 +153,7 @@ fn keys(config: &Config) -> Result<Vec<String>, ConversionError> {
         .filter(|p| p.is_file())
         .collect();
     files.sort();
-    Ok(files
-        .into_iter()
-        .map(|f| format!("all:file:{}", f.display()))
-        .collect())
+    Ok(files.into_iter().map(|f| format!("all:file:{}", f.display())).collect())
 }
 
 /// Looks at the converted Linux guest once: fails if it would not boot, keeps its interfaces' names.
@@ -226,26 +180,16 @@ async fn finish_linux(
     let boot = session.files(root_device::PATTERNS).await?;
     let mut warnings = root_device::check(&boot, &devices)?;
 
-    shared.progress(
-        "Checking",
-        CONVERTED + 5.0,
-        "Keeping the names of the network interfaces",
-    );
+    shared.progress("Checking", CONVERTED + 5.0, "Keeping the names of the network interfaces");
     let guest = session.files(network::PATTERNS).await?;
     let plan = network::plan(&guest, &config.nics);
     for (path, content) in &plan.files {
         tracing::info!(path, content, "writing into the guest");
         session.write(path, content).await?;
     }
-    warnings.extend(plan.warnings.into_iter().map(|message| Warning {
-        reason: "NetworkNamesNotKept".into(),
-        message,
-    }));
+    warnings.extend(plan.warnings.into_iter().map(|message| Warning { reason: "NetworkNamesNotKept".into(), message }));
     let hostname = session.files(&["/etc/hostname"]).await?;
-    found.hostname = hostname
-        .get("/etc/hostname")
-        .map(|h| h.trim().to_owned())
-        .filter(|h| !h.is_empty());
+    found.hostname = hostname.get("/etc/hostname").map(|h| h.trim().to_owned()).filter(|h| !h.is_empty());
     session.close().await?;
     Ok(warnings)
 }
@@ -258,11 +202,7 @@ async fn run_scripts(
     keys: &[String],
     found: &Inspection,
 ) -> Vec<Warning> {
-    let scripts = if found.name == "linux" {
-        scripts(&config.scripts_dir)
-    } else {
-        Vec::new()
-    };
+    let scripts = if found.name == "linux" { scripts(&config.scripts_dir) } else { Vec::new() };
     if scripts.is_empty() {
         return Vec::new();
     }
@@ -331,26 +271,15 @@ mod tests {
             Some(value.to_owned())
         });
         let line = |supports: fn(&str) -> bool| {
-            let args = arguments(
-                &config,
-                &["all:clevis".into()],
-                Path::new("/w/domain.xml"),
-                supports,
-            );
-            args.iter()
-                .map(|a| a.to_string_lossy().into_owned())
-                .collect::<Vec<_>>()
-                .join(" ")
+            let args = arguments(&config, &["all:clevis".into()], Path::new("/w/domain.xml"), supports);
+            args.iter().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(
             line(|_| true),
             "--machine-readable -v -x -i libvirtxml --root /dev/sda2 --memsize 4096 --mac \
              00:50:56:a4:2b:1c:ip:10.0.0.5,10.0.0.1,24 --key all:clevis --quiet /w/domain.xml"
         );
-        assert!(
-            !line(|_| false).contains("--memsize"),
-            "Debian 12's virt-v2v has no such option"
-        );
+        assert!(!line(|_| false).contains("--memsize"), "Debian 12's virt-v2v has no such option");
     }
 
     #[test]
@@ -361,10 +290,8 @@ mod tests {
         fs::create_dir(dir.path().join("..data")).unwrap();
         let mut config = Config::from_env(|_| None);
         config.luks_dir = dir.path().into();
-        let expected: Vec<String> = ["a", "b"]
-            .iter()
-            .map(|n| format!("all:file:{}", dir.path().join(n).display()))
-            .collect();
+        let expected: Vec<String> =
+            ["a", "b"].iter().map(|n| format!("all:file:{}", dir.path().join(n).display())).collect();
         assert_eq!(keys(&config).unwrap(), expected);
         config.clevis = true;
         assert_eq!(keys(&config).unwrap(), ["all:clevis"]);
@@ -373,25 +300,15 @@ mod tests {
     #[test]
     fn scripts_are_told_by_their_names() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [
-            "20_linux_firstboot_b.sh",
-            "10_linux_run_a.sh",
-            "notes.txt",
-            "linux_run.sh",
-            "30_win_firstboot.ps1",
-        ] {
+        for name in
+            ["20_linux_firstboot_b.sh", "10_linux_run_a.sh", "notes.txt", "linux_run.sh", "30_win_firstboot.ps1"]
+        {
             fs::write(dir.path().join(name), "").unwrap();
         }
         let found = scripts(dir.path());
         assert_eq!(
-            found
-                .iter()
-                .map(|(o, p)| (*o, p.file_name().unwrap().to_str().unwrap()))
-                .collect::<Vec<_>>(),
-            [
-                ("--run", "10_linux_run_a.sh"),
-                ("--firstboot", "20_linux_firstboot_b.sh")
-            ]
+            found.iter().map(|(o, p)| (*o, p.file_name().unwrap().to_str().unwrap())).collect::<Vec<_>>(),
+            [("--run", "10_linux_run_a.sh"), ("--firstboot", "20_linux_firstboot_b.sh")]
         );
     }
 }

@@ -24,21 +24,13 @@ impl Bench {
             let volume = root.join(format!("disks/disk{n}"));
             fs::create_dir_all(&volume).unwrap();
             fs::write(volume.join("disk.img"), vec![n + 1; 4 * MIB]).unwrap();
-            fs::write(
-                volume.join("disk.img.manifest.json"),
-                format!("{{\"digest\":\"{n}\"}}"),
-            )
-            .unwrap();
+            fs::write(volume.join("disk.img.manifest.json"), format!("{{\"digest\":\"{n}\"}}")).unwrap();
         }
         let mut config = Config::from_env(|_| None);
         config.disks_dir = root.join("disks");
         config.block_prefix = root.join("none/block");
         config.work_dir = root.join("scratch");
-        let mut bench = Self {
-            dir,
-            config,
-            tools: Tools::on_path(),
-        };
+        let mut bench = Self { dir, config, tools: Tools::on_path() };
         bench.tools.virt_v2v = bench.script("virt-v2v-in-place", &bench.writes("0xaa", "exit 0"));
         bench
     }
@@ -96,10 +88,7 @@ async fn a_conversion_changes_the_disks_and_leaves_only_its_marker() {
     let result = bench.run().await.unwrap();
     assert_eq!(result.firmware.as_deref(), Some("uefi"));
     assert!(bench.is_converted(0) && bench.is_converted(1));
-    assert_eq!(
-        (bench.files(0), bench.files(1)),
-        (vec!["disk.img.converted.json".into()], vec![])
-    );
+    assert_eq!((bench.files(0), bench.files(1)), (vec!["disk.img.converted.json".into()], vec![]));
 }
 
 #[tokio::test]
@@ -115,11 +104,7 @@ async fn disks_that_were_copied_again_are_converted_again() {
     let bench = Bench::new();
     bench.run().await.unwrap();
     fs::write(bench.disk(1), vec![2; 4 * MIB]).unwrap();
-    fs::write(
-        bench.disk(1).with_file_name("disk.img.manifest.json"),
-        "{\"digest\":\"new\"}",
-    )
-    .unwrap();
+    fs::write(bench.disk(1).with_file_name("disk.img.manifest.json"), "{\"digest\":\"new\"}").unwrap();
     bench.run().await.unwrap();
     assert!(bench.is_converted(1));
 }
@@ -127,17 +112,11 @@ async fn disks_that_were_copied_again_are_converted_again() {
 #[tokio::test]
 async fn a_failed_conversion_leaves_the_copy_byte_for_byte() {
     let mut bench = Bench::new();
-    bench.tools.virt_v2v = bench.script(
-        "failing",
-        &bench.writes("0xbb", "echo 'v2v: error: no luck'; exit 1"),
-    );
+    bench.tools.virt_v2v = bench.script("failing", &bench.writes("0xbb", "echo 'v2v: error: no luck'; exit 1"));
     let error = bench.run().await.unwrap_err();
     assert_eq!(error.to_string(), "virt-v2v failed: no luck");
     assert!(bench.is_copy(0) && bench.is_copy(1));
-    assert_eq!(
-        (bench.files(0), bench.files(1)),
-        (Vec::<String>::new(), Vec::<String>::new())
-    );
+    assert_eq!((bench.files(0), bench.files(1)), (Vec::<String>::new(), Vec::<String>::new()));
 }
 
 #[tokio::test]
@@ -145,10 +124,8 @@ async fn a_killed_conversion_is_begun_anew() {
     let mut bench = Bench::new();
     let good = bench.tools.virt_v2v.clone();
     // "killed": the worker's future is dropped while virt-v2v, half done, waits
-    bench.tools.virt_v2v = bench.script(
-        "hanging",
-        &bench.writes("0xbb", "touch \"$(dirname $0)/half\"; exec sleep 1000"),
-    );
+    bench.tools.virt_v2v =
+        bench.script("hanging", &bench.writes("0xbb", "touch \"$(dirname $0)/half\"; exec sleep 1000"));
     {
         let run = bench.run();
         tokio::pin!(run);
@@ -164,11 +141,7 @@ async fn a_killed_conversion_is_begun_anew() {
         }
     }
     assert!(bench.is_copy(0) && bench.is_copy(1));
-    assert_eq!(
-        bench.files(0),
-        ["disk.img.overlay.qcow2"],
-        "left by the killed run"
-    );
+    assert_eq!(bench.files(0), ["disk.img.overlay.qcow2"], "left by the killed run");
     bench.tools.virt_v2v = good;
     bench.run().await.unwrap();
     assert!(bench.is_converted(0) && bench.is_converted(1));
@@ -193,24 +166,13 @@ async fn a_killed_commit_is_redone_without_converting() {
         bench.tools.qemu_img = killed_in_commit(&bench, n);
         bench.run().await.unwrap_err();
         assert!(!bench.is_converted(n as u8 - 1), "half written");
-        assert!(
-            bench
-                .files(0)
-                .contains(&"disk.img.converting.json".to_owned())
-        );
+        assert!(bench.files(0).contains(&"disk.img.converting.json".to_owned()));
         bench.tools.qemu_img = "qemu-img".into();
         bench.tools.virt_v2v = "/nonexistent/virt-v2v".into();
         let result = bench.run().await.unwrap();
-        assert_eq!(
-            result.firmware.as_deref(),
-            Some("uefi"),
-            "the result was kept"
-        );
+        assert_eq!(result.firmware.as_deref(), Some("uefi"), "the result was kept");
         assert!(bench.is_converted(0) && bench.is_converted(1));
-        assert_eq!(
-            (bench.files(0), bench.files(1)),
-            (vec!["disk.img.converted.json".into()], vec![])
-        );
+        assert_eq!((bench.files(0), bench.files(1)), (vec!["disk.img.converted.json".into()], vec![]));
     }
 }
 
@@ -235,10 +197,7 @@ async fn a_half_written_disk_without_its_overlay_is_never_taken_for_good() {
     fs::remove_file(bench.disk(0).with_file_name("disk.img.overlay.qcow2")).unwrap();
     bench.tools.qemu_img = "qemu-img".into();
     let error = bench.run().await.unwrap_err().to_worker_error();
-    assert_eq!(
-        (error.code.as_str(), error.retryable),
-        ("CommitLost", false)
-    );
+    assert_eq!((error.code.as_str(), error.retryable), ("CommitLost", false));
 }
 
 /// The real virt-v2v on a disk without an operating system.
@@ -246,25 +205,14 @@ async fn a_half_written_disk_without_its_overlay_is_never_taken_for_good() {
 async fn a_disk_without_a_system_is_refused_and_left_alone() {
     let bench = Bench::new();
     if !Path::new("/usr/bin/virt-v2v-in-place").exists() {
-        assert!(
-            std::env::var_os("REQUIRE_PEERS").is_none(),
-            "virt-v2v is missing: ./x setup"
-        );
+        assert!(std::env::var_os("REQUIRE_PEERS").is_none(), "virt-v2v is missing: ./x setup");
         eprintln!("skipped: virt-v2v (./x setup)");
         return;
     }
     let mut tools = Tools::on_path();
     tools.env = kvm::libguestfs_env(|key| std::env::var(key).ok()).await;
-    let error = convert(&bench.config, &tools, &Shared::default())
-        .await
-        .unwrap_err()
-        .to_worker_error();
-    assert_eq!(
-        (error.code.as_str(), error.retryable),
-        ("UnknownOs", false),
-        "{}",
-        error.message
-    );
+    let error = convert(&bench.config, &tools, &Shared::default()).await.unwrap_err().to_worker_error();
+    assert_eq!((error.code.as_str(), error.retryable), ("UnknownOs", false), "{}", error.message);
     assert!(error.hint.unwrap().contains("raw copy"));
     assert!(bench.is_copy(0) && bench.is_copy(1));
 }

@@ -29,11 +29,7 @@ impl Disk {
             Some(parent) if in_file_system || is_linked_file => parent,
             _ => scratch.to_owned(),
         };
-        Self {
-            index,
-            path,
-            state_dir,
-        }
+        Self { index, path, state_dir }
     }
 
     /// A file beside the disk, e.g. `disk.img.overlay.qcow2`.
@@ -56,32 +52,14 @@ impl Disk {
 /// Finds the VM's disks, ordered by their number, whatever kind of volume each is in.
 pub fn find(config: &Config) -> Result<Vec<Disk>, ConversionError> {
     if !config.disks.is_empty() {
-        return config
-            .disks
-            .iter()
-            .enumerate()
-            .map(|(index, path)| told(index, path, config))
-            .collect();
+        return config.disks.iter().enumerate().map(|(index, path)| told(index, path, config)).collect();
     }
     let mut found: Vec<(usize, PathBuf, bool)> = Vec::new();
     for (folder, prefix, file) in [
+        (config.disks_dir.clone(), "disk".to_owned(), Some("disk.img")),
         (
-            config.disks_dir.clone(),
-            "disk".to_owned(),
-            Some("disk.img"),
-        ),
-        (
-            config
-                .block_prefix
-                .parent()
-                .unwrap_or(Path::new("/"))
-                .to_owned(),
-            config
-                .block_prefix
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
+            config.block_prefix.parent().unwrap_or(Path::new("/")).to_owned(),
+            config.block_prefix.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             None,
         ),
     ] {
@@ -90,11 +68,7 @@ pub fn find(config: &Config) -> Result<Vec<Disk>, ConversionError> {
         };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(number) = name
-                .to_str()
-                .and_then(|n| n.strip_prefix(&prefix))
-                .and_then(|n| n.parse().ok())
-            else {
+            let Some(number) = name.to_str().and_then(|n| n.strip_prefix(&prefix)).and_then(|n| n.parse().ok()) else {
                 continue;
             };
             let path = match file {
@@ -116,9 +90,7 @@ pub fn find(config: &Config) -> Result<Vec<Disk>, ConversionError> {
     found.sort();
     Ok(found
         .into_iter()
-        .map(|(index, path, in_file_system)| {
-            Disk::new(index, path, in_file_system, &config.work_dir)
-        })
+        .map(|(index, path, in_file_system)| Disk::new(index, path, in_file_system, &config.work_dir))
         .collect())
 }
 
@@ -128,12 +100,7 @@ fn told(index: usize, path: &Path, config: &Config) -> Result<Disk, ConversionEr
         return Err(ConversionError::NoDisks(path.display().to_string()));
     }
     let in_file_system = path.file_name().is_some_and(|name| name == "disk.img");
-    Ok(Disk::new(
-        index,
-        path.to_owned(),
-        in_file_system,
-        &config.work_dir,
-    ))
+    Ok(Disk::new(index, path.to_owned(), in_file_system, &config.work_dir))
 }
 
 #[cfg(test)]
@@ -157,22 +124,10 @@ mod tests {
         config.block_prefix = root.join("dev/block");
         config.work_dir = root.join("scratch");
         let disks = find(&config).unwrap();
-        assert_eq!(
-            disks.iter().map(|d| d.index).collect::<Vec<_>>(),
-            [0, 1, 2, 10]
-        );
-        assert_eq!(
-            disks[0].overlay(),
-            root.join("mnt/disk0/disk.img.overlay.qcow2")
-        );
-        assert_eq!(
-            disks[1].overlay(),
-            root.join("scratch/block1.overlay.qcow2")
-        );
-        assert_eq!(
-            disks.iter().map(Disk::state_is_durable).collect::<Vec<_>>(),
-            [true, false, true, true]
-        );
+        assert_eq!(disks.iter().map(|d| d.index).collect::<Vec<_>>(), [0, 1, 2, 10]);
+        assert_eq!(disks[0].overlay(), root.join("mnt/disk0/disk.img.overlay.qcow2"));
+        assert_eq!(disks[1].overlay(), root.join("scratch/block1.overlay.qcow2"));
+        assert_eq!(disks.iter().map(Disk::state_is_durable).collect::<Vec<_>>(), [true, false, true, true]);
     }
 
     #[test]
@@ -186,10 +141,7 @@ mod tests {
         config.work_dir = root.join("scratch");
         let disks = find(&config).unwrap();
         assert_eq!(disks[0].overlay(), root.join("b/disk.img.overlay.qcow2"));
-        assert_eq!(
-            disks[1].overlay(),
-            root.join("scratch/block7.overlay.qcow2")
-        );
+        assert_eq!(disks[1].overlay(), root.join("scratch/block7.overlay.qcow2"));
         config.disks.push(root.join("c/disk.img"));
         assert!(find(&config).is_err());
     }

@@ -70,17 +70,8 @@ mod tests {
 
     #[test]
     fn two_disks_and_a_card() {
-        let nics = [
-            Nic {
-                mac: Some("00:50:56:a4:2b:1c".into()),
-                addresses: vec![],
-            },
-            Nic::default(),
-        ];
-        let overlays = [
-            Path::new("/a/disk.img.overlay.qcow2"),
-            Path::new("/b & c/disk.img.overlay.qcow2"),
-        ];
+        let nics = [Nic { mac: Some("00:50:56:a4:2b:1c".into()), addresses: vec![] }, Nic::default()];
+        let overlays = [Path::new("/a/disk.img.overlay.qcow2"), Path::new("/b & c/disk.img.overlay.qcow2")];
         expect![[r"
             <domain type='kvm'>
               <name>web&lt;1&gt;</name>

@@ -38,9 +38,7 @@ pub enum ConversionError {
         place: String,
     },
     /// The converted guest would wait for its root device for ever.
-    #[error(
-        "the converted guest's root device {device} does not exist on the virtio bus ({place})"
-    )]
+    #[error("the converted guest's root device {device} does not exist on the virtio bus ({place})")]
     RootDeviceUnresolved {
         /// The device that is asked for.
         device: String,
@@ -97,16 +95,12 @@ impl ConversionError {
 
     /// Whether another attempt, with nothing changed, may go well.
     pub fn retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Failed(_) | Self::Io { .. } | Self::NoSpace { .. }
-        )
+        matches!(self, Self::Failed(_) | Self::Io { .. } | Self::NoSpace { .. })
     }
 
     /// What a person does about it.
     pub fn hint(&self) -> Option<String> {
-        let raw =
-            "or migrate with raw copy (plan.spec.skipGuestConversion, `forklift migrate --raw`)";
+        let raw = "or migrate with raw copy (plan.spec.skipGuestConversion, `forklift migrate --raw`)";
         let hint = match self {
             Self::ToolMissing { tool } => {
                 format!("install it (`./x setup`; on Debian: apt-get install {}), {raw}", package_of(tool))
@@ -120,10 +114,18 @@ impl ConversionError {
                     .into()
             }
             Self::MultiBoot(_) => "choose one with the VM's rootDisk in the plan, e.g. /dev/sda2".into(),
-            Self::KeyMissing(_) => "put the passphrase into the secret that the VM's luks field names, or set nbdeClevis".into(),
+            Self::KeyMissing(_) => {
+                "put the passphrase into the secret that the VM's luks field names, or set nbdeClevis".into()
+            }
             Self::GuestFull(_) => "free some space in the guest, then migrate again".into(),
-            Self::GuestUnclean(_) => "boot the source once and shut it down fully (without hibernation or fast start), then migrate again".into(),
-            Self::NoSpace { .. } => "free some space there, or set the plan's conversionTempStorageClass and conversionTempStorageSize".into(),
+            Self::GuestUnclean(_) => {
+                "boot the source once and shut it down fully (without hibernation or fast start), then migrate again"
+                    .into()
+            }
+            Self::NoSpace { .. } => {
+                "free some space there, or set the plan's conversionTempStorageClass and conversionTempStorageSize"
+                    .into()
+            }
             Self::RootDeviceUnresolved { .. } => {
                 "let the guest name its root by UUID (remove GRUB_DISABLE_LINUX_UUID, run update-grub; in fstab \
                  too), then migrate again; the copied disk is unchanged"
@@ -143,12 +145,7 @@ impl ConversionError {
             message.push_str(&format!(": {cause}"));
             source = cause.source();
         }
-        WorkerError {
-            code: self.code().into(),
-            message,
-            hint: self.hint(),
-            retryable: self.retryable(),
-        }
+        WorkerError { code: self.code().into(), message, hint: self.hint(), retryable: self.retryable() }
     }
 }
 

@@ -25,11 +25,6 @@ impl GuestFiles {
     /// Files given as pairs of path and content.
     #[cfg(test)]
     pub fn of(files: &[(&str, &str)]) -> Self {
-        Self(
-            files
-                .iter()
-                .map(|(p, c)| ((*p).to_owned(), (*c).to_owned()))
-                .collect(),
-        )
+        Self(files.iter().map(|(p, c)| ((*p).to_owned(), (*c).to_owned())).collect())
     }
 }

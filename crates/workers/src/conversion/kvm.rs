@@ -21,10 +21,7 @@ pub async fn libguestfs_env(env: impl Fn(&str) -> Option<String>) -> Vec<(String
         vars.push(("LIBGUESTFS_BACKEND".to_owned(), OsString::from("direct")));
     }
     if env("LIBGUESTFS_BACKEND_SETTINGS").is_none() && !usable(&env).await {
-        vars.push((
-            "LIBGUESTFS_BACKEND_SETTINGS".to_owned(),
-            OsString::from("force_tcg"),
-        ));
+        vars.push(("LIBGUESTFS_BACKEND_SETTINGS".to_owned(), OsString::from("force_tcg")));
     }
     vars
 }
@@ -34,12 +31,7 @@ async fn usable(env: &impl Fn(&str) -> Option<String>) -> bool {
     if let Some(told) = env("FORKLIFT_KVM") {
         return matches!(told.as_str(), "1" | "true");
     }
-    if std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm")
-        .is_err()
-    {
+    if std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
         return false;
     }
     let Some(kernel) = kernel() else { return true }; // nothing to try with: libguestfs has its own kernel
@@ -48,9 +40,7 @@ async fn usable(env: &impl Fn(&str) -> Option<String>) -> bool {
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
         .map(|dir| dir.join("forklift/kvm"));
-    if let Some(known) = cache
-        .as_deref()
-        .and_then(|path| std::fs::read_to_string(path).ok())
+    if let Some(known) = cache.as_deref().and_then(|path| std::fs::read_to_string(path).ok())
         && let Some((known_boot, answer)) = known.split_once(' ')
         && known_boot == boot.trim()
     {
@@ -71,10 +61,7 @@ fn kernel() -> Option<PathBuf> {
         .ok()?
         .flatten()
         .map(|e| e.path())
-        .filter(|p| {
-            p.file_name()
-                .is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz-"))
-        })
+        .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz-")))
         .filter(|p| std::fs::File::open(p).is_ok())
         .collect();
     kernels.sort();
@@ -85,17 +72,7 @@ fn kernel() -> Option<PathBuf> {
 async fn probe(kernel: &Path) -> bool {
     let mut command = Tools::on_path().command(Path::new("qemu-system-x86_64"));
     command
-        .args([
-            "-accel",
-            "kvm",
-            "-m",
-            "256",
-            "-display",
-            "none",
-            "-nodefaults",
-            "-no-reboot",
-            "-kernel",
-        ])
+        .args(["-accel", "kvm", "-m", "256", "-display", "none", "-nodefaults", "-no-reboot", "-kernel"])
         .arg(kernel)
         .args(["-append", "panic=-1 quiet"])
         .stdout(Stdio::null())
@@ -116,14 +93,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_caller_says_is_kept() {
-        let told = |answer: &'static str| {
-            move |key: &str| (key == "FORKLIFT_KVM").then(|| answer.to_owned())
-        };
+        let told = |answer: &'static str| move |key: &str| (key == "FORKLIFT_KVM").then(|| answer.to_owned());
         let direct = ("LIBGUESTFS_BACKEND".to_owned(), OsString::from("direct"));
-        let tcg = (
-            "LIBGUESTFS_BACKEND_SETTINGS".to_owned(),
-            OsString::from("force_tcg"),
-        );
+        let tcg = ("LIBGUESTFS_BACKEND_SETTINGS".to_owned(), OsString::from("force_tcg"));
         assert_eq!(libguestfs_env(told("true")).await, [direct.clone()]);
         assert_eq!(libguestfs_env(told("false")).await, [direct, tcg]);
         assert_eq!(libguestfs_env(|_| Some("set".into())).await, []);

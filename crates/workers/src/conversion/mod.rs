@@ -47,26 +47,17 @@ pub async fn run() -> ExitCode {
     let mut tools = Tools::on_path();
     tools.env = kvm::libguestfs_env(env).await;
     if config.xfs_repair_ignore {
-        let append = format!(
-            "{} xfs_repair_ignore=1",
-            env("LIBGUESTFS_APPEND").unwrap_or_default()
-        );
-        tools
-            .env
-            .push(("LIBGUESTFS_APPEND".into(), append.trim().into()));
+        let append = format!("{} xfs_repair_ignore=1", env("LIBGUESTFS_APPEND").unwrap_or_default());
+        tools.env.push(("LIBGUESTFS_APPEND".into(), append.trim().into()));
     }
     if let Some(memsize) = config.memsize {
-        tools
-            .env
-            .push(("LIBGUESTFS_MEMSIZE".into(), memsize.to_string().into()));
+        tools.env.push(("LIBGUESTFS_MEMSIZE".into(), memsize.to_string().into()));
     }
 
     let shared = Shared::default();
     let address = SocketAddr::new(config.listen, PORT);
     let server = match tokio::net::TcpListener::bind(address).await {
-        Ok(listener) => Some(tokio::spawn(
-            axum::serve(listener, server::router(shared.clone())).into_future(),
-        )),
+        Ok(listener) => Some(tokio::spawn(axum::serve(listener, server::router(shared.clone())).into_future())),
         Err(error) => {
             // the termination message still tells the result
             tracing::warn!(%address, %error, "cannot serve the progress");
@@ -80,23 +71,9 @@ pub async fn run() -> ExitCode {
         Err(error) => {
             let error = error.to_worker_error();
             tracing::error!(code = error.code, hint = error.hint, "{}", error.message);
-            shared.progress(
-                "Failed",
-                shared.current().percent.unwrap_or_default(),
-                error.message.clone(),
-            );
-            let code = if error.retryable {
-                EXIT_RETRYABLE
-            } else {
-                EXIT_PERMANENT
-            };
-            (
-                ConversionResult {
-                    error: Some(error),
-                    ..ConversionResult::default()
-                },
-                ExitCode::from(code),
-            )
+            shared.progress("Failed", shared.current().percent.unwrap_or_default(), error.message.clone());
+            let code = if error.retryable { EXIT_RETRYABLE } else { EXIT_PERMANENT };
+            (ConversionResult { error: Some(error), ..ConversionResult::default() }, ExitCode::from(code))
         }
     };
     if let Err(error) = leave(&config, &result) {

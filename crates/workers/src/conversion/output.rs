@@ -79,22 +79,10 @@ const STEPS: &[(&str, f32)] = &[
 /// The long commands within the conversion, by a part of the trace line that shows their start.
 const COMMANDS: &[(&str, f32, &str)] = &[
     ("grub-mkconfig", 44.0, "Renewing the boot menu in the guest"),
-    (
-        "grub2-mkconfig",
-        44.0,
-        "Renewing the boot menu in the guest",
-    ),
-    (
-        "update-initramfs",
-        56.0,
-        "Renewing the initial RAM disk in the guest",
-    ),
+    ("grub2-mkconfig", 44.0, "Renewing the boot menu in the guest"),
+    ("update-initramfs", 56.0, "Renewing the initial RAM disk in the guest"),
     ("dracut", 56.0, "Renewing the initial RAM disk in the guest"),
-    (
-        "mkinitrd",
-        56.0,
-        "Renewing the initial RAM disk in the guest",
-    ),
+    ("mkinitrd", 56.0, "Renewing the initial RAM disk in the guest"),
 ];
 
 /// Collects facts from virt-v2v's output, line by line.
@@ -131,10 +119,7 @@ impl Parser {
             let program = command.split(['"', ' ']).next().unwrap_or_default();
             let program = program.rsplit('/').next().unwrap_or_default();
             let (_, percent, text) = COMMANDS.iter().find(|(name, ..)| *name == program)?;
-            return Some(Step::Progress {
-                percent: *percent,
-                message: (*text).into(),
-            });
+            return Some(Step::Progress { percent: *percent, message: (*text).into() });
         }
         self.fact(line);
         None
@@ -143,19 +128,11 @@ impl Parser {
     fn message(&mut self, message: Message) -> Option<Step> {
         match message.kind.as_str() {
             "message" => {
-                let (_, percent) = STEPS
-                    .iter()
-                    .find(|(start, _)| message.message.starts_with(start))?;
-                Some(Step::Progress {
-                    percent: *percent,
-                    message: message.message,
-                })
+                let (_, percent) = STEPS.iter().find(|(start, _)| message.message.starts_with(start))?;
+                Some(Step::Progress { percent: *percent, message: message.message })
             }
             "warning" => {
-                let warning = Warning {
-                    reason: "VirtV2vWarning".into(),
-                    message: message.message,
-                };
+                let warning = Warning { reason: "VirtV2vWarning".into(), message: message.message };
                 self.warnings.push(warning.clone());
                 Some(Step::Warning(warning))
             }
@@ -188,11 +165,7 @@ impl Parser {
             "gcaps_block_bus" => &mut i.block_bus,
             "gcaps_net_bus" => &mut i.net_bus,
             "i_firmware" => {
-                i.firmware = if value.starts_with("UEFI") {
-                    "uefi".into()
-                } else {
-                    "bios".into()
-                };
+                i.firmware = if value.starts_with("UEFI") { "uefi".into() } else { "bios".into() };
                 return;
             }
             _ => return,
@@ -203,26 +176,18 @@ impl Parser {
     /// Says why virt-v2v failed.
     pub fn failure(&self) -> ConversionError {
         let tail: Vec<&str> = self.tail.iter().map(String::as_str).collect();
-        let said = self.error.clone().or_else(|| {
-            tail.iter()
-                .rev()
-                .find_map(|l| l.split_once("error: "))
-                .map(|(_, text)| text.to_owned())
-        });
-        let text =
-            said.unwrap_or_else(|| tail.last().copied().unwrap_or("it said nothing").to_owned());
+        let said = self
+            .error
+            .clone()
+            .or_else(|| tail.iter().rev().find_map(|l| l.split_once("error: ")).map(|(_, text)| text.to_owned()));
+        let text = said.unwrap_or_else(|| tail.last().copied().unwrap_or("it said nothing").to_owned());
         classify(&text, &tail.join("\n"))
     }
 }
 
 /// Tells the failures apart that a person deals with differently. `text` is the error, `tail` the lines before it.
 fn classify(text: &str, tail: &str) -> ConversionError {
-    let first = text
-        .lines()
-        .map(str::trim)
-        .find(|l| !l.is_empty())
-        .unwrap_or(text)
-        .to_owned();
+    let first = text.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or(text).to_owned();
     let has = |needles: &[&str]| needles.iter().any(|n| text.contains(n));
     if has(&["No space left on device", "ENOSPC"]) {
         ConversionError::NoSpace { place: first }
@@ -237,20 +202,11 @@ fn classify(text: &str, tail: &str) -> ConversionError {
         ConversionError::MultiBoot(first)
     } else if has(&["LUKS", "passphrase", "could not find key to open"]) {
         ConversionError::KeyMissing(first)
-    } else if has(&[
-        "not enough free space for conversion",
-        "not enough available inodes",
-    ]) {
+    } else if has(&["not enough free space for conversion", "not enough available inodes"]) {
         ConversionError::GuestFull(first)
-    } else if has(&[
-        "Hibernation",
-        "hibernat",
-        "Fast Restart",
-        "was not cleanly unmounted",
-    ]) {
+    } else if has(&["Hibernation", "hibernat", "Fast Restart", "was not cleanly unmounted"]) {
         ConversionError::GuestUnclean(first)
-    } else if has(&["supermin", "cannot find any suitable kernel"])
-        || tail.contains("failed to find a suitable kernel")
+    } else if has(&["supermin", "cannot find any suitable kernel"]) || tail.contains("failed to find a suitable kernel")
     {
         ConversionError::LibguestfsBroken(first)
     } else {
@@ -271,9 +227,7 @@ mod tests {
         let mut steps = Vec::new();
         for line in RECORDED.lines() {
             match parser.line(line) {
-                Some(Step::Progress { percent, message }) => {
-                    steps.push(format!("{percent} {message}"))
-                }
+                Some(Step::Progress { percent, message }) => steps.push(format!("{percent} {message}")),
                 Some(Step::Warning(w)) => steps.push(format!("warning {}", w.message)),
                 None => {}
             }
@@ -295,13 +249,7 @@ mod tests {
         .assert_eq(&steps.join("\n"));
         let i = parser.inspection;
         assert_eq!(
-            (
-                i.name.as_str(),
-                i.distro.as_str(),
-                i.osinfo.as_str(),
-                i.arch.as_str(),
-                i.firmware.as_str()
-            ),
+            (i.name.as_str(), i.distro.as_str(), i.osinfo.as_str(), i.arch.as_str(), i.firmware.as_str()),
             ("linux", "debian", "debian12", "x86_64", "bios")
         );
         assert_eq!(
@@ -313,8 +261,7 @@ mod tests {
 
     fn code(message: &str) -> &'static str {
         let mut parser = Parser::default();
-        let line = serde_json::json!({ "message": message, "timestamp": "t", "type": "error" })
-            .to_string();
+        let line = serde_json::json!({ "message": message, "timestamp": "t", "type": "error" }).to_string();
         assert_eq!(parser.line(&line), None);
         parser.failure().code()
     }
@@ -322,35 +269,20 @@ mod tests {
     #[test]
     fn failures_are_told_apart() {
         assert_eq!(
-            code(
-                "inspection could not detect the source guest (or physical machine).\n\nNo root device found."
-            ),
+            code("inspection could not detect the source guest (or physical machine).\n\nNo root device found."),
             "UnknownOs"
         );
+        assert_eq!(code("virt-v2v is unable to convert this guest type (unknown/unknown)"), "UnknownOs");
         assert_eq!(
-            code("virt-v2v is unable to convert this guest type (unknown/unknown)"),
-            "UnknownOs"
-        );
-        assert_eq!(
-            code(
-                "multi-boot operating systems are not supported by virt-v2v. Use the --root option"
-            ),
+            code("multi-boot operating systems are not supported by virt-v2v. Use the --root option"),
             "MultiBoot"
         );
+        assert_eq!(code("could not find key to open LUKS encrypted /dev/sda2."), "KeyMissing");
         assert_eq!(
-            code("could not find key to open LUKS encrypted /dev/sda2."),
-            "KeyMissing"
-        );
-        assert_eq!(
-            code(
-                "not enough free space for conversion on filesystem '/'.  5.0 MB free < 100 MB needed"
-            ),
+            code("not enough free space for conversion on filesystem '/'.  5.0 MB free < 100 MB needed"),
             "GuestFull"
         );
-        assert_eq!(
-            code("write: /tmp/v2v/x: No space left on device"),
-            "NoSpace"
-        );
+        assert_eq!(code("write: /tmp/v2v/x: No space left on device"), "NoSpace");
         assert_eq!(code("something else"), "ConversionFailed");
     }
 
@@ -363,9 +295,6 @@ mod tests {
             parser.failure().to_string(),
             "virt-v2v failed: libguestfs error: could not create appliance through libvirt"
         );
-        assert_eq!(
-            Parser::default().failure().to_string(),
-            "virt-v2v failed: it said nothing"
-        );
+        assert_eq!(Parser::default().failure().to_string(), "virt-v2v failed: it said nothing");
     }
 }

@@ -60,15 +60,12 @@ pub fn find(disks: &[Disk]) -> Result<Found, ConversionError> {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
-                return Err(ConversionError::io(format!("read {}", path.display()))(
-                    error,
-                ));
+                return Err(ConversionError::io(format!("read {}", path.display()))(error));
             }
         };
         // renamed into place when whole, so what cannot be read is not ours
-        let state: State = serde_json::from_slice(&text).map_err(|e| {
-            ConversionError::io(format!("read {}", path.display()))(io::Error::other(e))
-        })?;
+        let state: State = serde_json::from_slice(&text)
+            .map_err(|e| ConversionError::io(format!("read {}", path.display()))(io::Error::other(e)))?;
         if state.copies != copies(disks) {
             tracing::info!(path = %path.display(), "the disks were copied again: the earlier conversion does not count");
             remove(&path)?;
@@ -87,10 +84,7 @@ pub fn find(disks: &[Disk]) -> Result<Found, ConversionError> {
 
 /// The importer's manifest tells one copy from the next.
 fn copies(disks: &[Disk]) -> Vec<Option<String>> {
-    disks
-        .iter()
-        .map(|d| fs::read_to_string(d.beside("manifest.json")).ok())
-        .collect()
+    disks.iter().map(|d| fs::read_to_string(d.beside("manifest.json")).ok()).collect()
 }
 
 /// Makes an empty overlay over each disk, in place of those of a run that was cut off.
@@ -98,10 +92,8 @@ pub async fn create(tools: &Tools, disks: &[Disk]) -> Result<(), ConversionError
     discard(disks)?;
     for disk in disks {
         let overlay = disk.overlay();
-        fs::create_dir_all(&disk.state_dir).map_err(ConversionError::io(format!(
-            "create {}",
-            disk.state_dir.display()
-        )))?;
+        fs::create_dir_all(&disk.state_dir)
+            .map_err(ConversionError::io(format!("create {}", disk.state_dir.display())))?;
         // beside the disk, its bare name also holds when the volume is mounted elsewhere the next time
         let backing = if disk.state_is_durable() {
             OsString::from(disk.path.file_name().unwrap_or_default())
@@ -146,14 +138,8 @@ pub async fn commit(
     mut done: impl FnMut(usize),
 ) -> Result<(), ConversionError> {
     for (index, disk) in disks.iter().enumerate() {
-        let args = [
-            OsString::from("commit"),
-            "-q".into(),
-            "-d".into(),
-            "-f".into(),
-            "qcow2".into(),
-            disk.overlay().into(),
-        ];
+        let args =
+            [OsString::from("commit"), "-q".into(), "-d".into(), "-f".into(), "qcow2".into(), disk.overlay().into()];
         tools.run(&tools.qemu_img, &args).await?;
         sync(&disk.path)?;
         done(index + 1);
@@ -163,15 +149,8 @@ pub async fn commit(
     discard(disks)
 }
 
-fn write_state(
-    path: &Path,
-    disks: &[Disk],
-    result: &ConversionResult,
-) -> Result<(), ConversionError> {
-    let state = State {
-        copies: copies(disks),
-        result: result.clone(),
-    };
+fn write_state(path: &Path, disks: &[Disk], result: &ConversionResult) -> Result<(), ConversionError> {
+    let state = State { copies: copies(disks), result: result.clone() };
     let write = || -> io::Result<()> {
         let new = path.with_extension("json.new");
         let mut file = File::create(&new)?;
@@ -184,17 +163,14 @@ fn write_state(
 }
 
 fn sync(path: &Path) -> Result<(), ConversionError> {
-    File::open(path)
-        .and_then(|f| f.sync_all())
-        .map_err(ConversionError::io(format!("flush {}", path.display())))
+    File::open(path).and_then(|f| f.sync_all()).map_err(ConversionError::io(format!("flush {}", path.display())))
 }
 
 fn remove(path: &Path) -> Result<(), ConversionError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ConversionError::io(format!(
-            "remove {}",
-            path.display()
-        ))(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(ConversionError::io(format!("remove {}", path.display()))(error))
+        }
         _ => Ok(()),
     }
 }

@@ -23,21 +23,13 @@ pub fn inspection_xml(i: &Inspection) -> String {
     ] {
         let _ = writeln!(xml, "    <{tag}>{}</{tag}>", escape(value));
     }
-    let _ = writeln!(
-        xml,
-        "  </operatingsystem>\n  <firmware type='{}'/>\n</v2v-inspection>",
-        escape(&i.firmware)
-    );
+    let _ = writeln!(xml, "  </operatingsystem>\n  <firmware type='{}'/>\n</v2v-inspection>", escape(&i.firmware));
     xml
 }
 
 /// What upstream's controller reads of the manifest that virt-v2v's KubeVirt output writes: the firmware.
 pub fn vm_yaml(name: &str, firmware: &str) -> String {
-    let bootloader = if firmware == "uefi" {
-        "efi:\n              secureBoot: false"
-    } else {
-        "bios: {}"
-    };
+    let bootloader = if firmware == "uefi" { "efi:\n              secureBoot: false" } else { "bios: {}" };
     format!(
         "apiVersion: kubevirt.io/v1\nkind: VirtualMachine\nmetadata:\n  name: {}\nspec:\n  template:\n    spec:\n      \
          domain:\n        firmware:\n          bootloader:\n            {bootloader}\n",

@@ -59,8 +59,7 @@ impl Devices {
     fn fate(&self, spec: &str) -> Fate {
         let spec = spec.trim_matches(['"', '\'']);
         let by_link = |kind: &str| {
-            spec.strip_prefix(&format!("/dev/disk/by-{}/", kind.to_lowercase()))
-                .map(|value| format!("{kind}={value}"))
+            spec.strip_prefix(&format!("/dev/disk/by-{}/", kind.to_lowercase())).map(|value| format!("{kind}={value}"))
         };
         for kind in ["UUID", "LABEL", "PARTUUID", "PARTLABEL"] {
             let tag = spec
@@ -74,41 +73,27 @@ impl Devices {
         }
         // these links are named after the bus
         if spec.starts_with("/dev/disk/by-path/") || spec.starts_with("/dev/disk/by-id/") {
-            let stable = ["dm-", "lvm-", "md-"]
-                .iter()
-                .any(|s| spec.starts_with(&format!("/dev/disk/by-id/{s}")));
+            let stable = ["dm-", "lvm-", "md-"].iter().any(|s| spec.starts_with(&format!("/dev/disk/by-id/{s}")));
             return if stable { Fate::Unknown } else { Fate::Missing };
         }
         let Some(name) = spec.strip_prefix("/dev/") else {
             return Fate::Unknown;
         };
         if let Some(rest) = name.strip_prefix("vd") {
-            return found(
-                self.partitions.contains(&format!("/dev/sd{rest}"))
-                    || self.partitions.contains(spec),
-            );
+            return found(self.partitions.contains(&format!("/dev/sd{rest}")) || self.partitions.contains(spec));
         }
-        if ["sd", "hd", "xvd", "nvme"]
-            .iter()
-            .any(|bus| name.starts_with(bus))
-        {
+        if ["sd", "hd", "xvd", "nvme"].iter().any(|bus| name.starts_with(bus)) {
             return Fate::Missing;
         }
         if let Some(mapped) = name.strip_prefix("mapper/") {
             // vg-lv, where a dash within a name is doubled
-            let known = self.volumes.iter().any(|v| {
-                v.trim_start_matches("/dev/")
-                    .replace('-', "--")
-                    .replace('/', "-")
-                    == mapped
-            });
+            let known = self
+                .volumes
+                .iter()
+                .any(|v| v.trim_start_matches("/dev/").replace('-', "--").replace('/', "-") == mapped);
             return if known { Fate::Found } else { Fate::Unknown };
         }
-        if self.volumes.contains(spec) {
-            Fate::Found
-        } else {
-            Fate::Unknown
-        }
+        if self.volumes.contains(spec) { Fate::Found } else { Fate::Unknown }
     }
 }
 
@@ -127,10 +112,7 @@ pub fn check(guest: &GuestFiles, devices: &Devices) -> Result<Vec<Warning>, Conv
     // what boots: the entries that grub's menu is made of and the menu itself; older files only where there is none
     for tier in TIERS {
         let mut seen = Vec::new();
-        for (path, text) in guest
-            .iter()
-            .filter(|(path, _)| tier.iter().any(|t| path.contains(t)))
-        {
+        for (path, text) in guest.iter().filter(|(path, _)| tier.iter().any(|t| path.contains(t))) {
             // the first entry is the default; those below may be of other systems on the same disks
             if let Some(device) = boot_roots(path, text).first() {
                 seen.push((path, *device, devices.fate(device)));
@@ -139,10 +121,7 @@ pub fn check(guest: &GuestFiles, devices: &Devices) -> Result<Vec<Warning>, Conv
         if let Some((path, device, _)) = seen.iter().find(|(.., fate)| *fate == Fate::Missing)
             && (tier.len() == 1 || seen.iter().all(|(.., fate)| *fate == Fate::Missing))
         {
-            return Err(ConversionError::RootDeviceUnresolved {
-                device: (*device).into(),
-                place: (*path).into(),
-            });
+            return Err(ConversionError::RootDeviceUnresolved { device: (*device).into(), place: (*path).into() });
         }
         if !seen.is_empty() {
             break;
@@ -154,15 +133,9 @@ pub fn check(guest: &GuestFiles, devices: &Devices) -> Result<Vec<Warning>, Conv
             continue;
         }
         if mount_point == "/" {
-            return Err(ConversionError::RootDeviceUnresolved {
-                device: device.into(),
-                place: "/etc/fstab".into(),
-            });
+            return Err(ConversionError::RootDeviceUnresolved { device: device.into(), place: "/etc/fstab".into() });
         }
-        if !options
-            .split(',')
-            .any(|o| matches!(o, "noauto" | "nofail" | "_netdev"))
-        {
+        if !options.split(',').any(|o| matches!(o, "noauto" | "nofail" | "_netdev")) {
             warnings.push(Warning {
                 reason: "FstabDeviceUnresolved".into(),
                 message: format!("{device} ({mount_point} in /etc/fstab) does not exist on the virtio bus: the guest may stop in emergency mode"),
@@ -177,10 +150,7 @@ fn boot_roots<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
     let is_options = |line: &str| {
         let word = line.split_whitespace().next().unwrap_or_default();
         match path.rsplit('/').next().unwrap_or_default() {
-            "grub.cfg" => {
-                matches!(word, "linux" | "linux16" | "linuxefi")
-                    || line.starts_with("set kernelopts=")
-            }
+            "grub.cfg" => matches!(word, "linux" | "linux16" | "linuxefi") || line.starts_with("set kernelopts="),
             "menu.lst" | "grub.conf" => word == "kernel",
             "grubenv" => line.starts_with("kernelopts="),
             "extlinux.conf" => word.eq_ignore_ascii_case("append"),
@@ -194,24 +164,17 @@ fn boot_roots<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
         .flat_map(str::split_whitespace)
         .filter_map(|word| {
             let word = word.trim_matches('"');
-            word.strip_prefix("root=")
-                .or_else(|| word.strip_prefix("kernelopts=root="))
+            word.strip_prefix("root=").or_else(|| word.strip_prefix("kernelopts=root="))
         })
         .filter(|device| !device.contains('$'))
         .collect()
 }
 
 fn fstab(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
-    text.lines()
-        .filter(|l| !l.trim_start().starts_with('#'))
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            Some((
-                words.next()?,
-                words.next()?,
-                words.nth(1).unwrap_or_default(),
-            ))
-        })
+    text.lines().filter(|l| !l.trim_start().starts_with('#')).filter_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?, words.next()?, words.nth(1).unwrap_or_default()))
+    })
 }
 
 #[cfg(test)]
@@ -228,9 +191,7 @@ mod tests {
     }
 
     fn check_boot(path: &str, text: &str) -> Result<usize, String> {
-        check(&GuestFiles::of(&[(path, text)]), &devices())
-            .map(|w| w.len())
-            .map_err(|e| e.to_string())
+        check(&GuestFiles::of(&[(path, text)]), &devices()).map(|w| w.len()).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -247,10 +208,7 @@ mod tests {
             "$root",
         ] {
             assert_eq!(
-                check_boot(
-                    "/boot/grub/grub.cfg",
-                    &format!("  linux /vmlinuz root={root} ro quiet\n")
-                ),
+                check_boot("/boot/grub/grub.cfg", &format!("  linux /vmlinuz root={root} ro quiet\n")),
                 Ok(0),
                 "{root}"
             );
@@ -269,11 +227,7 @@ mod tests {
             "/dev/disk/by-path/pci-0000:00:10.0-scsi-0:0:0:0-part1",
             "/dev/disk/by-id/ata-VMware_1",
         ] {
-            let said = check_boot(
-                "/boot/grub2/grub.cfg",
-                &format!("\tlinux16 /vmlinuz root={root} ro\n"),
-            )
-            .unwrap_err();
+            let said = check_boot("/boot/grub2/grub.cfg", &format!("\tlinux16 /vmlinuz root={root} ro\n")).unwrap_err();
             assert_eq!(
                 said,
                 format!(
@@ -286,33 +240,15 @@ mod tests {
     #[test]
     fn every_kind_of_boot_menu_is_read() {
         for (path, text) in [
-            (
-                "/boot/loader/entries/a.conf",
-                "title x\noptions root=/dev/sda1 ro\n",
-            ),
-            (
-                "/boot/grub2/grubenv",
-                "# GRUB\nkernelopts=root=/dev/sda1 ro\n",
-            ),
-            (
-                "/boot/grub/menu.lst",
-                "title a\n kernel /vmlinuz root=/dev/sda1\n",
-            ),
-            (
-                "/boot/extlinux/extlinux.conf",
-                "label l\n APPEND root=/dev/sda1\n",
-            ),
+            ("/boot/loader/entries/a.conf", "title x\noptions root=/dev/sda1 ro\n"),
+            ("/boot/grub2/grubenv", "# GRUB\nkernelopts=root=/dev/sda1 ro\n"),
+            ("/boot/grub/menu.lst", "title a\n kernel /vmlinuz root=/dev/sda1\n"),
+            ("/boot/extlinux/extlinux.conf", "label l\n APPEND root=/dev/sda1\n"),
             ("/etc/kernel/cmdline", "root=/dev/sda1 quiet\n"),
         ] {
             assert!(check_boot(path, text).is_err(), "{path}");
         }
-        assert_eq!(
-            check_boot(
-                "/boot/grub/grub.cfg",
-                "# linux root=/dev/sda1\nsearch root=/dev/sda1\n"
-            ),
-            Ok(0)
-        );
+        assert_eq!(check_boot("/boot/grub/grub.cfg", "# linux root=/dev/sda1\nsearch root=/dev/sda1\n"), Ok(0));
     }
 
     #[test]
@@ -330,10 +266,7 @@ mod tests {
     #[test]
     fn disks_that_show_nothing_are_no_proof() {
         let guest = GuestFiles::of(&[("/boot/grub/grub.cfg", "linux /a root=LABEL=x\n")]);
-        assert_eq!(
-            check(&guest, &Devices::default()).unwrap()[0].reason,
-            "RootDeviceNotChecked"
-        );
+        assert_eq!(check(&guest, &Devices::default()).unwrap()[0].reason, "RootDeviceNotChecked");
     }
 
     #[test]
@@ -343,10 +276,6 @@ mod tests {
                       /dev/sdc1 /opt ext4 nofail 0 2\ntmpfs /tmp tmpfs defaults 0 0\nnas:/x /mnt nfs _netdev 0 0\n";
         let warnings = check(&GuestFiles::of(&[("/etc/fstab", others)]), &devices()).unwrap();
         assert_eq!(warnings.len(), 1);
-        assert!(
-            warnings[0]
-                .message
-                .starts_with("/dev/sdb1 (/data in /etc/fstab)")
-        );
+        assert!(warnings[0].message.starts_with("/dev/sdb1 (/data in /etc/fstab)"));
     }
 }

@@ -29,11 +29,8 @@ struct Inner {
 impl Shared {
     /// Shows how far the conversion is.
     pub fn progress(&self, phase: &str, percent: f32, message: impl Into<String>) {
-        let progress = ConversionProgress {
-            phase: phase.into(),
-            percent: Some(percent),
-            message: Some(message.into()),
-        };
+        let progress =
+            ConversionProgress { phase: phase.into(), percent: Some(percent), message: Some(message.into()) };
         *lock(&self.0.progress) = progress;
     }
 
@@ -54,18 +51,13 @@ impl Shared {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The paths.
 pub fn router(shared: Shared) -> Router {
     Router::new()
-        .route(
-            PROGRESS_PATH,
-            get(|State(s): State<Shared>| async move { Json(s.current()) }),
-        )
+        .route(PROGRESS_PATH, get(|State(s): State<Shared>| async move { Json(s.current()) }))
         .route("/vm", get(vm))
         .route("/inspection", get(inspection))
         .route("/warnings", get(warnings))
@@ -77,11 +69,7 @@ pub fn router(shared: Shared) -> Router {
 fn when_done(shared: &Shared, answer: impl FnOnce(&ConversionResult) -> Response) -> Response {
     match &*lock(&shared.0.result) {
         Some(result) if result.error.is_none() => answer(result),
-        Some(_) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the conversion has failed",
-        )
-            .into_response(),
+        Some(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the conversion has failed").into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "the conversion is running").into_response(),
     }
 }
@@ -95,16 +83,9 @@ async fn vm(State(shared): State<Shared>) -> Response {
 
 async fn inspection(State(shared): State<Shared>) -> Response {
     when_done(&shared, |result| {
-        let found = result
-            .inspection
-            .clone()
-            .and_then(|i| serde_json::from_value::<Inspection>(i).ok())
-            .unwrap_or_default();
-        (
-            [(header::CONTENT_TYPE, "application/xml")],
-            report::inspection_xml(&found),
-        )
-            .into_response()
+        let found =
+            result.inspection.clone().and_then(|i| serde_json::from_value::<Inspection>(i).ok()).unwrap_or_default();
+        ([(header::CONTENT_TYPE, "application/xml")], report::inspection_xml(&found)).into_response()
     })
 }
 
@@ -136,22 +117,14 @@ mod tests {
     /// Status, content type and body of an answer.
     async fn ask(address: SocketAddr, method: &str, path: &str) -> (u16, String, String) {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        );
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: pod\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let kind = head
-            .lines()
-            .find_map(|l| l.strip_prefix("content-type: "))
-            .unwrap_or_default();
-        (
-            head.split(' ').nth(1).unwrap().parse().unwrap(),
-            kind.to_owned(),
-            body.to_owned(),
-        )
+        let kind = head.lines().find_map(|l| l.strip_prefix("content-type: ")).unwrap_or_default();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), kind.to_owned(), body.to_owned())
     }
 
     #[tokio::test]
@@ -162,48 +135,29 @@ mod tests {
         tokio::spawn(axum::serve(listener, router(shared.clone())).into_future());
 
         shared.progress("Converting", 42.0, "Opening the source");
-        let progress: ConversionProgress =
-            serde_json::from_str(&ask(base, "GET", "/progress").await.2).unwrap();
-        assert_eq!(
-            (progress.phase.as_str(), progress.percent),
-            ("Converting", Some(42.0))
-        );
+        let progress: ConversionProgress = serde_json::from_str(&ask(base, "GET", "/progress").await.2).unwrap();
+        assert_eq!((progress.phase.as_str(), progress.percent), ("Converting", Some(42.0)));
         for path in ["/vm", "/inspection", "/warnings", "/shutdown"] {
             assert_eq!(ask(base, "GET", path).await.0, 503, "{path}");
         }
 
-        let found = Inspection {
-            name: "linux".into(),
-            osinfo: "debian12".into(),
-            ..Inspection::default()
-        };
+        let found = Inspection { name: "linux".into(), osinfo: "debian12".into(), ..Inspection::default() };
         let mut result = ConversionResult {
             inspection: Some(serde_json::to_value(found).unwrap()),
             vm: Some(report::vm_yaml("a", "bios")),
             ..ConversionResult::default()
         };
         shared.finish(result.clone());
-        assert_eq!(
-            ask(base, "GET", "/vm").await,
-            (200, "text/yaml".into(), report::vm_yaml("a", "bios"))
-        );
+        assert_eq!(ask(base, "GET", "/vm").await, (200, "text/yaml".into(), report::vm_yaml("a", "bios")));
         let (status, kind, xml) = ask(base, "GET", "/inspection").await;
         assert_eq!((status, kind.as_str()), (200, "application/xml"));
         assert!(xml.contains("<osinfo>debian12</osinfo>"));
         assert_eq!(ask(base, "GET", "/warnings").await.0, 204);
-        result.warnings.push(Warning {
-            reason: "R".into(),
-            message: "m".into(),
-        });
+        result.warnings.push(Warning { reason: "R".into(), message: "m".into() });
         shared.finish(result);
-        assert_eq!(
-            ask(base, "GET", "/warnings").await.2,
-            r#"[{"reason":"R","message":"m"}]"#
-        );
+        assert_eq!(ask(base, "GET", "/warnings").await.2, r#"[{"reason":"R","message":"m"}]"#);
 
         assert_eq!(ask(base, "POST", "/shutdown").await.0, 204);
-        tokio::time::timeout(std::time::Duration::from_secs(5), shared.shutdown())
-            .await
-            .unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(5), shared.shutdown()).await.unwrap();
     }
 }

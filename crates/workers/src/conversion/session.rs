@@ -31,12 +31,7 @@ pub struct Session {
 impl Session {
     /// Opens the overlays and mounts the guest whose root virt-v2v found. With `keys` (encrypted guests) guestfish
     /// has to inspect the guest again; without, its root and fstab say what is where.
-    pub async fn open(
-        tools: &Tools,
-        overlays: &[&Path],
-        root: &str,
-        keys: &[String],
-    ) -> Result<Self, ConversionError> {
+    pub async fn open(tools: &Tools, overlays: &[&Path], root: &str, keys: &[String]) -> Result<Self, ConversionError> {
         let mut command = tools.command(&tools.guestfish);
         command.args(["--format=qcow2", "--rw"]);
         for overlay in overlays {
@@ -48,22 +43,12 @@ impl Session {
         if !keys.is_empty() {
             command.arg("-i");
         }
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        let mut child = command
-            .spawn()
-            .map_err(|error| missing(&tools.guestfish, error))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().map_err(|error| missing(&tools.guestfish, error))?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(ConversionError::Failed("guestfish has no pipes".into()));
         };
-        let mut session = Self {
-            child,
-            stdin,
-            stdout: BufReader::new(stdout).lines(),
-            count: 0,
-        };
+        let mut session = Self { child, stdin, stdout: BufReader::new(stdout).lines(), count: 0 };
         if keys.is_empty() {
             session.must("run").await?;
             session.must(&format!("mount {} /", quote(root))).await?;
@@ -96,8 +81,7 @@ impl Session {
                 vec![spec.replace("/dev/vd", "/dev/sd")]
             };
             if let Some(device) = device.first() {
-                self.ask(&format!("mount-ro {} {}", quote(device), quote(point)))
-                    .await?;
+                self.ask(&format!("mount-ro {} {}", quote(device), quote(point))).await?;
             }
         }
         Ok(())
@@ -116,20 +100,13 @@ impl Session {
     async fn send(&mut self, command: &str) -> Result<Vec<String>, ConversionError> {
         self.count += 1;
         let marker = format!("@@end-{}@@", self.count);
-        let failed =
-            |what: &str| ConversionError::Failed(format!("guestfish {what} at: {command}"));
+        let failed = |what: &str| ConversionError::Failed(format!("guestfish {what} at: {command}"));
         let text = format!("{command}\necho {marker}\n");
-        if self.stdin.write_all(text.as_bytes()).await.is_err() || self.stdin.flush().await.is_err()
-        {
+        if self.stdin.write_all(text.as_bytes()).await.is_err() || self.stdin.flush().await.is_err() {
             return Err(failed("ended"));
         }
         let mut lines = Vec::new();
-        while let Some(line) = self
-            .stdout
-            .next_line()
-            .await
-            .map_err(ConversionError::io("read from guestfish"))?
-        {
+        while let Some(line) = self.stdout.next_line().await.map_err(ConversionError::io("read from guestfish"))? {
             if let Some(rest) = line.strip_suffix(&marker) {
                 if !rest.is_empty() {
                     lines.push(rest.to_owned()); // the last line had no newline
@@ -145,10 +122,7 @@ impl Session {
     async fn read(&mut self, path: &str) -> Result<String, ConversionError> {
         let mut text = self.ask(&format!("cat {}", quote(path))).await?.join("\n");
         if text.len() > MAX_FILE {
-            let end = (0..=MAX_FILE)
-                .rev()
-                .find(|&n| text.is_char_boundary(n))
-                .unwrap_or(0);
+            let end = (0..=MAX_FILE).rev().find(|&n| text.is_char_boundary(n)).unwrap_or(0);
             text.truncate(end);
         }
         Ok(text)
@@ -182,16 +156,9 @@ impl Session {
     pub async fn devices(&mut self) -> Result<Devices, ConversionError> {
         let mut devices = Devices::default();
         devices.partitions.extend(self.ask("list-devices").await?);
-        devices
-            .partitions
-            .extend(self.ask("list-partitions").await?);
+        devices.partitions.extend(self.ask("list-partitions").await?);
         devices.volumes.extend(self.ask("lvs").await?);
-        let all: Vec<String> = devices
-            .partitions
-            .iter()
-            .chain(&devices.volumes)
-            .cloned()
-            .collect();
+        let all: Vec<String> = devices.partitions.iter().chain(&devices.volumes).cloned().collect();
         for device in all {
             for line in self.ask(&format!("blkid {}", quote(&device))).await? {
                 let Some((key, value)) = line.split_once(": ") else {
@@ -214,27 +181,15 @@ impl Session {
         if let Some((folder, _)) = path.rsplit_once('/') {
             self.must(&format!("mkdir-p {}", quote(folder))).await?;
         }
-        self.must(&format!("write {} {}", quote(path), quote(content)))
-            .await
-            .map(|_| ())
+        self.must(&format!("write {} {}", quote(path), quote(content))).await.map(|_| ())
     }
 
     /// Ends the session; all that was written is then in the overlays.
     pub async fn close(mut self) -> Result<(), ConversionError> {
         self.must("umount-all").await?;
         drop(self.stdin);
-        let status = self
-            .child
-            .wait()
-            .await
-            .map_err(ConversionError::io("wait for guestfish"))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(ConversionError::Failed(format!(
-                "guestfish ended with {status}"
-            )))
-        }
+        let status = self.child.wait().await.map_err(ConversionError::io("wait for guestfish"))?;
+        if status.success() { Ok(()) } else { Err(ConversionError::Failed(format!("guestfish ended with {status}"))) }
     }
 }
 

@@ -17,20 +17,13 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let bytes: Vec<u8> = (0..SIZE as u32)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect();
+        let bytes: Vec<u8> = (0..SIZE as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         std::fs::write(dir.path().join("disk.raw"), &bytes).expect("writes the source");
         Self { dir, bytes }
     }
 
     fn path(&self, name: &str) -> String {
-        self.dir
-            .path()
-            .join(name)
-            .to_str()
-            .expect("temporary paths are text")
-            .to_owned()
+        self.dir.path().join(name).to_str().expect("temporary paths are text").to_owned()
     }
 
     fn spec(&self) -> ImportSpec {
@@ -66,10 +59,7 @@ fn error(result: ImportResult) -> WorkerError {
 
 async fn get_progress(address: SocketAddr) -> ImportProgress {
     let mut stream = TcpStream::connect(address).await.expect("connects");
-    stream
-        .write_all(b"GET /progress HTTP/1.0\r\n\r\n")
-        .await
-        .expect("asks");
+    stream.write_all(b"GET /progress HTTP/1.0\r\n\r\n").await.expect("asks");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("answers");
     assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
@@ -82,27 +72,13 @@ async fn a_finished_import_is_not_repeated() {
     let fixture = Fixture::new();
     let first = import_now(fixture.spec()).await;
     assert_eq!(first.error, None);
-    assert_eq!(
-        (first.bytes_total, first.bytes_written, first.verified),
-        (SIZE as u64, SIZE as u64, true)
-    );
-    assert!(
-        first
-            .digest
-            .as_deref()
-            .is_some_and(|digest| digest.starts_with("blake3:"))
-    );
-    assert!(
-        fixture.target() == fixture.bytes,
-        "the target is the source"
-    );
+    assert_eq!((first.bytes_total, first.bytes_written, first.verified), (SIZE as u64, SIZE as u64, true));
+    assert!(first.digest.as_deref().is_some_and(|digest| digest.starts_with("blake3:")));
+    assert!(fixture.target() == fixture.bytes, "the target is the source");
     // not even the source is needed any more
     std::fs::remove_file(fixture.path("disk.raw")).expect("removes");
     let second = import_now(fixture.spec()).await;
-    assert_eq!(
-        (second.bytes_written, second.digest, second.error),
-        (0, first.digest, None)
-    );
+    assert_eq!((second.bytes_written, second.digest, second.error), (0, first.digest, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,34 +104,19 @@ async fn progress_is_served_and_an_ended_import_goes_on() {
         }
     });
     let seen = seen.await.expect("makes progress");
-    assert_eq!(
-        (seen.phase, seen.bytes_total),
-        (ImportPhase::Copying, SIZE as u64)
-    );
-    assert!(
-        seen.bytes_written > 0 && seen.bytes_written < SIZE as u64,
-        "{seen:?}"
-    );
+    assert_eq!((seen.phase, seen.bytes_total), (ImportPhase::Copying, SIZE as u64));
+    assert!(seen.bytes_written > 0 && seen.bytes_written < SIZE as u64, "{seen:?}");
     // as SIGTERM does
     stop.send(()).expect("still runs");
     let ended = error(running.await.expect("ends"));
     assert_eq!((ended.code.as_str(), ended.retryable), ("Cancelled", true));
-    assert!(
-        std::fs::exists(fixture.path("disk.img.chunks")).expect("looks"),
-        "the chunk map is kept"
-    );
+    assert!(std::fs::exists(fixture.path("disk.img.chunks")).expect("looks"), "the chunk map is kept");
     let result = import_now(fixture.spec()).await;
     assert_eq!(result.error, None);
     assert!(result.bytes_resumed > 0, "{result:?}");
     assert_eq!(result.bytes_resumed + result.bytes_written, SIZE as u64);
-    assert!(
-        fixture.target() == fixture.bytes,
-        "the target is the source"
-    );
-    assert!(
-        !std::fs::exists(fixture.path("disk.img.chunks")).expect("looks"),
-        "the chunk map is gone"
-    );
+    assert!(fixture.target() == fixture.bytes, "the target is the source");
+    assert!(!std::fs::exists(fixture.path("disk.img.chunks")).expect("looks"), "the chunk map is gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,56 +124,28 @@ async fn a_block_volume_keeps_its_size() {
     let fixture = Fixture::new();
     let device = fixture.path("device");
     std::fs::write(&device, vec![0xee; SIZE + (1 << 20)]).expect("makes the device");
-    let spec = ImportSpec {
-        target: device.clone(),
-        volume_mode: VolumeMode::Block,
-        ..fixture.spec()
-    };
+    let spec = ImportSpec { target: device.clone(), volume_mode: VolumeMode::Block, ..fixture.spec() };
     let result = import_now(spec.clone()).await;
     assert_eq!(result.error, None);
     let found = std::fs::read(&device).expect("reads");
     assert_eq!(found.len(), SIZE + (1 << 20));
-    assert!(
-        found[..SIZE] == fixture.bytes,
-        "the device holds the source"
-    );
+    assert!(found[..SIZE] == fixture.bytes, "the device holds the source");
     // one that is too small
     let small = fixture.path("small");
     std::fs::write(&small, vec![0; SIZE - 512]).expect("makes the device");
-    let refused = error(
-        import_now(ImportSpec {
-            target: small,
-            ..spec
-        })
-        .await,
-    );
-    assert_eq!(
-        (refused.code.as_str(), refused.retryable),
-        ("TargetTooSmall", false)
-    );
-    assert!(
-        refused.message.contains(&(SIZE - 512).to_string()),
-        "{}",
-        refused.message
-    );
+    let refused = error(import_now(ImportSpec { target: small, ..spec }).await);
+    assert_eq!((refused.code.as_str(), refused.retryable), ("TargetTooSmall", false));
+    assert!(refused.message.contains(&(SIZE - 512).to_string()), "{}", refused.message);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_digest_is_permanent() {
     let fixture = Fixture::new();
     let mut spec = fixture.spec();
-    let ImportSource::File { digest, .. } = &mut spec.source else {
-        unreachable!("the fixture is a file")
-    };
-    *digest = Some(Digest {
-        algorithm: "SHA256".into(),
-        hex: "00".repeat(32),
-    });
+    let ImportSource::File { digest, .. } = &mut spec.source else { unreachable!("the fixture is a file") };
+    *digest = Some(Digest { algorithm: "SHA256".into(), hex: "00".repeat(32) });
     let refused = error(import_now(spec).await);
-    assert_eq!(
-        (refused.code.as_str(), refused.retryable),
-        ("DigestMismatch", false)
-    );
+    assert_eq!((refused.code.as_str(), refused.retryable), ("DigestMismatch", false));
     assert!(refused.hint.is_some());
 }
 
@@ -239,37 +172,19 @@ async fn orders_that_cannot_be_carried_out_are_permanent() {
             *member = Some("disk.vmdk".into());
         }
     });
-    let small = ImportSpec {
-        virtual_size: Some(1 << 20),
-        ..fixture.spec()
-    };
+    let small = ImportSpec { virtual_size: Some(1 << 20), ..fixture.spec() };
     for (spec, code) in [
         (format, "UnsupportedFormat"),
         (compression, "UnsupportedFormat"),
         (missing, "Malformed"),
         (small, "TargetTooSmall"),
-        (
-            with(|source| {
-                *source = ImportSource::Http {
-                    url: "http://127.0.0.1/".into(),
-                }
-            }),
-            "UnsupportedSource",
-        ),
+        (with(|source| *source = ImportSource::Http { url: "http://127.0.0.1/".into() }), "UnsupportedSource"),
     ] {
         let refused = error(import_now(spec).await);
-        assert_eq!(
-            (refused.code.as_str(), refused.retryable),
-            (code, false),
-            "{}",
-            refused.message
-        );
+        assert_eq!((refused.code.as_str(), refused.retryable), (code, false), "{}", refused.message);
     }
     assert_eq!(read_spec(None).expect_err("no order").code, "InvalidOrder");
-    assert_eq!(
-        read_spec(Some("{".into())).expect_err("no JSON").code,
-        "InvalidOrder"
-    );
+    assert_eq!(read_spec(Some("{".into())).expect_err("no JSON").code, "InvalidOrder");
 }
 
 #[test]

@@ -128,7 +128,8 @@ impl Managers {
     /// Puts the oldest updaters together when there are more than `most`.
     pub fn cap(&mut self, most: usize) {
         loop {
-            let mut updaters: Vec<usize> = (0..self.list.len()).filter(|i| self.list[*i].operation == "Update").collect();
+            let mut updaters: Vec<usize> =
+                (0..self.list.len()).filter(|i| self.list[*i].operation == "Update").collect();
             if updaters.len() <= most {
                 return;
             }
@@ -136,7 +137,12 @@ impl Managers {
             let (first, second) = (updaters[0].min(updaters[1]), updaters[0].max(updaters[1]));
             let newer = self.list.remove(second);
             let older = self.list.remove(first);
-            self.list.push(Manager { name: "ancient-changes".into(), fields: older.fields.union(&newer.fields), time: newer.time.clone(), ..older });
+            self.list.push(Manager {
+                name: "ancient-changes".into(),
+                fields: older.fields.union(&newer.fields),
+                time: newer.time.clone(),
+                ..older
+            });
         }
     }
 

@@ -20,7 +20,9 @@ pub struct Difference {
 
 impl Difference {
     fn take(&mut self, step: &str, child: Difference) {
-        for (mine, below) in [(&mut self.added, child.added), (&mut self.modified, child.modified), (&mut self.removed, child.removed)] {
+        for (mine, below) in
+            [(&mut self.added, child.added), (&mut self.modified, child.modified), (&mut self.removed, child.removed)]
+        {
             if !below.is_empty() {
                 mine.children.insert(step.to_string(), below);
             }
@@ -41,7 +43,9 @@ pub fn compare(old: &Value, new: &Value, schema: &Schema) -> Difference {
                 difference.take(step, compare(&Value::Null, after, below));
             }
             Some(before) => {
-                let both = is_container(before, below) && is_container(after, below) && before.is_object() == after.is_object();
+                let both = is_container(before, below)
+                    && is_container(after, below)
+                    && before.is_object() == after.is_object();
                 if both {
                     difference.take(step, compare(before, after, below));
                 } else if before != after {
@@ -80,7 +84,8 @@ fn steps<'a>(value: &'a Value, schema: &'a Schema) -> Vec<(String, &'a Value, &'
     }
 }
 
-static FREE: std::sync::LazyLock<Schema> = std::sync::LazyLock::new(|| Schema { preserve_unknown: true, ..Schema::default() });
+static FREE: std::sync::LazyLock<Schema> =
+    std::sync::LazyLock::new(|| Schema { preserve_unknown: true, ..Schema::default() });
 
 /// Puts a configuration over the live value.
 pub fn merge(live: &Value, config: &Value, schema: &Schema) -> Value {
@@ -97,7 +102,9 @@ pub fn merge(live: &Value, config: &Value, schema: &Schema) -> Value {
             }
             Value::Object(out)
         }
-        (Value::Array(live), Value::Array(config)) if schema.list != ListKind::Atomic => Value::Array(merge_lists(live, config, schema)),
+        (Value::Array(live), Value::Array(config)) if schema.list != ListKind::Atomic => {
+            Value::Array(merge_lists(live, config, schema))
+        }
         // null says "this field, unset", and is kept out of objects by pruning
         (_, config) => config.clone(),
     }
@@ -128,7 +135,13 @@ fn merge_lists(live: &[Value], config: &[Value], schema: &Schema) -> Vec<Value> 
     out
 }
 
-fn merged_element(live: &[Value], config: &[Value], index: usize, key: &impl Fn(&Value) -> String, below: &Schema) -> Value {
+fn merged_element(
+    live: &[Value],
+    config: &[Value],
+    index: usize,
+    key: &impl Fn(&Value) -> String,
+    below: &Schema,
+) -> Value {
     let Some(item) = config.get(index) else { return Value::Null };
     let step = key(item);
     match live.iter().find(|l| key(l) == step) {

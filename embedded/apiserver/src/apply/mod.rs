@@ -67,7 +67,10 @@ fn skeleton(context: &Context, new: &Value) -> Value {
 /// Notes who changed what in an update (create, update, patch).
 pub fn track_update(context: &Context, old: Option<&Value>, new: &mut Value) {
     let schema = context.resource.schema();
-    let reset = new.pointer("/metadata/managedFields").and_then(Value::as_array).is_some_and(|m| m.is_empty() || m.iter().all(|e| e.as_object().is_some_and(serde_json::Map::is_empty)));
+    let reset = new
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array)
+        .is_some_and(|m| m.is_empty() || m.iter().all(|e| e.as_object().is_some_and(serde_json::Map::is_empty)));
     let mut managers = if reset { Managers::default() } else { old.map(Managers::decode).unwrap_or_default() };
     if reset && old.is_some() {
         managers.encode(new);
@@ -123,13 +126,15 @@ pub fn apply(context: &Context, live: Option<&Value>, config: &Value, force: boo
     merge::prune(&mut merged, schema, &last, &owned);
     let difference = merge::compare(before, &merged, schema);
     let changed = difference.added.union(&difference.modified);
-    let mut conflicts: Vec<(&Manager, FieldSet)> = managers.list.iter().filter(|m| !m.same(&me)).map(|m| (m, m.fields.intersection(&changed))).collect();
+    let mut conflicts: Vec<(&Manager, FieldSet)> =
+        managers.list.iter().filter(|m| !m.same(&me)).map(|m| (m, m.fields.intersection(&changed))).collect();
     conflicts.retain(|(_, fields)| !fields.is_empty());
     if !conflicts.is_empty() && !force {
         return Err(conflict(&conflicts));
     }
     for manager in managers.list.iter_mut().filter(|m| !m.same(&me)) {
-        manager.fields = manager.fields.difference(&manager.fields.intersection(&changed)).difference_below(&difference.removed);
+        manager.fields =
+            manager.fields.difference(&manager.fields.intersection(&changed)).difference_below(&difference.removed);
     }
     managers.set(me, mine);
     managers.encode(&mut merged);

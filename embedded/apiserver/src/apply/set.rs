@@ -81,13 +81,21 @@ impl FieldSet {
 
     /// Paths in both.
     pub fn intersection(&self, other: &Self) -> Self {
-        let children = self.children.iter().filter_map(|(step, child)| Some((step.clone(), child.intersection(other.children.get(step)?))));
-        Self { members: self.members.intersection(&other.members).cloned().collect(), children: children.filter(|(_, c)| !c.is_empty()).collect() }
+        let children = self
+            .children
+            .iter()
+            .filter_map(|(step, child)| Some((step.clone(), child.intersection(other.children.get(step)?))));
+        Self {
+            members: self.members.intersection(&other.members).cloned().collect(),
+            children: children.filter(|(_, c)| !c.is_empty()).collect(),
+        }
     }
 
     /// Paths here that are not there.
     pub fn difference(&self, other: &Self) -> Self {
-        let child = |(step, child): (&String, &FieldSet)| (step.clone(), other.children.get(step).map_or_else(|| child.clone(), |o| child.difference(o)));
+        let child = |(step, child): (&String, &FieldSet)| {
+            (step.clone(), other.children.get(step).map_or_else(|| child.clone(), |o| child.difference(o)))
+        };
         Self {
             members: self.members.difference(&other.members).cloned().collect(),
             children: self.children.iter().map(child).filter(|(_, c)| !c.is_empty()).collect(),
@@ -97,7 +105,9 @@ impl FieldSet {
     /// Paths here that are neither there nor below a path that is there.
     pub fn difference_below(&self, other: &Self) -> Self {
         let kept = self.children.iter().filter(|(step, _)| !other.members.contains(*step));
-        let child = |(step, child): (&String, &FieldSet)| (step.clone(), other.children.get(step).map_or_else(|| child.clone(), |o| child.difference_below(o)));
+        let child = |(step, child): (&String, &FieldSet)| {
+            (step.clone(), other.children.get(step).map_or_else(|| child.clone(), |o| child.difference_below(o)))
+        };
         Self {
             members: self.members.difference(&other.members).cloned().collect(),
             children: kept.map(child).filter(|(_, c)| !c.is_empty()).collect(),
@@ -160,7 +170,9 @@ fn canonical(step: &str) -> String {
             Ok(sorted) => format!("k:{}", serde_json::to_string(&sorted).unwrap_or_else(|_| keys.to_string())),
             Err(_) => step.to_string(),
         },
-        Some(("v:", value)) => serde_json::from_str::<Value>(value).map_or_else(|_| step.to_string(), |v| format!("v:{v}")),
+        Some(("v:", value)) => {
+            serde_json::from_str::<Value>(value).map_or_else(|_| step.to_string(), |v| format!("v:{v}"))
+        }
         _ => step.to_string(),
     }
 }
@@ -193,7 +205,8 @@ pub enum Parts<'a> {
     Elements(Vec<(String, &'a Value, &'a Schema)>),
 }
 
-static FREE: std::sync::LazyLock<Schema> = std::sync::LazyLock::new(|| Schema { preserve_unknown: true, ..Schema::default() });
+static FREE: std::sync::LazyLock<Schema> =
+    std::sync::LazyLock::new(|| Schema { preserve_unknown: true, ..Schema::default() });
 
 /// Takes a value apart.
 pub fn parts<'a>(value: &'a Value, schema: &'a Schema) -> Parts<'a> {
@@ -208,7 +221,9 @@ pub fn parts<'a>(value: &'a Value, schema: &'a Schema) -> Parts<'a> {
         }
         Value::Array(list) if schema.list != ListKind::Atomic => {
             let below: &Schema = schema.items.as_deref().unwrap_or(&FREE);
-            Parts::Elements(list.iter().filter_map(|item| Some((element(&schema.list, schema, item)?, item, below))).collect())
+            Parts::Elements(
+                list.iter().filter_map(|item| Some((element(&schema.list, schema, item)?, item, below))).collect(),
+            )
         }
         _ => Parts::Leaf,
     }

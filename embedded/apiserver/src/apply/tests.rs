@@ -37,17 +37,23 @@ fn applying_merges_and_takes_back() {
     let (a, b) = (context("configmaps", "a"), context("configmaps", "b"));
     let live = apply(&a, None, &cm(json!({"k": "1", "gone": "1"})), false).unwrap();
     let live = apply(&b, Some(&live), &cm(json!({"l": "2"})), false).unwrap();
-    shown(live.clone(), &expect![[r#"
+    shown(
+        live.clone(),
+        &expect![[r#"
         {"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"k":"1","gone":"1","l":"2"}}
         Apply a: .data.gone .data.k
         Apply b: .data.l
-    "#]]);
+    "#]],
+    );
     let live = apply(&a, Some(&live), &cm(json!({"k": "1"})), false).unwrap();
-    shown(live, &expect![[r#"
+    shown(
+        live,
+        &expect![[r#"
         {"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"k":"1","l":"2"}}
         Apply a: .data.k
         Apply b: .data.l
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -55,7 +61,10 @@ fn conflicts_are_told_and_can_be_forced() {
     let (a, b) = (context("configmaps", "a"), context("configmaps", "b"));
     let live = apply(&a, None, &cm(json!({"k": "1", "l": "1"})), false).unwrap();
     let error = apply(&b, Some(&live), &cm(json!({"k": "2"})), false).unwrap_err();
-    assert_eq!((error.code, error.message.as_str()), (409, "Apply failed with 1 conflict: conflict with \"a\": .data.k"));
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (409, "Apply failed with 1 conflict: conflict with \"a\": .data.k")
+    );
     let error = apply(&b, Some(&live), &cm(json!({"k": "2", "l": "2"})), false).unwrap_err();
     assert_eq!(error.message, "Apply failed with 2 conflicts: conflicts with \"a\":\n- .data.k\n- .data.l");
     // the same value is shared, not fought over
@@ -74,7 +83,11 @@ fn updates_take_ownership() {
     track_update(&b, Some(&live), &mut new);
     assert_eq!(owners(&new), "Update kubectl: .data.k .data.m\n");
     let error = apply(&a, Some(&new), &cm(json!({"k": "1"})), false).unwrap_err();
-    assert!(error.message.starts_with("Apply failed with 1 conflict: conflict with \"kubectl\" using v1 at 2"), "{}", error.message);
+    assert!(
+        error.message.starts_with("Apply failed with 1 conflict: conflict with \"kubectl\" using v1 at 2"),
+        "{}",
+        error.message
+    );
     let mut less = new.clone();
     less["data"] = json!({"k": "2"});
     track_update(&context("configmaps", "c"), Some(&new), &mut less);
@@ -85,7 +98,9 @@ fn updates_take_ownership() {
 fn lists_merge_by_their_keys() {
     let (a, b) = (context("deployments", "a"), context("deployments", "b"));
     let deployment = |containers: Value| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "spec": {"template": {"spec": {"containers": containers}}}});
-    let live = apply(&a, None, &deployment(json!([{"name": "one", "image": "1", "ports": [{"containerPort": 80}]}])), false).unwrap();
+    let live =
+        apply(&a, None, &deployment(json!([{"name": "one", "image": "1", "ports": [{"containerPort": 80}]}])), false)
+            .unwrap();
     let live = apply(&b, Some(&live), &deployment(json!([{"name": "two", "image": "2"}])), false).unwrap();
     assert_eq!(live.pointer("/spec/template/spec/containers").unwrap().as_array().unwrap().len(), 2);
     expect![[r#"
@@ -93,7 +108,14 @@ fn lists_merge_by_their_keys() {
         Apply b: .spec.template.spec.containers[name="two"] .spec.template.spec.containers[name="two"].image .spec.template.spec.containers[name="two"].name
     "#]].assert_eq(&owners(&live));
     let live = apply(&a, Some(&live), &deployment(json!([])), false).unwrap();
-    let names: Vec<&str> = live.pointer("/spec/template/spec/containers").unwrap().as_array().unwrap().iter().map(|c| meta::text(c, "/name")).collect();
+    let names: Vec<&str> = live
+        .pointer("/spec/template/spec/containers")
+        .unwrap()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| meta::text(c, "/name"))
+        .collect();
     assert_eq!(names, ["two"]);
 }
 

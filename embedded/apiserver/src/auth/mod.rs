@@ -69,7 +69,10 @@ impl Auth {
         for (token, name, groups) in tokens {
             fixed.insert(token, User { name, uid: String::new(), groups: all(groups) });
         }
-        fixed.insert(admin.trim().to_string(), User { name: "kubernetes-admin".into(), uid: String::new(), groups: all(vec!["system:masters".into()]) });
+        fixed.insert(
+            admin.trim().to_string(),
+            User { name: "kubernetes-admin".into(), uid: String::new(), groups: all(vec!["system:masters".into()]) },
+        );
         Ok(Self { fixed, signer: token::Signer::new(key.trim().as_bytes()) })
     }
 
@@ -92,7 +95,11 @@ impl Auth {
             return None;
         }
         let of = |pointer: &str| claims.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        let (namespace, name, uid) = (of("/kubernetes.io/namespace"), of("/kubernetes.io/serviceaccount/name"), of("/kubernetes.io/serviceaccount/uid"));
+        let (namespace, name, uid) = (
+            of("/kubernetes.io/namespace"),
+            of("/kubernetes.io/serviceaccount/name"),
+            of("/kubernetes.io/serviceaccount/uid"),
+        );
         let lives = |resource: &str, name: &str, uid: &str| {
             store.get(&Key::new(&Arc::from(resource), namespace, name)).is_some_and(|o| o.uid == uid)
         };
@@ -119,6 +126,10 @@ pub fn service_account_user(namespace: &str, name: &str, uid: &str) -> User {
     User {
         name: format!("system:serviceaccount:{namespace}:{name}"),
         uid: uid.to_string(),
-        groups: vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}"), "system:authenticated".into()],
+        groups: vec![
+            "system:serviceaccounts".into(),
+            format!("system:serviceaccounts:{namespace}"),
+            "system:authenticated".into(),
+        ],
     }
 }

@@ -38,14 +38,23 @@ fn rule_allows(rule: &Value, wanted: &Attributes) -> bool {
         return false;
     }
     if let Some(path) = wanted.path {
-        return words(rule, "nonResourceURLs").any(|w| w == "*" || w == path || w.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix)));
+        return words(rule, "nonResourceURLs")
+            .any(|w| w == "*" || w == path || w.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix)));
     }
-    let resource = if wanted.subresource.is_empty() { wanted.resource.to_string() } else { format!("{}/{}", wanted.resource, wanted.subresource) };
+    let resource = if wanted.subresource.is_empty() {
+        wanted.resource.to_string()
+    } else {
+        format!("{}/{}", wanted.resource, wanted.subresource)
+    };
     let resource_fits = words(rule, "resources").any(|w| {
-        w == "*" || w == resource || w.strip_prefix("*/").is_some_and(|sub| !wanted.subresource.is_empty() && sub == wanted.subresource)
+        w == "*"
+            || w == resource
+            || w.strip_prefix("*/").is_some_and(|sub| !wanted.subresource.is_empty() && sub == wanted.subresource)
     });
     let mut names = words(rule, "resourceNames").peekable();
-    any("apiGroups", wanted.group) && resource_fits && (names.peek().is_none() || !wanted.name.is_empty() && names.any(|n| n == wanted.name))
+    any("apiGroups", wanted.group)
+        && resource_fits
+        && (names.peek().is_none() || !wanted.name.is_empty() && names.any(|n| n == wanted.name))
 }
 
 fn applies_to(binding: &Value, user: &User) -> bool {
@@ -75,7 +84,9 @@ fn rules(store: &Store, kind: &str, namespace: &str, name: &str) -> Vec<Value> {
     for selector in selectors.into_iter().flatten() {
         for other in store.list(&resource, None).0 {
             let other = other.value();
-            if crate::meta::name(&other) != name && crate::selector::label_selector_matches(selector, other.pointer("/metadata/labels")) {
+            if crate::meta::name(&other) != name
+                && crate::selector::label_selector_matches(selector, other.pointer("/metadata/labels"))
+            {
                 found.extend(other.get("rules").and_then(Value::as_array).cloned().unwrap_or_default());
             }
         }
@@ -109,7 +120,10 @@ pub fn allowed(store: &Store, user: &User, wanted: &Attributes) -> bool {
         return true;
     }
     if let Some(path) = wanted.path
-        && (path.starts_with("/api") || path.starts_with("/openapi") || path == "/version" || path.starts_with("/healthz"))
+        && (path.starts_with("/api")
+            || path.starts_with("/openapi")
+            || path == "/version"
+            || path.starts_with("/healthz"))
     {
         // discovery is open to everybody who is authenticated, as by system:discovery
         return true;
@@ -125,7 +139,11 @@ pub fn refusal(user: &User, wanted: &Attributes) -> String {
         text += &format!("/{}", wanted.subresource);
     }
     text += &format!("\" in API group \"{}\"", wanted.group);
-    if wanted.namespace.is_empty() { text + " at the cluster scope" } else { text + &format!(" in the namespace \"{}\"", wanted.namespace) }
+    if wanted.namespace.is_empty() {
+        text + " at the cluster scope"
+    } else {
+        text + &format!(" in the namespace \"{}\"", wanted.namespace)
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +155,9 @@ mod tests {
     #[test]
     fn rules_match_as_rbac_does() {
         let rule = json!({"verbs": ["get", "list"], "apiGroups": ["", "x.io"], "resources": ["pods", "pods/log", "*/scale"], "resourceNames": ["a"]});
-        let ask = |verb, group, resource, subresource, name| rule_allows(&rule, &Attributes { verb, group, resource, subresource, name, ..Attributes::default() });
+        let ask = |verb, group, resource, subresource, name| {
+            rule_allows(&rule, &Attributes { verb, group, resource, subresource, name, ..Attributes::default() })
+        };
         assert!(ask("get", "", "pods", "", "a"));
         assert!(ask("get", "", "pods", "log", "a"));
         assert!(ask("get", "x.io", "things", "scale", "a"));

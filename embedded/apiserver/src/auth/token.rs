@@ -56,7 +56,15 @@ impl Signer {
 }
 
 /// Claims of a token for a service account; `bound` is a Pod or Secret (`pod`/`secret`, name, UID).
-pub fn claims(namespace: &str, name: &str, uid: &str, audiences: &[String], expires: Option<i64>, now: i64, bound: Option<(&str, &str, &str)>) -> Value {
+pub fn claims(
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    audiences: &[String],
+    expires: Option<i64>,
+    now: i64,
+    bound: Option<(&str, &str, &str)>,
+) -> Value {
     let mut kubernetes = json!({"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}});
     if let Some((kind, name, uid)) = bound {
         kubernetes[kind] = json!({"name": name, "uid": uid});
@@ -89,7 +97,8 @@ mod tests {
     #[test]
     fn mac_is_hmac_sha256() {
         // RFC 4231, test case 2
-        let hex: String = Signer::new(b"Jefe").mac("what do ya want for nothing?").iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String =
+            Signer::new(b"Jefe").mac("what do ya want for nothing?").iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     }
 }

@@ -32,7 +32,9 @@ pub async fn sweep(server: &Arc<Server>) {
 }
 
 async fn release(server: &Arc<Server>, name: &str) {
-    let Some(resource) = server.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions") else { return };
+    let Some(resource) = server.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions") else {
+        return;
+    };
     let context = Context::internal(resource, "", name);
     let result = pipeline::change(server, &context, |old| {
         let mut value = old.clone();

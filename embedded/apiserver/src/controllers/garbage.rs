@@ -48,11 +48,20 @@ fn note(server: &Server, event: &Event, todo: &mut BTreeSet<Key>) {
     if event.kind == EventKind::Deleted {
         todo.extend(server.store.dependents(&object.uid).iter().map(|d| d.key.clone()));
         // an owner in the foreground may have waited for this one
-        todo.extend(object.owners.iter().filter_map(|uid| server.store.by_uid(uid)).filter(|o| o.deleting).map(|o| o.key.clone()));
+        todo.extend(
+            object
+                .owners
+                .iter()
+                .filter_map(|uid| server.store.by_uid(uid))
+                .filter(|o| o.deleting)
+                .map(|o| o.key.clone()),
+        );
     } else if object.deleting || !object.owners.is_empty() {
         todo.insert(object.key.clone());
         let before = event.previous.as_ref().map(|p| p.owners.clone()).unwrap_or_default();
-        todo.extend(before.iter().filter_map(|uid| server.store.by_uid(uid)).filter(|o| o.deleting).map(|o| o.key.clone()));
+        todo.extend(
+            before.iter().filter_map(|uid| server.store.by_uid(uid)).filter(|o| o.deleting).map(|o| o.key.clone()),
+        );
     }
 }
 
@@ -82,7 +91,11 @@ async fn look_at(server: &Arc<Server>, object: &Arc<Object>) -> ApiResult<()> {
     }
     let Some(context) = context(server, object) else { return Ok(()) };
     if solid.is_empty() {
-        let deletion = Deletion { uid: Some(object.uid.clone()), propagation: Some(Propagation::Background), ..Deletion::default() };
+        let deletion = Deletion {
+            uid: Some(object.uid.clone()),
+            propagation: Some(Propagation::Background),
+            ..Deletion::default()
+        };
         handlers::delete_object(server, &context, &deletion).await?;
     } else if !dangling.is_empty() {
         drop_references(server, object, &dangling).await?;
@@ -142,8 +155,11 @@ async fn foreground(server: &Arc<Server>, owner: &Arc<Object>) -> ApiResult<()> 
     let mut blocked = false;
     for dependent in server.store.dependents(&owner.uid) {
         let value = dependent.value();
-        let references = value.pointer("/metadata/ownerReferences").and_then(Value::as_array).cloned().unwrap_or_default();
-        let blocks = |r: &Value| meta::text(r, "/uid") == owner.uid && r.get("blockOwnerDeletion").and_then(Value::as_bool) == Some(true);
+        let references =
+            value.pointer("/metadata/ownerReferences").and_then(Value::as_array).cloned().unwrap_or_default();
+        let blocks = |r: &Value| {
+            meta::text(r, "/uid") == owner.uid && r.get("blockOwnerDeletion").and_then(Value::as_bool) == Some(true)
+        };
         let others = references.iter().any(|r| meta::text(r, "/uid") != owner.uid && !is_gone(server, &dependent, r));
         if others {
             drop_references(server, &dependent, &[serde_json::json!({"uid": owner.uid})]).await?;
@@ -153,7 +169,11 @@ async fn foreground(server: &Arc<Server>, owner: &Arc<Object>) -> ApiResult<()> 
         if !dependent.deleting
             && let Some(context) = context(server, &dependent)
         {
-            let deletion = Deletion { uid: Some(dependent.uid.clone()), propagation: Some(Propagation::Foreground), ..Deletion::default() };
+            let deletion = Deletion {
+                uid: Some(dependent.uid.clone()),
+                propagation: Some(Propagation::Foreground),
+                ..Deletion::default()
+            };
             match handlers::delete_object(server, &context, &deletion).await {
                 Err(error) if error.reason != "NotFound" => return Err(error),
                 _ => {}
@@ -163,8 +183,11 @@ async fn foreground(server: &Arc<Server>, owner: &Arc<Object>) -> ApiResult<()> 
     // what was deleted at once does not block any more
     blocked &= server.store.dependents(&owner.uid).iter().any(|d| {
         let value = d.value();
-        let references = value.pointer("/metadata/ownerReferences").and_then(Value::as_array).cloned().unwrap_or_default();
-        references.iter().any(|r| meta::text(r, "/uid") == owner.uid && r.get("blockOwnerDeletion").and_then(Value::as_bool) == Some(true))
+        let references =
+            value.pointer("/metadata/ownerReferences").and_then(Value::as_array).cloned().unwrap_or_default();
+        references.iter().any(|r| {
+            meta::text(r, "/uid") == owner.uid && r.get("blockOwnerDeletion").and_then(Value::as_bool) == Some(true)
+        })
     });
     if blocked { Ok(()) } else { remove_finalizer(server, owner, "foregroundDeletion").await }
 }

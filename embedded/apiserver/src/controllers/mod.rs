@@ -30,7 +30,16 @@ pub async fn bootstrap(server: &Arc<Server>) -> anyhow::Result<()> {
     let masters = json!({"roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "cluster-admin"}, "subjects": [{"apiGroup": rbac, "kind": "Group", "name": "system:masters"}]});
     ensure(server, rbac, "v1", "clusterrolebindings", "", "cluster-admin", masters).await?;
     for (name, verbs) in [("view", json!(["get", "list", "watch"])), ("edit", json!(["*"])), ("admin", json!(["*"]))] {
-        let groups = json!(["", "apps", "batch", "policy", "networking.k8s.io", "autoscaling", "events.k8s.io", "coordination.k8s.io"]);
+        let groups = json!([
+            "",
+            "apps",
+            "batch",
+            "policy",
+            "networking.k8s.io",
+            "autoscaling",
+            "events.k8s.io",
+            "coordination.k8s.io"
+        ]);
         let rules = json!({
             "rules": [{"apiGroups": groups, "resources": ["*"], "verbs": verbs}],
             "metadata": {"labels": {format!("rbac.authorization.k8s.io/aggregate-to-{name}"): "true"}},
@@ -41,8 +50,17 @@ pub async fn bootstrap(server: &Arc<Server>) -> anyhow::Result<()> {
 }
 
 /// Makes the object unless it is there.
-async fn ensure(server: &Arc<Server>, group: &str, version: &str, plural: &str, namespace: &str, name: &str, mut value: Value) -> anyhow::Result<()> {
-    let resource = server.registry.find(group, version, plural).ok_or_else(|| anyhow::anyhow!("no resource {plural}.{group}"))?;
+async fn ensure(
+    server: &Arc<Server>,
+    group: &str,
+    version: &str,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+    mut value: Value,
+) -> anyhow::Result<()> {
+    let resource =
+        server.registry.find(group, version, plural).ok_or_else(|| anyhow::anyhow!("no resource {plural}.{group}"))?;
     if server.store.get(&Key::new(&resource.storage, namespace, name)).is_some() {
         return Ok(());
     }

@@ -47,7 +47,9 @@ async fn empty(server: &Arc<Server>, namespace: &str) {
 
 /// Lets the namespace go when it is being deleted and empty.
 pub async fn finish(server: &Arc<Server>, namespace: &str) {
-    let Some(object) = server.store.get(&Key::new(&"/namespaces".into(), "", namespace)).filter(|n| n.deleting) else { return };
+    let Some(object) = server.store.get(&Key::new(&"/namespaces".into(), "", namespace)).filter(|n| n.deleting) else {
+        return;
+    };
     let left = server.store.counts().keys().any(|storage| !server.store.list(storage, Some(namespace)).0.is_empty());
     let finalizers = object.value().pointer("/spec/finalizers").and_then(|f| f.as_array().cloned()).unwrap_or_default();
     if left || !finalizers.iter().any(|f| f == "kubernetes") {

@@ -41,7 +41,8 @@ fn token_review(server: &Server, review: &Value) -> Value {
     let audiences = strings(review.pointer("/spec/audiences"));
     match server.auth.user_of(&server.store, meta::text(review, "/spec/token"), &audiences) {
         Some(user) => {
-            let audiences = if audiences.is_empty() { vec![crate::auth::token::AUDIENCE.to_string()] } else { audiences };
+            let audiences =
+                if audiences.is_empty() { vec![crate::auth::token::AUDIENCE.to_string()] } else { audiences };
             json!({"authenticated": true, "user": user.info(), "audiences": audiences})
         }
         None => json!({"authenticated": false, "error": "invalid bearer token"}),
@@ -62,7 +63,11 @@ fn access(server: &Server, user: &User, review: &Value) -> Value {
             path: None,
         }
     } else {
-        rbac::Attributes { verb: meta::text(review, "/spec/nonResourceAttributes/verb"), path: Some(path), ..rbac::Attributes::default() }
+        rbac::Attributes {
+            verb: meta::text(review, "/spec/nonResourceAttributes/verb"),
+            path: Some(path),
+            ..rbac::Attributes::default()
+        }
     };
     if rbac::allowed(&server.store, user, &wanted) {
         json!({"allowed": true, "reason": "RBAC: allowed"})
@@ -73,10 +78,14 @@ fn access(server: &Server, user: &User, review: &Value) -> Value {
 
 fn rules(server: &Server, user: &User, namespace: &str) -> Value {
     let all = if user.is_admin() {
-        vec![json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}), json!({"verbs": ["*"], "nonResourceURLs": ["*"]})]
+        vec![
+            json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}),
+            json!({"verbs": ["*"], "nonResourceURLs": ["*"]}),
+        ]
     } else {
         rbac::rules_for(&server.store, user, namespace)
     };
-    let (paths, resources): (Vec<Value>, Vec<Value>) = all.into_iter().partition(|r| r.get("nonResourceURLs").is_some());
+    let (paths, resources): (Vec<Value>, Vec<Value>) =
+        all.into_iter().partition(|r| r.get("nonResourceURLs").is_some());
     json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
 }

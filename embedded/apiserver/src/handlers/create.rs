@@ -21,7 +21,12 @@ pub async fn create(server: &Arc<Server>, context: &Context, body: &[u8]) -> Api
 }
 
 /// Stores a new object; `applied` when server-side apply made it and tracked its managers.
-pub async fn create_object(server: &Arc<Server>, context: &Context, mut value: Value, applied: bool) -> ApiResult<Value> {
+pub async fn create_object(
+    server: &Arc<Server>,
+    context: &Context,
+    mut value: Value,
+    applied: bool,
+) -> ApiResult<Value> {
     let resource = &context.resource;
     if !meta::text(&value, "/metadata/resourceVersion").is_empty() {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
@@ -40,7 +45,8 @@ pub async fn create_object(server: &Arc<Server>, context: &Context, mut value: V
         }
         let name = meta::name(&value).to_string();
         resources::metadata::start(resource, &mut value);
-        if resource.status && context.target.subresource.is_empty()
+        if resource.status
+            && context.target.subresource.is_empty()
             && let Value::Object(map) = &mut value
         {
             map.shift_remove("status");
@@ -77,7 +83,9 @@ fn set_namespace(context: &Context, value: &mut Value) -> ApiResult<()> {
         return Ok(());
     }
     if !given.is_empty() && given != wanted {
-        return Err(ApiError::bad_request(format!("the namespace of the provided object does not match the namespace sent on the request ({given} and {wanted})")));
+        return Err(ApiError::bad_request(format!(
+            "the namespace of the provided object does not match the namespace sent on the request ({given} and {wanted})"
+        )));
     }
     meta.insert("namespace".into(), wanted.into());
     Ok(())

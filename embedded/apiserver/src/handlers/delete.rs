@@ -53,7 +53,8 @@ impl Deletion {
     /// Reads DeleteOptions and query.
     pub fn from_options(context: &Context, options: &Value) -> ApiResult<Self> {
         let text = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(String::from);
-        let named = text("/propagationPolicy").or_else(|| Some(context.params.text("propagationPolicy").to_string()).filter(|p| !p.is_empty()));
+        let named = text("/propagationPolicy")
+            .or_else(|| Some(context.params.text("propagationPolicy").to_string()).filter(|p| !p.is_empty()));
         let propagation = match named.as_deref() {
             None => match options.get("orphanDependents").and_then(Value::as_bool) {
                 Some(true) => Some(Propagation::Orphan),
@@ -63,7 +64,11 @@ impl Deletion {
             Some("Background") => Some(Propagation::Background),
             Some("Foreground") => Some(Propagation::Foreground),
             Some("Orphan") => Some(Propagation::Orphan),
-            Some(other) => return Err(ApiError::bad_request(format!("propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""))),
+            Some(other) => {
+                return Err(ApiError::bad_request(format!(
+                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                )));
+            }
         };
         let grace = options.get("gracePeriodSeconds").and_then(Value::as_i64);
         let dry = options.get("dryRun").and_then(Value::as_array).is_some_and(|d| !d.is_empty());
@@ -95,7 +100,8 @@ pub async fn delete(server: &Arc<Server>, context: &Context, body: &[u8]) -> Api
             if context.resource.is("", "pods") {
                 return Ok(output::stored(context, StatusCode::OK, &object));
             }
-            let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
+            let status =
+                json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
             Ok(output::json_response(StatusCode::OK, status.to_string()))
         }
         Outcome::Waiting(value) => Ok(output::object(context, StatusCode::OK, &value)),
@@ -126,7 +132,12 @@ pub async fn delete_object(server: &Arc<Server>, context: &Context, deletion: &D
     for _ in 0..50 {
         let object = server.store.get(&key).ok_or_else(|| context.not_found())?;
         let precondition = |what: &str, wanted: &str, is: &str| {
-            ApiError::conflict(group, plural, name, &format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"))
+            ApiError::conflict(
+                group,
+                plural,
+                name,
+                &format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"),
+            )
         };
         if let Some(uid) = deletion.uid.as_ref().filter(|uid| **uid != object.uid) {
             return Err(precondition("UID", uid, &object.uid));
@@ -145,11 +156,19 @@ pub async fn delete_object(server: &Arc<Server>, context: &Context, deletion: &D
             convert::to_served(&mut value, &context.resource);
             return Ok(Outcome::Waiting(value));
         }
-        let written = if waits { server.store.replace(key.clone(), object.revision, value).await } else { server.store.delete(key.clone(), object.revision, value).await };
+        let written = if waits {
+            server.store.replace(key.clone(), object.revision, value).await
+        } else {
+            server.store.delete(key.clone(), object.revision, value).await
+        };
         match written {
             Ok(object) => {
                 super::pipeline::after_write(server, &object);
-                return Ok(if waits { Outcome::Waiting(output::served(&context.resource, &object)) } else { Outcome::Gone(object) });
+                return Ok(if waits {
+                    Outcome::Waiting(output::served(&context.resource, &object))
+                } else {
+                    Outcome::Gone(object)
+                });
             }
             Err(WriteError::Conflict) => {}
             Err(error) => return Err(ApiError::from_write(error, group, plural, name)),
@@ -176,7 +195,8 @@ fn mark(resource: &registry::Resource, value: &mut Value, deletion: &Deletion) -
     if !waits {
         return false;
     }
-    let shorter = value.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|now| grace < now);
+    let shorter =
+        value.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|now| grace < now);
     if !meta::is_deleting(value) || shorter {
         let first = !meta::is_deleting(value);
         let metadata = meta::metadata_mut(value);

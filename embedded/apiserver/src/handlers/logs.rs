@@ -21,10 +21,13 @@ pub async fn logs(server: &Server, context: &Context) -> ApiResult<Response> {
     let name = &context.target.name;
     let node = meta::text(&pod, "/spec/nodeName");
     if node.is_empty() {
-        return Err(ApiError::bad_request(format!("container \"{container}\" in pod \"{name}\" is waiting to start: the pod is not scheduled to a node yet")));
+        return Err(ApiError::bad_request(format!(
+            "container \"{container}\" in pod \"{name}\" is waiting to start: the pod is not scheduled to a node yet"
+        )));
     }
     let address = kubelet_address(server, node)?;
-    let mut url = reqwest::Url::parse(&format!("http://{address}")).map_err(|e| ApiError::internal(format_args!("node {node} has a bad address {address}: {e}")))?;
+    let mut url = reqwest::Url::parse(&format!("http://{address}"))
+        .map_err(|e| ApiError::internal(format_args!("node {node} has a bad address {address}: {e}")))?;
     if let Ok(mut path) = url.path_segments_mut() {
         path.extend(["containerLogs", &context.target.namespace, name, &container]);
     }
@@ -32,14 +35,22 @@ pub async fn logs(server: &Server, context: &Context) -> ApiResult<Response> {
         url.query_pairs_mut().append_pair(parameter, context.params.text(parameter));
     }
     let response = server.kubelet.get(url).bearer_auth(&server.kubelet_token).send().await;
-    let response = response.map_err(|e| ApiError::internal(format_args!("cannot reach the kubelet of node {node} at {address} for logs: {e}")))?;
+    let response = response.map_err(|e| {
+        ApiError::internal(format_args!("cannot reach the kubelet of node {node} at {address} for logs: {e}"))
+    })?;
     let code = response.status();
     if !code.is_success() {
         let text = response.text().await.unwrap_or_default();
         let text = text.trim();
         return Err(match code {
-            StatusCode::NOT_FOUND => ApiError { code: 404, reason: "NotFound", message: text.to_string(), details: None },
-            _ => ApiError::bad_request(if text.is_empty() { format!("the kubelet of node {node} answered {code}") } else { text.to_string() }),
+            StatusCode::NOT_FOUND => {
+                ApiError { code: 404, reason: "NotFound", message: text.to_string(), details: None }
+            }
+            _ => ApiError::bad_request(if text.is_empty() {
+                format!("the kubelet of node {node} answered {code}")
+            } else {
+                text.to_string()
+            }),
         });
     }
     let stop = server.stop.clone();
@@ -71,20 +82,32 @@ fn container(context: &Context, pod: &Value) -> ApiResult<String> {
     if !asked.is_empty() {
         return match main.iter().chain(&init).find(|n| *n == asked) {
             Some(name) => Ok(name.clone()),
-            None => Err(ApiError::bad_request(format!("container {asked} is not valid for pod {}", context.target.name))),
+            None => {
+                Err(ApiError::bad_request(format!("container {asked} is not valid for pod {}", context.target.name)))
+            }
         };
     }
     match main.as_slice() {
         [only] => Ok(only.clone()),
-        _ => Err(ApiError::bad_request(format!("a container name must be specified for pod {}, choose one of: [{}]", context.target.name, main.join(" ")))),
+        _ => Err(ApiError::bad_request(format!(
+            "a container name must be specified for pod {}, choose one of: [{}]",
+            context.target.name,
+            main.join(" ")
+        ))),
     }
 }
 
 fn kubelet_address(server: &Server, node: &str) -> ApiResult<String> {
-    let object = server.store.get(&Key::new(&"/nodes".into(), "", node)).ok_or_else(|| ApiError::not_found("", "nodes", node))?;
+    let object = server
+        .store
+        .get(&Key::new(&"/nodes".into(), "", node))
+        .ok_or_else(|| ApiError::not_found("", "nodes", node))?;
     let value = object.value();
     let addresses = value.pointer("/status/addresses").and_then(Value::as_array).into_iter().flatten();
-    let ip = addresses.filter(|a| meta::text(a, "/type") == "InternalIP").map(|a| meta::text(a, "/address").to_string()).next();
+    let ip = addresses
+        .filter(|a| meta::text(a, "/type") == "InternalIP")
+        .map(|a| meta::text(a, "/address").to_string())
+        .next();
     let port = value.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_i64);
     match (ip, port) {
         (Some(ip), Some(port)) if ip.contains(':') => Ok(format!("[{ip}]:{port}")),

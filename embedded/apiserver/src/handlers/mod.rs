@@ -28,15 +28,16 @@ use crate::request::{Context, Target};
 use crate::server::{BODY_LIMIT, Server};
 
 pub use create::create_object;
-pub use output::json_response;
 pub use delete::{Deletion, Propagation, delete_object};
+pub use output::json_response;
 
 /// Serves a request for a resource.
 pub async fn handle(server: Arc<Server>, request: Request<Body>) -> ApiResult<Response> {
     let (parts, body) = request.into_parts();
     let user = parts.extensions.get::<User>().cloned().ok_or_else(ApiError::unauthorized)?;
     let target = Target::parse(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
-    let resource = server.registry.find(&target.group, &target.version, &target.plural).ok_or_else(ApiError::no_such_path)?;
+    let resource =
+        server.registry.find(&target.group, &target.version, &target.plural).ok_or_else(ApiError::no_such_path)?;
     let context = Context::new(resource, target, parts.method, &parts.uri, &parts.headers, user)?;
     check_scope(&context)?;
     authorize(&server, &context)?;
@@ -102,7 +103,11 @@ fn authorize(server: &Server, context: &Context) -> ApiResult<()> {
 async fn route(server: &Arc<Server>, context: &Arc<Context>, body: Bytes) -> ApiResult<Response> {
     let target = &context.target;
     if context.resource.access == Access::Ask {
-        return if verb(context) == "create" { ask::answer(server, context, &body) } else { Err(ApiError::method_not_allowed()) };
+        return if verb(context) == "create" {
+            ask::answer(server, context, &body)
+        } else {
+            Err(ApiError::method_not_allowed())
+        };
     }
     match (verb(context), target.subresource.as_str()) {
         ("watch", "") => watch::watch(server.clone(), context.clone()),
@@ -116,13 +121,19 @@ async fn route(server: &Arc<Server>, context: &Arc<Context>, body: Bytes) -> Api
         ("create", "token") if context.resource.is("", "serviceaccounts") => special::token(server, context, &body),
         ("create", "binding") if context.resource.is("", "pods") => special::bind(server, context, &body).await,
         ("create", "eviction") if context.resource.is("", "pods") => special::evict(server, context, &body).await,
-        ("update", "finalize") if context.resource.is("", "namespaces") => special::finalize(server, context, &body).await,
-        ("update" | "patch", "scale") if context.resource.scale.is_some() => scale::change(server, context, &body).await,
+        ("update", "finalize") if context.resource.is("", "namespaces") => {
+            special::finalize(server, context, &body).await
+        }
+        ("update" | "patch", "scale") if context.resource.scale.is_some() => {
+            scale::change(server, context, &body).await
+        }
         ("update", "") => update::update(server, context, &body).await,
         ("update", "status") if context.resource.status => update::update(server, context, &body).await,
         ("patch", "") => patch::patch(server, context, &body).await,
         ("patch", "status") if context.resource.status => patch::patch(server, context, &body).await,
-        ("update" | "patch", "ephemeralcontainers" | "resize") if context.resource.is("", "pods") => Err(ApiError::method_not_allowed()),
+        ("update" | "patch", "ephemeralcontainers" | "resize") if context.resource.is("", "pods") => {
+            Err(ApiError::method_not_allowed())
+        }
         ("delete", "") => delete::delete(server, context, &body).await,
         ("deletecollection", "") => delete::delete_collection(server, context, &body).await,
         (_, "" | "status" | "scale") => Err(ApiError::method_not_allowed()),

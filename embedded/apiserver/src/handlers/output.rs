@@ -36,7 +36,14 @@ pub fn served_bytes(resource: &Resource, object: &Object) -> Bytes {
 pub fn object(context: &Context, code: StatusCode, value: &Value) -> Response {
     let text = match context.form {
         Form::Object => value.to_string(),
-        Form::Table => table::of(&context.resource, std::slice::from_ref(value), context.params.text("includeObject"), list_meta(value), true).to_string(),
+        Form::Table => table::of(
+            &context.resource,
+            std::slice::from_ref(value),
+            context.params.text("includeObject"),
+            list_meta(value),
+            true,
+        )
+        .to_string(),
         Form::Metadata => partial(value).to_string(),
     };
     json_response(code, text)
@@ -65,7 +72,8 @@ pub fn list(context: &Context, objects: &[std::sync::Arc<Object>], metadata: Val
     match context.form {
         Form::Object => {
             let mut out = BytesMut::with_capacity(256 + objects.iter().map(|o| o.json.len() + 1).sum::<usize>());
-            let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata}).to_string();
+            let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata})
+                .to_string();
             out.put_slice(head.trim_end_matches('}').as_bytes());
             // the trim took the metadata's brace too
             out.put_slice(b"},\"items\":[");
@@ -80,7 +88,10 @@ pub fn list(context: &Context, objects: &[std::sync::Arc<Object>], metadata: Val
         }
         Form::Table => {
             let values: Vec<Value> = objects.iter().map(|o| served(resource, o)).collect();
-            json_response(StatusCode::OK, table::of(resource, &values, context.params.text("includeObject"), metadata, true).to_string())
+            json_response(
+                StatusCode::OK,
+                table::of(resource, &values, context.params.text("includeObject"), metadata, true).to_string(),
+            )
         }
         Form::Metadata => {
             let items: Vec<Value> = objects.iter().map(|o| partial(&served(resource, o))).collect();

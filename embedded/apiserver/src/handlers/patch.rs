@@ -32,7 +32,9 @@ impl Patch {
         match context.content_type.as_str() {
             "application/json-patch+json" => Ok(Self::Json(serde_json::from_slice(body).map_err(wrong)?)),
             "application/merge-patch+json" => Ok(Self::Merge(serde_json::from_slice(body).map_err(wrong)?)),
-            "application/strategic-merge-patch+json" if !context.resource.custom => Ok(Self::Strategic(serde_json::from_slice(body).map_err(wrong)?)),
+            "application/strategic-merge-patch+json" if !context.resource.custom => {
+                Ok(Self::Strategic(serde_json::from_slice(body).map_err(wrong)?))
+            }
             other => Err(ApiError::unsupported_media_type(format!(
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml{} (got {other})",
                 if context.resource.custom { "" } else { ", application/strategic-merge-patch+json" }
@@ -50,7 +52,9 @@ impl Patch {
                 error
             })?,
             Self::Merge(patch) => json_patch::merge(&mut value, patch),
-            Self::Strategic(patch) => strategic::merge(&mut value, patch, context.resource.schema()).map_err(ApiError::bad_request)?,
+            Self::Strategic(patch) => {
+                strategic::merge(&mut value, patch, context.resource.schema()).map_err(ApiError::bad_request)?
+            }
         }
         Ok(value)
     }
@@ -73,12 +77,16 @@ pub async fn patch(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiR
 
 async fn server_side_apply(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
     if context.params.text("fieldManager").is_empty() {
-        return Err(ApiError::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"));
+        return Err(ApiError::bad_request(
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+        ));
     }
     let text = std::str::from_utf8(body).map_err(|e| ApiError::bad_request(format!("the body is not UTF-8: {e}")))?;
     let mut config: Value = match serde_json::from_str(text) {
         Ok(value) => value,
-        Err(_) => serde_saphyr::from_str(text).map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?,
+        Err(_) => {
+            serde_saphyr::from_str(text).map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?
+        }
     };
     pipeline::check_type(&context.resource, &mut config)?;
     update::check_identity(context, &mut config)?;
@@ -94,7 +102,12 @@ async fn server_side_apply(server: &Arc<Server>, context: &Context, body: &[u8])
                 return Err(context.not_found());
             }
             if !meta::text(&config, "/metadata/uid").is_empty() {
-                return Err(ApiError::conflict(&context.resource.group, &context.resource.plural, &context.target.name, "uid mismatch: the provided object specified a uid, and no existing object was found"));
+                return Err(ApiError::conflict(
+                    &context.resource.group,
+                    &context.resource.plural,
+                    &context.target.name,
+                    "uid mismatch: the provided object specified a uid, and no existing object was found",
+                ));
             }
             let value = apply::apply(context, None, &config, force)?;
             match create::create_object(server, context, value, true).await {

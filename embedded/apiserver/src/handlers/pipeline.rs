@@ -20,12 +20,12 @@ const ATTEMPTS: usize = 50;
 pub fn decode(context: &Context, body: &[u8]) -> ApiResult<Value> {
     let value: Value = match context.content_type.as_str() {
         "application/yaml" | "text/yaml" | "application/apply-patch+yaml" => {
-            let text = std::str::from_utf8(body).map_err(|e| ApiError::bad_request(format!("the body is not UTF-8: {e}")))?;
+            let text =
+                std::str::from_utf8(body).map_err(|e| ApiError::bad_request(format!("the body is not UTF-8: {e}")))?;
             serde_saphyr::from_str(text).map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?
         }
-        "" | "application/json" | "*/*" => {
-            serde_json::from_slice(body).map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?
-        }
+        "" | "application/json" | "*/*" => serde_json::from_slice(body)
+            .map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?,
         protobuf::MEDIA_TYPE => protobuf::decode(body).map_err(ApiError::unsupported_media_type)?,
         other => {
             return Err(ApiError::unsupported_media_type(format!(
@@ -38,17 +38,24 @@ pub fn decode(context: &Context, body: &[u8]) -> ApiResult<Value> {
 
 /// Checks `apiVersion` and `kind` against the resource; they are filled in when absent.
 pub fn check_type(resource: &Resource, value: &mut Value) -> ApiResult<()> {
-    let Value::Object(map) = value else { return Err(ApiError::bad_request("the body of the request is not an object")) };
+    let Value::Object(map) = value else {
+        return Err(ApiError::bad_request("the body of the request is not an object"));
+    };
     let version = resource.api_version();
     let (given_version, given_kind) = {
         let text = |field: &str| map.get(field).and_then(Value::as_str).unwrap_or_default().to_string();
         (text("apiVersion"), text("kind"))
     };
     if !given_version.is_empty() && given_version != version {
-        return Err(ApiError::bad_request(format!("the API version in the data ({given_version}) does not match the expected API version ({version})")));
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({given_version}) does not match the expected API version ({version})"
+        )));
     }
     if !given_kind.is_empty() && given_kind != resource.kind {
-        return Err(ApiError::bad_request(format!("{given_kind} in version \"{version}\" cannot be handled as a {}", resource.kind)));
+        return Err(ApiError::bad_request(format!(
+            "{given_kind} in version \"{version}\" cannot be handled as a {}",
+            resource.kind
+        )));
     }
     map.insert("apiVersion".into(), version.into());
     map.insert("kind".into(), resource.kind.clone().into());
@@ -71,12 +78,20 @@ pub fn take_in(context: &Context, value: &mut Value) -> ApiResult<()> {
     match context.params.text("fieldValidation") {
         "Strict" if !unknown.is_empty() => {
             let list: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
-            return Err(ApiError::bad_request(format!("{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}", context.resource.kind, context.resource.version, context.resource.kind, list.join(", "))));
+            return Err(ApiError::bad_request(format!(
+                "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
+                context.resource.kind,
+                context.resource.version,
+                context.resource.kind,
+                list.join(", ")
+            )));
         }
         "Ignore" => {}
         "" | "Warn" | "Strict" => unknown.iter().for_each(|path| context.warn(format!("unknown field \"{path}\""))),
         other => {
-            return Err(ApiError::bad_request(format!("fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"")));
+            return Err(ApiError::bad_request(format!(
+                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            )));
         }
     }
     schema::apply_defaults(value, schema);
@@ -90,7 +105,10 @@ fn right_types(context: &Context, value: &Value, schema: &Schema) -> ApiResult<(
         None => Ok(()),
         Some(cause) => {
             let (kind, version) = (&context.resource.kind, &context.resource.version);
-            Err(ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {}: {}", cause.field, cause.message)))
+            Err(ApiError::bad_request(format!(
+                "{kind} in version \"{version}\" cannot be handled as a {kind}: {}: {}",
+                cause.field, cause.message
+            )))
         }
     }
 }
@@ -125,7 +143,11 @@ pub struct Change {
 }
 
 /// Makes a change of the object of the request, again when somebody else was faster, and returns the object after it.
-pub async fn change(server: &Arc<Server>, context: &Context, make: impl Fn(&Value) -> ApiResult<Change>) -> ApiResult<Value> {
+pub async fn change(
+    server: &Arc<Server>,
+    context: &Context,
+    make: impl Fn(&Value) -> ApiResult<Change>,
+) -> ApiResult<Value> {
     let key = Key::new(&context.resource.storage, &context.target.namespace, &context.target.name);
     for _ in 0..ATTEMPTS {
         let object = server.store.get(&key).ok_or_else(|| context.not_found())?;
@@ -142,31 +164,52 @@ pub async fn change(server: &Arc<Server>, context: &Context, make: impl Fn(&Valu
         match write(server, context, &key, object.revision, value).await {
             Ok(value) => return Ok(value),
             Err(WriteError::Conflict) => {}
-            Err(error) => return Err(ApiError::from_write(error, &context.resource.group, &context.resource.plural, &key.name)),
+            Err(error) => {
+                return Err(ApiError::from_write(error, &context.resource.group, &context.resource.plural, &key.name));
+            }
         }
     }
     Err(ApiError::modified(&context.resource.group, &context.resource.plural, &key.name))
 }
 
-fn prepare_update(server: &Server, context: &Context, object: &Object, old: &Value, value: &mut Value, applied: bool) -> ApiResult<()> {
+fn prepare_update(
+    server: &Server,
+    context: &Context,
+    object: &Object,
+    old: &Value,
+    value: &mut Value,
+    applied: bool,
+) -> ApiResult<()> {
     let (group, plural, name) = (&context.resource.group, &context.resource.plural, &context.target.name);
     match meta::text(value, "/metadata/resourceVersion") {
         "" => {}
         given => match given.parse::<u64>() {
             Ok(revision) if revision == object.revision => {}
             Ok(_) => return Err(ApiError::modified(group, plural, name)),
-            Err(_) => return Err(context.invalid(name, vec![Cause::invalid("metadata.resourceVersion", &given.into(), "must be a number")])),
+            Err(_) => {
+                return Err(context.invalid(
+                    name,
+                    vec![Cause::invalid("metadata.resourceVersion", &given.into(), "must be a number")],
+                ));
+            }
         },
     }
     let uid = meta::text(value, "/metadata/uid");
     if !uid.is_empty() && uid != object.uid {
-        return Err(ApiError::conflict(group, plural, name, &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object.uid)));
+        return Err(ApiError::conflict(
+            group,
+            plural,
+            name,
+            &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object.uid),
+        ));
     }
     take_in(context, value)?;
     isolate(context, old, value);
     resources::metadata::keep(old, value);
     resources::prepare_update(server, context, old, value);
-    if context.resource.generation && !same_except(old, value, &["metadata", if context.resource.status { "status" } else { "" }]) {
+    if context.resource.generation
+        && !same_except(old, value, &["metadata", if context.resource.status { "status" } else { "" }])
+    {
         let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0) + 1;
         meta::metadata_mut(value).insert("generation".into(), generation.into());
     }
@@ -219,21 +262,36 @@ fn same(old: &Value, new: &Value) -> bool {
     let (Some(a), Some(b)) = (old.get("metadata"), new.get("metadata")) else { return false };
     let timeless = |m: &Value| {
         let entries = m.get("managedFields").and_then(Value::as_array).cloned().unwrap_or_default();
-        entries.into_iter().map(|mut e| {
-            if let Value::Object(map) = &mut e {
-                map.shift_remove("time");
-            }
-            e
-        }).collect::<Vec<_>>()
+        entries
+            .into_iter()
+            .map(|mut e| {
+                if let Value::Object(map) = &mut e {
+                    map.shift_remove("time");
+                }
+                e
+            })
+            .collect::<Vec<_>>()
     };
     same_except(a, b, &["managedFields", "resourceVersion"]) && timeless(a) == timeless(b)
 }
 
 /// Writes the next version, or removes an object that was only waiting for its last finalizer.
-pub async fn write(server: &Arc<Server>, context: &Context, key: &Key, revision: u64, mut value: Value) -> Result<Value, WriteError> {
-    let done = meta::is_deleting(&value) && meta::finalizers(&value).is_empty() && resources::may_vanish(&context.resource, &value);
+pub async fn write(
+    server: &Arc<Server>,
+    context: &Context,
+    key: &Key,
+    revision: u64,
+    mut value: Value,
+) -> Result<Value, WriteError> {
+    let done = meta::is_deleting(&value)
+        && meta::finalizers(&value).is_empty()
+        && resources::may_vanish(&context.resource, &value);
     convert::to_stored(&mut value, &context.resource);
-    let object = if done { server.store.delete(key.clone(), revision, value).await? } else { server.store.replace(key.clone(), revision, value).await? };
+    let object = if done {
+        server.store.delete(key.clone(), revision, value).await?
+    } else {
+        server.store.replace(key.clone(), revision, value).await?
+    };
     after_write(server, &object);
     let mut value = object.value();
     convert::to_served(&mut value, &context.resource);
@@ -263,7 +321,11 @@ impl Context {
             target,
             method: Method::POST,
             params: crate::request::Params::default(),
-            user: crate::auth::User { name: "system:apiserver".into(), uid: String::new(), groups: vec!["system:masters".into()] },
+            user: crate::auth::User {
+                name: "system:apiserver".into(),
+                uid: String::new(),
+                groups: vec!["system:masters".into()],
+            },
             form: crate::request::Form::Object,
             manager: "kube-apiserver".into(),
             content_type: String::new(),

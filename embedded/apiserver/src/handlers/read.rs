@@ -32,7 +32,12 @@ pub fn selector(context: &Context) -> ApiResult<Selector> {
     let mut fields = context.params.text("fieldSelector").to_string();
     if !context.target.name.is_empty() {
         // a watch of one object by its path
-        fields = [fields, format!("metadata.name={}", context.target.name)].iter().filter(|f| !f.is_empty()).cloned().collect::<Vec<_>>().join(",");
+        fields = [fields, format!("metadata.name={}", context.target.name)]
+            .iter()
+            .filter(|f| !f.is_empty())
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(",");
     }
     Selector::parse(context.params.text("labelSelector"), &fields, &context.resource)
 }
@@ -56,7 +61,9 @@ pub fn too_new(asked: u64, current: u64) -> ApiError {
         code: 504,
         reason: "Timeout",
         message: format!("Too large resource version: {asked}, current: {current}"),
-        details: Some(json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1})),
+        details: Some(
+            json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1}),
+        ),
     }
 }
 
@@ -86,7 +93,11 @@ pub fn list(server: &Server, context: &Context) -> ApiResult<Response> {
     let matching = params.text("resourceVersionMatch");
     match matching {
         "" | "Exact" | "NotOlderThan" => {}
-        other => return Err(ApiError::bad_request(format!("resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""))),
+        other => {
+            return Err(ApiError::bad_request(format!(
+                "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+            )));
+        }
     }
     if !matching.is_empty() && asked.is_none() {
         return Err(ApiError::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"));
@@ -103,7 +114,8 @@ pub fn list(server: &Server, context: &Context) -> ApiResult<Response> {
             error.message = "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.".into();
             error
         })?;
-        let from = objects.partition_point(|o| (o.key.namespace.as_str(), o.key.name.as_str()) <= (ns.as_str(), name.as_str()));
+        let from = objects
+            .partition_point(|o| (o.key.namespace.as_str(), o.key.name.as_str()) <= (ns.as_str(), name.as_str()));
         (objects.into_iter().skip(from).collect(), at)
     } else if let Some(at) = asked.filter(|_| matching == "Exact") {
         (server.store.list_at(storage, namespace(context), at).map_err(|c| expired(at, c))?, at)

@@ -25,7 +25,12 @@ fn scale_of(resource: &Resource, value: &Value) -> Value {
         Some(path) => value.pointer(&pointer(path)).and_then(Value::as_str).unwrap_or_default().to_string(),
         None => {
             let labels = value.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
-            labels.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect::<Vec<_>>().join(",")
+            labels
+                .into_iter()
+                .flatten()
+                .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+                .collect::<Vec<_>>()
+                .join(",")
         }
     };
     let m = |field: &str| value.pointer(&format!("/metadata/{field}")).cloned().unwrap_or_default();
@@ -40,12 +45,19 @@ fn scale_of(resource: &Resource, value: &Value) -> Value {
 /// GET.
 pub fn get(server: &Server, context: &Context) -> ApiResult<Response> {
     let object = read::find(server, context)?;
-    Ok(output::json_response(StatusCode::OK, scale_of(&context.resource, &output::served(&context.resource, &object)).to_string()))
+    Ok(output::json_response(
+        StatusCode::OK,
+        scale_of(&context.resource, &output::served(&context.resource, &object)).to_string(),
+    ))
 }
 
 /// PUT and PATCH.
 pub async fn change(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
-    let wanted = if context.method == Method::PUT { Ok(pipeline::decode(context, body)?) } else { Err(Patch::decode(context, body)?) };
+    let wanted = if context.method == Method::PUT {
+        Ok(pipeline::decode(context, body)?)
+    } else {
+        Err(Patch::decode(context, body)?)
+    };
     let value = pipeline::change(server, context, |old| {
         let scale = match &wanted {
             Ok(scale) => scale.clone(),
@@ -53,16 +65,24 @@ pub async fn change(server: &Arc<Server>, context: &Context, body: &[u8]) -> Api
         };
         let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
         if replicas < 0 {
-            return Err(ApiError::invalid("autoscaling", "Scale", &context.target.name, vec![crate::error::Cause::invalid(
-                "spec.replicas", &replicas.into(), "should be a non-negative integer",
-            )]));
+            return Err(ApiError::invalid(
+                "autoscaling",
+                "Scale",
+                &context.target.name,
+                vec![crate::error::Cause::invalid(
+                    "spec.replicas",
+                    &replicas.into(),
+                    "should be a non-negative integer",
+                )],
+            ));
         }
         let mut value = old.clone();
         let revision = meta::text(&scale, "/metadata/resourceVersion");
         if !revision.is_empty() {
             meta::metadata_mut(&mut value).insert("resourceVersion".into(), revision.into());
         }
-        let path = context.resource.scale.as_ref().map(|s| s.spec.trim_start_matches('.').to_string()).unwrap_or_default();
+        let path =
+            context.resource.scale.as_ref().map(|s| s.spec.trim_start_matches('.').to_string()).unwrap_or_default();
         let mut at = &mut value;
         for step in path.split('.') {
             at = &mut at[step];

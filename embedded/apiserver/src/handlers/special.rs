@@ -18,12 +18,25 @@ use crate::storage::Key;
 pub fn token(server: &Server, context: &Context, body: &[u8]) -> ApiResult<Response> {
     let mut request = pipeline::decode(context, body)?;
     let account = read::find(server, context)?;
-    let audiences: Vec<String> = request.pointer("/spec/audiences").and_then(Value::as_array).into_iter().flatten().filter_map(|a| a.as_str().map(String::from)).collect();
+    let audiences: Vec<String> = request
+        .pointer("/spec/audiences")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|a| a.as_str().map(String::from))
+        .collect();
     let seconds = request.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(3600);
     if seconds < 600 {
-        return Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", "", vec![crate::error::Cause::invalid(
-            "spec.expirationSeconds", &seconds.into(), "may not specify a duration less than 10 minutes",
-        )]));
+        return Err(ApiError::invalid(
+            "authentication.k8s.io",
+            "TokenRequest",
+            "",
+            vec![crate::error::Cause::invalid(
+                "spec.expirationSeconds",
+                &seconds.into(),
+                "may not specify a duration less than 10 minutes",
+            )],
+        ));
     }
     let bound_kind = meta::text(&request, "/spec/boundObjectRef/kind").to_lowercase();
     let bound_name = meta::text(&request, "/spec/boundObjectRef/name").to_string();
@@ -31,13 +44,28 @@ pub fn token(server: &Server, context: &Context, body: &[u8]) -> ApiResult<Respo
         "" => None,
         "pod" | "secret" => {
             let key = Key::new(&format!("/{bound_kind}s").into(), &context.target.namespace, &bound_name);
-            Some(server.store.get(&key).ok_or_else(|| ApiError::not_found("", &format!("{bound_kind}s"), &bound_name))?.uid.clone())
+            Some(
+                server
+                    .store
+                    .get(&key)
+                    .ok_or_else(|| ApiError::not_found("", &format!("{bound_kind}s"), &bound_name))?
+                    .uid
+                    .clone(),
+            )
         }
         _ => return Err(ApiError::bad_request(format!("cannot bind token for object of kind {bound_kind:?}"))),
     };
     let now = jiff::Timestamp::now().as_second();
     let bound = bound.as_ref().map(|uid| (bound_kind.as_str(), bound_name.as_str(), uid.as_str()));
-    let claims = token::claims(&account.key.namespace, &account.key.name, &account.uid, &audiences, Some(now + seconds), now, bound);
+    let claims = token::claims(
+        &account.key.namespace,
+        &account.key.name,
+        &account.uid,
+        &audiences,
+        Some(now + seconds),
+        now,
+        bound,
+    );
     request["apiVersion"] = "authentication.k8s.io/v1".into();
     request["kind"] = "TokenRequest".into();
     request["spec"]["audiences"] = claims["aud"].clone();
@@ -60,14 +88,22 @@ pub async fn bind(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiRe
     pipeline::change(server, context, |old| {
         let bound = meta::text(old, "/spec/nodeName");
         if !bound.is_empty() {
-            return Err(ApiError::conflict("", "pods/binding", &context.target.name, &format!("pod {} is already assigned to node \"{bound}\"", context.target.name)));
+            return Err(ApiError::conflict(
+                "",
+                "pods/binding",
+                &context.target.name,
+                &format!("pod {} is already assigned to node \"{bound}\"", context.target.name),
+            ));
         }
         let mut value = old.clone();
         value["spec"]["nodeName"] = node.clone().into();
         Ok(pipeline::Change { value, applied: false })
     })
     .await?;
-    Ok(output::json_response(StatusCode::CREATED, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string()))
+    Ok(output::json_response(
+        StatusCode::CREATED,
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string(),
+    ))
 }
 
 /// POST pods/NAME/eviction: a deletion that disruption budgets may refuse.
@@ -77,14 +113,20 @@ pub async fn evict(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiR
     for budget in server.store.list("policy/poddisruptionbudgets", Some(&context.target.namespace)).0 {
         let budget = budget.value();
         let selector = budget.pointer("/spec/selector").cloned().unwrap_or_default();
-        let guarded = !selector.is_null() && crate::selector::label_selector_matches(&selector, pod.pointer("/metadata/labels"));
+        let guarded =
+            !selector.is_null() && crate::selector::label_selector_matches(&selector, pod.pointer("/metadata/labels"));
         if guarded && budget.pointer("/status/disruptionsAllowed").and_then(Value::as_i64).unwrap_or(0) <= 0 {
-            return Err(ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget."));
+            return Err(ApiError::too_many_requests(
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+            ));
         }
     }
     let deletion = Deletion::from_options(context, eviction.get("deleteOptions").unwrap_or(&Value::Null))?;
     delete_object(server, context, &deletion).await?;
-    Ok(output::json_response(StatusCode::CREATED, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string()))
+    Ok(output::json_response(
+        StatusCode::CREATED,
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string(),
+    ))
 }
 
 /// PUT namespaces/NAME/finalize: the only way to change `spec.finalizers`.

@@ -17,7 +17,10 @@ pub fn check_identity(context: &Context, value: &mut Value) -> ApiResult<()> {
     let target = &context.target;
     let name = meta::name(value).to_string();
     if !name.is_empty() && name != target.name {
-        return Err(ApiError::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({})", target.name)));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name
+        )));
     }
     let namespace = meta::namespace(value).to_string();
     if context.resource.namespaced && !namespace.is_empty() && namespace != target.namespace {
@@ -39,6 +42,7 @@ pub async fn update(server: &Arc<Server>, context: &Context, body: &[u8]) -> Api
     let mut value = pipeline::decode(context, body)?;
     pipeline::check_type(&context.resource, &mut value)?;
     check_identity(context, &mut value)?;
-    let value = pipeline::change(server, context, |_| Ok(pipeline::Change { value: value.clone(), applied: false })).await?;
+    let value =
+        pipeline::change(server, context, |_| Ok(pipeline::Change { value: value.clone(), applied: false })).await?;
     Ok(output::object(context, StatusCode::OK, &value))
 }

@@ -41,7 +41,10 @@ impl Watch {
                     Form::Metadata => Bytes::from(output::partial(&value).to_string()),
                     Form::Table => {
                         let metadata = json!({"resourceVersion": at.to_string()});
-                        Bytes::from(table::of(resource, &[value], self.context.params.text("includeObject"), metadata, true).to_string())
+                        Bytes::from(
+                            table::of(resource, &[value], self.context.params.text("includeObject"), metadata, true)
+                                .to_string(),
+                        )
                     }
                 }
             }
@@ -63,7 +66,9 @@ impl Watch {
         }
         let object = match self.context.form {
             Form::Object => json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata}),
-            Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
             Form::Table => {
                 let object = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
                 let row = json!({"cells": [], "object": object});
@@ -89,7 +94,8 @@ impl Watch {
             (false, true) => Some(self.frame("ADDED", object, at)),
             (true, true) => Some(self.frame("MODIFIED", object, at)),
             (true, false) => {
-                let last = if event.kind == EventKind::Deleted { object } else { event.previous.as_ref().unwrap_or(object) };
+                let last =
+                    if event.kind == EventKind::Deleted { object } else { event.previous.as_ref().unwrap_or(object) };
                 Some(self.frame("DELETED", last, at))
             }
             (false, false) => None,
@@ -109,12 +115,17 @@ pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> 
     let send_initial = match params.text("sendInitialEvents") {
         "" => None,
         _ if params.text("resourceVersionMatch") != "NotOlderThan" => {
-            return Err(ApiError::bad_request("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+            return Err(ApiError::bad_request(
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ));
         }
         text => Some(text == "true"),
     };
     let bookmarks = params.flag("allowWatchBookmarks");
-    let lasts = params.number("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).map_or(LONGEST, |s| Duration::from_secs(s).min(LONGEST));
+    let lasts = params
+        .number("timeoutSeconds")?
+        .and_then(|s| u64::try_from(s).ok())
+        .map_or(LONGEST, |s| Duration::from_secs(s).min(LONGEST));
     let current = server.store.revision();
     if from.is_some_and(|f| f > current) {
         return Err(read::too_new(from.unwrap_or(0), current));

@@ -64,7 +64,9 @@ fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, schema
             Value::Array(items) => {
                 let order = patch.get(&format!("$setElementOrder/{name}")).and_then(Value::as_array);
                 let merged = match &below.strategy {
-                    Some(strategy) => merge_list(target.get(name).and_then(Value::as_array), items, strategy, below, order)?,
+                    Some(strategy) => {
+                        merge_list(target.get(name).and_then(Value::as_array), items, strategy, below, order)?
+                    }
                     None => items.clone(),
                 };
                 target.insert(name.clone(), Value::Array(merged));
@@ -87,10 +89,19 @@ fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, schema
     Ok(())
 }
 
-fn merge_list(current: Option<&Vec<Value>>, patch: &[Value], strategy: &Strategy, schema: &Schema, order: Option<&Vec<Value>>) -> Result<Vec<Value>, String> {
+fn merge_list(
+    current: Option<&Vec<Value>>,
+    patch: &[Value],
+    strategy: &Strategy,
+    schema: &Schema,
+    order: Option<&Vec<Value>>,
+) -> Result<Vec<Value>, String> {
     let mut list = current.cloned().unwrap_or_default();
     let directive = |item: &Value| item.get("$patch").and_then(Value::as_str).map(String::from);
-    if patch.iter().any(|item| directive(item).as_deref() == Some("replace") && item.as_object().is_some_and(|o| o.len() == 1)) {
+    if patch
+        .iter()
+        .any(|item| directive(item).as_deref() == Some("replace") && item.as_object().is_some_and(|o| o.len() == 1))
+    {
         return Ok(patch.iter().filter(|item| directive(item).is_none()).cloned().collect());
     }
     let Some(key) = &strategy.key else {
@@ -107,8 +118,12 @@ fn merge_list(current: Option<&Vec<Value>>, patch: &[Value], strategy: &Strategy
     let none = Schema::any();
     let below = schema.items.as_ref().unwrap_or(&none);
     for item in patch {
-        let Value::Object(fields) = item else { return Err(format!("an element of a list merged by {key} must be an object")) };
-        let Some(id) = fields.get(key) else { return Err(format!("map: {item} does not contain declared merge key: {key}")) };
+        let Value::Object(fields) = item else {
+            return Err(format!("an element of a list merged by {key} must be an object"));
+        };
+        let Some(id) = fields.get(key) else {
+            return Err(format!("map: {item} does not contain declared merge key: {key}"));
+        };
         let at = list.iter().position(|l| l.get(key) == Some(id));
         match (directive(item).as_deref(), at) {
             (Some("delete"), Some(at)) => {
@@ -135,7 +150,8 @@ fn merge_list(current: Option<&Vec<Value>>, patch: &[Value], strategy: &Strategy
 
 /// Orders the elements that are named; the others keep their place behind their neighbour before.
 fn sort_by(list: &mut Vec<Value>, order: &[Value], strategy: &Strategy) {
-    let id = |item: &Value| strategy.key.as_ref().map_or_else(|| item.clone(), |k| item.get(k).cloned().unwrap_or_default());
+    let id =
+        |item: &Value| strategy.key.as_ref().map_or_else(|| item.clone(), |k| item.get(k).cloned().unwrap_or_default());
     let wanted: Vec<Value> = order.iter().map(id).collect();
     let mut rank = -1.0;
     let mut ranked: Vec<(f64, Value)> = Vec::new();

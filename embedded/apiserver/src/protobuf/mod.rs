@@ -52,14 +52,33 @@ static MESSAGES: LazyLock<HashMap<&'static str, Message>> = LazyLock::new(|| {
 });
 
 /// Fields whose content Go puts into the struct around them.
-const INLINE: &[&str] = &["localObjectReference", "volumeSource", "handler", "persistentVolumeSource", "ephemeralContainerCommon", "typedLocalObjectReference"];
+const INLINE: &[&str] = &[
+    "localObjectReference",
+    "volumeSource",
+    "handler",
+    "persistentVolumeSource",
+    "ephemeralContainerCommon",
+    "typedLocalObjectReference",
+];
 /// Booleans that JSON leaves out when false.
-const PLAIN_FLAGS: &[&str] =
-    &["hostNetwork", "hostPID", "hostIPC", "stdin", "stdinOnce", "tty", "readOnly", "publishNotReadyAddresses", "unschedulable", "paused"];
+const PLAIN_FLAGS: &[&str] = &[
+    "hostNetwork",
+    "hostPID",
+    "hostIPC",
+    "stdin",
+    "stdinOnce",
+    "tty",
+    "readOnly",
+    "publishNotReadyAddresses",
+    "unschedulable",
+    "paused",
+];
 /// Messages whose numbers JSON leaves out when zero.
-const PLAIN_NUMBERS: &[&str] = &["core.v1.Probe", "core.v1.ServicePort", "core.v1.ContainerPort", "core.v1.Event", "apis.meta.v1.ObjectMeta"];
+const PLAIN_NUMBERS: &[&str] =
+    &["core.v1.Probe", "core.v1.ServicePort", "core.v1.ContainerPort", "core.v1.Event", "apis.meta.v1.ObjectMeta"];
 /// Messages that mean nothing when empty.
-const PLAIN_MESSAGES: &[&str] = &["strategy", "updateStrategy", "status", "metadata", "resources", "source", "defaultRequest"];
+const PLAIN_MESSAGES: &[&str] =
+    &["strategy", "updateStrategy", "status", "metadata", "resources", "source", "defaultRequest"];
 
 /// The object in the body.
 pub fn decode(body: &[u8]) -> Result<Value, String> {
@@ -82,8 +101,11 @@ pub fn decode(body: &[u8]) -> Result<Value, String> {
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("core", &api_version));
     let package = group.split('.').next().unwrap_or_default();
-    let name = [format!("{package}.{version}.{kind}"), format!("apis.meta.v1.{kind}")].into_iter().find(|n| MESSAGES.contains_key(n.as_str()));
-    let name = name.ok_or_else(|| format!("kind {kind:?} of {api_version:?} is not known in protobuf form; send JSON"))?;
+    let name = [format!("{package}.{version}.{kind}"), format!("apis.meta.v1.{kind}")]
+        .into_iter()
+        .find(|n| MESSAGES.contains_key(n.as_str()));
+    let name =
+        name.ok_or_else(|| format!("kind {kind:?} of {api_version:?} is not known in protobuf form; send JSON"))?;
     let mut value = message(&name, raw, 0)?;
     if let Value::Object(map) = &mut value {
         map.insert("apiVersion".into(), api_version.into());
@@ -183,8 +205,16 @@ fn special(name: &str, bytes: &[u8]) -> Result<Option<Value>, String> {
     let mut texts: HashMap<u64, Vec<&[u8]>> = HashMap::new();
     if !matches!(
         name,
-        "api.resource.Quantity" | "util.intstr.IntOrString" | "apis.meta.v1.Time" | "apis.meta.v1.MicroTime" | "runtime.RawExtension" | "apis.meta.v1.FieldsV1"
-            | "apis.meta.v1.Verbs" | "authentication.v1.ExtraValue" | "authorization.v1.ExtraValue" | "apis.meta.v1.Duration"
+        "api.resource.Quantity"
+            | "util.intstr.IntOrString"
+            | "apis.meta.v1.Time"
+            | "apis.meta.v1.MicroTime"
+            | "runtime.RawExtension"
+            | "apis.meta.v1.FieldsV1"
+            | "apis.meta.v1.Verbs"
+            | "authentication.v1.ExtraValue"
+            | "authorization.v1.ExtraValue"
+            | "apis.meta.v1.Duration"
     ) {
         return Ok(None);
     }
@@ -215,7 +245,9 @@ fn special(name: &str, bytes: &[u8]) -> Result<Option<Value>, String> {
             serde_json::from_slice(raw).map_err(|e| format!("embedded JSON is broken: {e}"))?
         }
         "apis.meta.v1.Duration" => format!("{}s", number(1) / 1_000_000_000).into(),
-        _ => texts.get(&1).into_iter().flatten().map(|t| utf8(t).map(Value::from)).collect::<Result<Vec<_>, _>>()?.into(),
+        _ => {
+            texts.get(&1).into_iter().flatten().map(|t| utf8(t).map(Value::from)).collect::<Result<Vec<_>, _>>()?.into()
+        }
     };
     Ok(Some(value))
 }
@@ -296,7 +328,10 @@ mod tests {
         let object = [field(1, &metadata), field(2, &pair)].concat();
         let kind = [field(1, b"v1"), field(2, b"ConfigMap")].concat();
         let body = [MAGIC.to_vec(), field(1, &kind), field(2, &object)].concat();
-        assert_eq!(decode(&body).unwrap(), json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "v"}}));
+        assert_eq!(
+            decode(&body).unwrap(),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"k": "v"}})
+        );
         assert!(decode(&body[..body.len() - 1]).is_err());
         assert!(decode(b"{}").is_err());
     }

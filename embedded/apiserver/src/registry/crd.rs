@@ -32,7 +32,10 @@ pub fn default_names(crd: &mut Value) {
 /// Sets the status of a definition that is served from now on.
 pub fn set_status(crd: &mut Value, old: Option<&Value>, now: &str) {
     let names = crd.pointer("/spec/names").cloned().unwrap_or(json!({}));
-    let storage = versions(crd).find(|v| v.get("storage").and_then(Value::as_bool) == Some(true)).and_then(|v| v.get("name")).cloned();
+    let storage = versions(crd)
+        .find(|v| v.get("storage").and_then(Value::as_bool) == Some(true))
+        .and_then(|v| v.get("name"))
+        .cloned();
     let mut stored = strings(old.and_then(|o| o.pointer("/status/storedVersions")));
     if let Some(Value::String(storage)) = storage
         && !stored.contains(&storage)
@@ -50,7 +53,10 @@ pub fn set_status(crd: &mut Value, old: Option<&Value>, now: &str) {
          "message": "the initial names have been accepted"},
     ]);
     if let Some(map) = crd.as_object_mut() {
-        map.insert("status".into(), json!({"acceptedNames": names, "conditions": conditions, "storedVersions": stored}));
+        map.insert(
+            "status".into(),
+            json!({"acceptedNames": names, "conditions": conditions, "storedVersions": stored}),
+        );
     }
 }
 
@@ -59,7 +65,11 @@ pub fn validate(crd: &Value, registry: &Registry) -> Vec<Cause> {
     let mut causes = Vec::new();
     let (group, plural) = (meta::text(crd, "/spec/group"), meta::text(crd, "/spec/names/plural"));
     if meta::name(crd) != format!("{plural}.{group}") {
-        causes.push(Cause::invalid("metadata.name", &meta::name(crd).into(), "must be spec.names.plural+\".\"+spec.group"));
+        causes.push(Cause::invalid(
+            "metadata.name",
+            &meta::name(crd).into(),
+            "must be spec.names.plural+\".\"+spec.group",
+        ));
     }
     if !group.contains('.') {
         causes.push(Cause::invalid("spec.group", &group.into(), "should be a domain with at least one dot"));
@@ -93,10 +103,16 @@ pub fn validate(crd: &Value, registry: &Registry) -> Vec<Cause> {
 pub fn resources(crd: &Value) -> Result<Vec<Resource>, String> {
     let text = |pointer: &str| meta::text(crd, pointer).to_string();
     let (group, plural) = (text("/spec/group"), text("/spec/names/plural"));
-    let storage = versions(crd).find(|v| v.get("storage").and_then(Value::as_bool) == Some(true)).map(|v| meta::text(v, "/name")).unwrap_or_default();
+    let storage = versions(crd)
+        .find(|v| v.get("storage").and_then(Value::as_bool) == Some(true))
+        .map(|v| meta::text(v, "/name"))
+        .unwrap_or_default();
     let mut resources = Vec::new();
     for version in versions(crd).filter(|v| v.get("served").and_then(Value::as_bool) == Some(true)) {
-        let published = version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_else(|| json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
+        let published = version
+            .pointer("/schema/openAPIV3Schema")
+            .cloned()
+            .unwrap_or_else(|| json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
         let schema = Schema::root(&published)?;
         let columns = version.get("additionalPrinterColumns").and_then(Value::as_array).into_iter().flatten();
         let column = |c: &Value| Column {

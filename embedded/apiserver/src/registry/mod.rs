@@ -153,7 +153,10 @@ impl Default for Registry {
     fn default() -> Self {
         let mut tables = Tables::default();
         for resource in builtin::resources() {
-            tables.by_path.insert((resource.group.clone(), resource.version.clone(), resource.plural.clone()), Arc::new(resource));
+            tables.by_path.insert(
+                (resource.group.clone(), resource.version.clone(), resource.plural.clone()),
+                Arc::new(resource),
+            );
         }
         Self { tables: RwLock::new(tables) }
     }
@@ -199,7 +202,12 @@ impl Registry {
     pub fn groups(&self) -> Vec<Group> {
         let mut groups: BTreeMap<String, BTreeMap<String, Vec<Arc<Resource>>>> = BTreeMap::new();
         for resource in self.all() {
-            groups.entry(resource.group.clone()).or_default().entry(resource.version.clone()).or_default().push(resource);
+            groups
+                .entry(resource.group.clone())
+                .or_default()
+                .entry(resource.version.clone())
+                .or_default()
+                .push(resource);
         }
         let group = |(name, versions): (String, BTreeMap<String, Vec<Arc<Resource>>>)| {
             let mut versions: Vec<_> = versions.into_iter().collect();

@@ -9,7 +9,12 @@ use crate::registry::crd;
 use crate::request::Context;
 use crate::server::Server;
 
-pub(crate) const RULES: Rules = Rules { prepare_create: Some(create), prepare_update: Some(update), validate: Some(validate), validate_update: Some(validate_update) };
+pub(crate) const RULES: Rules = Rules {
+    prepare_create: Some(create),
+    prepare_update: Some(update),
+    validate: Some(validate),
+    validate_update: Some(validate_update),
+};
 
 fn create(_: &Server, _: &Context, value: &mut Value) {
     crd::default_names(value);
@@ -34,7 +39,11 @@ fn validate_update(_: &Context, old: &Value, value: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     for field in ["group", "scope"] {
         if old.pointer(&format!("/spec/{field}")) != value.pointer(&format!("/spec/{field}")) {
-            causes.push(Cause::invalid(format!("spec.{field}"), value.pointer(&format!("/spec/{field}")).unwrap_or(&Value::Null), "field is immutable"));
+            causes.push(Cause::invalid(
+                format!("spec.{field}"),
+                value.pointer(&format!("/spec/{field}")).unwrap_or(&Value::Null),
+                "field is immutable",
+            ));
         }
     }
     causes

@@ -8,8 +8,14 @@ use crate::meta;
 use crate::request::Context;
 use crate::server::Server;
 
-pub(crate) const JOBS: Rules = Rules { prepare_create: Some(create), prepare_update: Some(update), validate: Some(validate), validate_update: Some(validate_update) };
-pub(crate) const CRON_JOBS: Rules = Rules { prepare_create: Some(cron_create), prepare_update: None, validate: None, validate_update: None };
+pub(crate) const JOBS: Rules = Rules {
+    prepare_create: Some(create),
+    prepare_update: Some(update),
+    validate: Some(validate),
+    validate_update: Some(validate_update),
+};
+pub(crate) const CRON_JOBS: Rules =
+    Rules { prepare_create: Some(cron_create), prepare_update: None, validate: None, validate_update: None };
 
 fn create(_: &Server, _: &Context, value: &mut Value) {
     let (name, uid) = (meta::name(value).to_string(), meta::text(value, "/metadata/uid").to_string());
@@ -58,7 +64,8 @@ fn update(_: &Server, old: &Value, value: &mut Value) {
 }
 
 fn validate(_: &Server, value: &Value) -> Vec<Cause> {
-    let mut causes = pods::validate_spec(value.pointer("/spec/template/spec").unwrap_or(&Value::Null), "spec.template.spec");
+    let mut causes =
+        pods::validate_spec(value.pointer("/spec/template/spec").unwrap_or(&Value::Null), "spec.template.spec");
     if meta::text(value, "/spec/template/spec/restartPolicy") == "Always" {
         causes.push(Cause::required("spec.template.spec.restartPolicy", "valid values: \"OnFailure\", \"Never\""));
     }

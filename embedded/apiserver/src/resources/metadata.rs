@@ -9,7 +9,8 @@ use crate::error::Cause;
 use crate::meta;
 use crate::registry::Resource;
 
-static SUBDOMAIN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").ok());
+static SUBDOMAIN: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").ok());
 static LABEL: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$").ok());
 static WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$").ok());
 
@@ -23,7 +24,17 @@ const VALUE_RULE: &str = "a valid label must be an empty string or consist of al
 const KEY_RULE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
 /// Fields that only the server sets.
-const KEPT: &[&str] = &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "name", "namespace", "generateName", "resourceVersion"];
+const KEPT: &[&str] = &[
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "name",
+    "namespace",
+    "generateName",
+    "resourceVersion",
+];
 
 /// Gives a new object its identity.
 pub fn start(resource: &Resource, value: &mut Value) {
@@ -70,9 +81,8 @@ fn check_name(resource: &Resource, name: &str) -> Option<String> {
     let label_sized = matches!((resource.group.as_str(), resource.plural.as_str()), ("", "namespaces" | "services"));
     match (resource.group.as_str(), resource.plural.as_str()) {
         // these follow names from elsewhere, such as system:node:x
-        ("rbac.authorization.k8s.io", _) => {
-            (name == "." || name == ".." || name.contains('/') || name.contains('%')).then(|| "may not be '.' or '..' or contain '/' or '%'".to_string())
-        }
+        ("rbac.authorization.k8s.io", _) => (name == "." || name == ".." || name.contains('/') || name.contains('%'))
+            .then(|| "may not be '.' or '..' or contain '/' or '%'".to_string()),
         _ if label_sized && name.len() > 63 => Some("must be no more than 63 characters".into()),
         _ if label_sized => (!is(&LABEL, name)).then(|| LABEL_RULE.to_string()),
         _ if name.len() > 253 => Some("must be no more than 253 characters".into()),
@@ -83,7 +93,9 @@ fn check_name(resource: &Resource, name: &str) -> Option<String> {
 fn qualified(key: &str) -> Option<&'static str> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(p, n)| (Some(p), n));
     if prefix.is_some_and(|p| p.is_empty() || p.len() > 253 || !is(&SUBDOMAIN, p)) {
-        return Some("prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character");
+        return Some(
+            "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
+        );
     }
     if name.len() > 63 {
         return Some("name part must be no more than 63 characters");
@@ -124,7 +136,11 @@ pub fn validate(resource: &Resource, value: &Value) -> Vec<Cause> {
     }
     let size: usize = annotations.into_iter().flatten().map(|(k, v)| k.len() + v.as_str().map_or(0, str::len)).sum();
     if size > 256 << 10 {
-        causes.push(Cause { reason: "FieldValueTooLong", message: "Too long: may not be more than 262144 bytes".into(), field: "metadata.annotations".into() });
+        causes.push(Cause {
+            reason: "FieldValueTooLong",
+            message: "Too long: may not be more than 262144 bytes".into(),
+            field: "metadata.annotations".into(),
+        });
     }
     for finalizer in meta::finalizers(value) {
         if let Some(why) = qualified(&finalizer) {
@@ -146,7 +162,11 @@ pub fn validate(resource: &Resource, value: &Value) -> Vec<Cause> {
         }
     }
     if controllers > 1 {
-        causes.push(Cause::invalid("metadata.ownerReferences", &Value::Null, "Only one reference can have Controller set to true"));
+        causes.push(Cause::invalid(
+            "metadata.ownerReferences",
+            &Value::Null,
+            "Only one reference can have Controller set to true",
+        ));
     }
     causes
 }
@@ -158,7 +178,10 @@ pub fn validate_update(old: &Value, value: &Value) -> Vec<Cause> {
         let before = meta::finalizers(old);
         let new: Vec<String> = meta::finalizers(value).into_iter().filter(|f| !before.contains(f)).collect();
         if !new.is_empty() {
-            let why = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", new.iter().map(|f| format!("\"{f}\"")).collect::<Vec<_>>().join(", "));
+            let why = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                new.iter().map(|f| format!("\"{f}\"")).collect::<Vec<_>>().join(", ")
+            );
             causes.push(Cause::forbidden("metadata.finalizers", &why));
         }
     }

@@ -4,8 +4,8 @@ mod claims;
 mod crds;
 mod jobs;
 pub mod metadata;
-mod pods;
 mod plain;
+mod pods;
 mod services;
 mod workloads;
 
@@ -92,7 +92,8 @@ pub fn grace(resource: &Resource, value: &Value, asked: Option<i64>) -> i64 {
         return 0;
     }
     // nothing runs yet, or any more
-    let idle = crate::meta::text(value, "/spec/nodeName").is_empty() || matches!(crate::meta::text(value, "/status/phase"), "Succeeded" | "Failed");
+    let idle = crate::meta::text(value, "/spec/nodeName").is_empty()
+        || matches!(crate::meta::text(value, "/status/phase"), "Succeeded" | "Failed");
     if idle {
         return 0;
     }
@@ -107,7 +108,8 @@ pub fn may_vanish(resource: &Resource, value: &Value) -> bool {
 
 /// Whether a deletion takes effect at once when there are no finalizers.
 pub fn may_vanish_at_delete(resource: &Resource, value: &Value) -> bool {
-    !resource.is("", "namespaces") || value.pointer("/spec/finalizers").and_then(Value::as_array).is_none_or(Vec::is_empty)
+    !resource.is("", "namespaces")
+        || value.pointer("/spec/finalizers").and_then(Value::as_array).is_none_or(Vec::is_empty)
 }
 
 /// What a kind shows while it is going away.

@@ -10,13 +10,26 @@ use crate::meta;
 use crate::request::Context;
 use crate::server::Server;
 
-pub(crate) const SECRETS: Rules =
-    Rules { prepare_create: Some(secret_create), prepare_update: Some(secret_update), validate: None, validate_update: Some(secret_change) };
-pub(crate) const CONFIG_MAPS: Rules = Rules { prepare_create: None, prepare_update: None, validate: None, validate_update: Some(immutable_data) };
-pub(crate) const NAMESPACES: Rules =
-    Rules { prepare_create: Some(namespace_create), prepare_update: Some(namespace_update), validate: None, validate_update: None };
-pub(crate) const BINDINGS: Rules =
-    Rules { prepare_create: Some(binding_create), prepare_update: None, validate: None, validate_update: Some(binding_change) };
+pub(crate) const SECRETS: Rules = Rules {
+    prepare_create: Some(secret_create),
+    prepare_update: Some(secret_update),
+    validate: None,
+    validate_update: Some(secret_change),
+};
+pub(crate) const CONFIG_MAPS: Rules =
+    Rules { prepare_create: None, prepare_update: None, validate: None, validate_update: Some(immutable_data) };
+pub(crate) const NAMESPACES: Rules = Rules {
+    prepare_create: Some(namespace_create),
+    prepare_update: Some(namespace_update),
+    validate: None,
+    validate_update: None,
+};
+pub(crate) const BINDINGS: Rules = Rules {
+    prepare_create: Some(binding_create),
+    prepare_update: None,
+    validate: None,
+    validate_update: Some(binding_change),
+};
 
 fn encode_strings(value: &mut Value) {
     let Some(Value::Object(plain)) = value.as_object_mut().and_then(|m| m.shift_remove("stringData")) else { return };
@@ -36,11 +49,27 @@ fn secret_create(server: &Server, _: &Context, value: &mut Value) {
 /// A long-lived token for the service account that the annotation names.
 fn fill_token(server: &Server, value: &mut Value) {
     let account = meta::text(value, "/metadata/annotations/kubernetes.io~1service-account.name").to_string();
-    let (namespace, name, uid) = (meta::namespace(value).to_string(), meta::name(value).to_string(), meta::text(value, "/metadata/uid").to_string());
-    let Some(found) = server.store.get(&crate::storage::Key::new(&"/serviceaccounts".into(), &namespace, &account)) else { return };
-    let claims = crate::auth::token::claims(&namespace, &account, &found.uid, &[], None, jiff::Timestamp::now().as_second(), Some(("secret", &name, &uid)));
+    let (namespace, name, uid) = (
+        meta::namespace(value).to_string(),
+        meta::name(value).to_string(),
+        meta::text(value, "/metadata/uid").to_string(),
+    );
+    let Some(found) = server.store.get(&crate::storage::Key::new(&"/serviceaccounts".into(), &namespace, &account))
+    else {
+        return;
+    };
+    let claims = crate::auth::token::claims(
+        &namespace,
+        &account,
+        &found.uid,
+        &[],
+        None,
+        jiff::Timestamp::now().as_second(),
+        Some(("secret", &name, &uid)),
+    );
     let token = server.auth.sign(&claims);
-    meta::object_mut(&mut value["metadata"], "annotations").insert("kubernetes.io/service-account.uid".into(), found.uid.clone().into());
+    meta::object_mut(&mut value["metadata"], "annotations")
+        .insert("kubernetes.io/service-account.uid".into(), found.uid.clone().into());
     let data = meta::object_mut(value, "data");
     data.insert("token".into(), STANDARD.encode(token).into());
     data.insert("namespace".into(), STANDARD.encode(&namespace).into());

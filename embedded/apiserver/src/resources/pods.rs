@@ -8,12 +8,23 @@ use crate::meta;
 use crate::request::Context;
 use crate::server::Server;
 
-pub(crate) const RULES: Rules = Rules { prepare_create: Some(create), prepare_update: Some(update), validate: Some(validate), validate_update: Some(validate_update) };
+pub(crate) const RULES: Rules = Rules {
+    prepare_create: Some(create),
+    prepare_update: Some(update),
+    validate: Some(validate),
+    validate_update: Some(validate_update),
+};
 
 fn create(_: &Server, _: &Context, value: &mut Value) {
     complete_spec(value.get_mut("spec"));
     if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
-        let account = spec.get("serviceAccountName").or_else(|| spec.get("serviceAccount")).and_then(Value::as_str).filter(|n| !n.is_empty()).unwrap_or("default").to_string();
+        let account = spec
+            .get("serviceAccountName")
+            .or_else(|| spec.get("serviceAccount"))
+            .and_then(Value::as_str)
+            .filter(|n| !n.is_empty())
+            .unwrap_or("default")
+            .to_string();
         spec.insert("serviceAccountName".into(), account.clone().into());
         spec.insert("serviceAccount".into(), account.into());
         spec.entry("preemptionPolicy".to_string()).or_insert_with(|| "PreemptLowerPriority".into());
@@ -33,9 +44,12 @@ pub fn complete_spec(spec: Option<&mut Value>) {
     for field in ["containers", "initContainers"] {
         for container in spec.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
             let image = meta::text(container, "/image").to_string();
-            let newest = !image.contains('@') && image.rsplit('/').next().is_none_or(|last| !last.contains(':') || last.ends_with(":latest"));
+            let newest = !image.contains('@')
+                && image.rsplit('/').next().is_none_or(|last| !last.contains(':') || last.ends_with(":latest"));
             let Some(container) = container.as_object_mut() else { continue };
-            container.entry("imagePullPolicy".to_string()).or_insert_with(|| if newest { "Always".into() } else { "IfNotPresent".into() });
+            container
+                .entry("imagePullPolicy".to_string())
+                .or_insert_with(|| if newest { "Always".into() } else { "IfNotPresent".into() });
             if let Some(Value::Object(resources)) = container.get_mut("resources")
                 && let Some(Value::Object(limits)) = resources.get("limits").cloned()
             {
@@ -54,8 +68,12 @@ pub fn complete_spec(spec: Option<&mut Value>) {
 fn quality(pod: &Value) -> &'static str {
     let containers = pod.pointer("/spec/containers").and_then(Value::as_array).cloned().unwrap_or_default();
     let set = |c: &Value, kind: &str, name: &str| c.pointer(&format!("/resources/{kind}/{name}")).cloned();
-    let any = containers.iter().any(|c| ["limits", "requests"].iter().any(|k| set(c, k, "cpu").is_some() || set(c, k, "memory").is_some()));
-    let full = containers.iter().all(|c| ["cpu", "memory"].iter().all(|n| set(c, "limits", n).is_some() && set(c, "limits", n) == set(c, "requests", n)));
+    let any = containers
+        .iter()
+        .any(|c| ["limits", "requests"].iter().any(|k| set(c, k, "cpu").is_some() || set(c, k, "memory").is_some()));
+    let full = containers.iter().all(|c| {
+        ["cpu", "memory"].iter().all(|n| set(c, "limits", n).is_some() && set(c, "limits", n) == set(c, "requests", n))
+    });
     match (any, full) {
         (false, _) => "BestEffort",
         (true, true) => "Guaranteed",
@@ -94,10 +112,15 @@ pub fn validate_spec(spec: &Value, at: &str) -> Vec<Cause> {
                 causes.push(Cause::required(format!("{path}.image"), ""));
             }
             for mount_field in ["volumeMounts", "volumeDevices"] {
-                for (m, mount) in container.get(mount_field).and_then(Value::as_array).into_iter().flatten().enumerate() {
+                for (m, mount) in container.get(mount_field).and_then(Value::as_array).into_iter().flatten().enumerate()
+                {
                     let volume = meta::text(mount, "/name");
                     if !volumes.iter().any(|v| v == volume) {
-                        causes.push(Cause { reason: "FieldValueNotFound", message: format!("Not found: \"{volume}\""), field: format!("{path}.{mount_field}[{m}].name") });
+                        causes.push(Cause {
+                            reason: "FieldValueNotFound",
+                            message: format!("Not found: \"{volume}\""),
+                            field: format!("{path}.{mount_field}[{m}].name"),
+                        });
                     }
                 }
             }
@@ -105,7 +128,11 @@ pub fn validate_spec(spec: &Value, at: &str) -> Vec<Cause> {
     }
     let policy = meta::text(spec, "/restartPolicy");
     if !matches!(policy, "Always" | "OnFailure" | "Never") {
-        causes.push(Cause::unsupported(format!("{at}.restartPolicy"), &policy.into(), &["Always".into(), "OnFailure".into(), "Never".into()]));
+        causes.push(Cause::unsupported(
+            format!("{at}.restartPolicy"),
+            &policy.into(),
+            &["Always".into(), "OnFailure".into(), "Never".into()],
+        ));
     }
     causes
 }

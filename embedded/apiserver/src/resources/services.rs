@@ -10,11 +10,22 @@ use crate::meta;
 use crate::request::Context;
 use crate::server::Server;
 
-pub(crate) const RULES: Rules = Rules { prepare_create: Some(create), prepare_update: Some(update), validate: Some(validate), validate_update: None };
+pub(crate) const RULES: Rules = Rules {
+    prepare_create: Some(create),
+    prepare_update: Some(update),
+    validate: Some(validate),
+    validate_update: None,
+};
 
 /// Service addresses are on loopback, 127.32.0.0/16, where something can listen without privileges.
 fn free_address(server: &Server) -> String {
-    let taken: HashSet<String> = server.store.list("/services", None).0.iter().map(|s| meta::text(&s.value(), "/spec/clusterIP").to_string()).collect();
+    let taken: HashSet<String> = server
+        .store
+        .list("/services", None)
+        .0
+        .iter()
+        .map(|s| meta::text(&s.value(), "/spec/clusterIP").to_string())
+        .collect();
     let all = (0..=255u8).flat_map(|a| (1..=254u8).map(move |b| format!("127.32.{a}.{b}")));
     all.into_iter().find(|ip| !taken.contains(ip)).unwrap_or_default()
 }
@@ -64,7 +75,11 @@ fn validate(_: &Server, value: &Value) -> Vec<Cause> {
     }
     for (index, port) in ports.iter().enumerate() {
         if let Some(number) = port.get("port").filter(|p| !p.as_i64().is_some_and(|p| (1..=65535).contains(&p))) {
-            causes.push(Cause::invalid(format!("spec.ports[{index}].port"), number, "must be between 1 and 65535, inclusive"));
+            causes.push(Cause::invalid(
+                format!("spec.ports[{index}].port"),
+                number,
+                "must be between 1 and 65535, inclusive",
+            ));
         }
         if ports.len() > 1 && meta::text(port, "/name").is_empty() {
             causes.push(Cause::required(format!("spec.ports[{index}].name"), ""));

@@ -8,7 +8,12 @@ use crate::request::Context;
 use crate::selector::label_selector_matches;
 use crate::server::Server;
 
-pub(crate) const RULES: Rules = Rules { prepare_create: Some(create), prepare_update: Some(update), validate: Some(validate), validate_update: Some(validate_update) };
+pub(crate) const RULES: Rules = Rules {
+    prepare_create: Some(create),
+    prepare_update: Some(update),
+    validate: Some(validate),
+    validate_update: Some(validate_update),
+};
 
 fn create(_: &Server, _: &Context, value: &mut Value) {
     pods::complete_spec(value.pointer_mut("/spec/template/spec"));
@@ -24,7 +29,11 @@ fn validate(_: &Server, value: &Value) -> Vec<Cause> {
     let selector = value.pointer("/spec/selector").cloned().unwrap_or_default();
     let labels = value.pointer("/spec/template/metadata/labels");
     if !selector.is_null() && !label_selector_matches(&selector, labels) {
-        causes.push(Cause::invalid("spec.template.metadata.labels", labels.unwrap_or(&Value::Null), "`selector` does not match template `labels`"));
+        causes.push(Cause::invalid(
+            "spec.template.metadata.labels",
+            labels.unwrap_or(&Value::Null),
+            "`selector` does not match template `labels`",
+        ));
     }
     if let Some(template) = value.pointer("/spec/template/spec") {
         causes.extend(pods::validate_spec(template, "spec.template.spec"));
@@ -34,5 +43,9 @@ fn validate(_: &Server, value: &Value) -> Vec<Cause> {
 
 fn validate_update(_: &Context, old: &Value, value: &Value) -> Vec<Cause> {
     let (before, after) = (old.pointer("/spec/selector"), value.pointer("/spec/selector"));
-    if before == after { Vec::new() } else { vec![Cause::invalid("spec.selector", after.unwrap_or(&Value::Null), "field is immutable")] }
+    if before == after {
+        Vec::new()
+    } else {
+        vec![Cause::invalid("spec.selector", after.unwrap_or(&Value::Null), "field is immutable")]
+    }
 }

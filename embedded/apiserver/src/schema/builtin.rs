@@ -65,9 +65,24 @@ const LISTS: &[(&str, &str, &[&str], &str, bool)] = &[
 
 /// Types that are always replaced whole by server-side apply.
 const ATOMIC: &[&str] = &[
-    "ConfigMapKeySelector", "SecretKeySelector", "LabelSelector", "LocalObjectReference", "NodeSelector", "NodeSelectorTerm", "ObjectFieldSelector",
-    "ObjectReference", "ResourceFieldSelector", "ScopedResourceSelectorRequirement", "ScopeSelector", "SecretReference", "TopologySelectorTerm",
-    "TypedLocalObjectReference", "FileKeySelector", "RoleRef", "Subject", "OwnerReference",
+    "ConfigMapKeySelector",
+    "SecretKeySelector",
+    "LabelSelector",
+    "LocalObjectReference",
+    "NodeSelector",
+    "NodeSelectorTerm",
+    "ObjectFieldSelector",
+    "ObjectReference",
+    "ResourceFieldSelector",
+    "ScopedResourceSelectorRequirement",
+    "ScopeSelector",
+    "SecretReference",
+    "TopologySelectorTerm",
+    "TypedLocalObjectReference",
+    "FileKeySelector",
+    "RoleRef",
+    "Subject",
+    "OwnerReference",
 ];
 
 static DEFAULTS: LazyLock<HashMap<(&str, &str), Value>> = LazyLock::new(|| {
@@ -117,7 +132,11 @@ static DEFAULTS: LazyLock<HashMap<(&str, &str), Value>> = LazyLock::new(|| {
         ("DeploymentSpec", "replicas", json!(1)),
         ("DeploymentSpec", "revisionHistoryLimit", json!(10)),
         ("DeploymentSpec", "progressDeadlineSeconds", json!(600)),
-        ("DeploymentSpec", "strategy", json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}})),
+        (
+            "DeploymentSpec",
+            "strategy",
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}),
+        ),
         ("ReplicaSetSpec", "replicas", json!(1)),
         ("StatefulSetSpec", "replicas", json!(1)),
         ("StatefulSetSpec", "revisionHistoryLimit", json!(10)),
@@ -176,7 +195,8 @@ pub fn kind_schema(kind: &str, make: SchemaFn) -> Arc<Schema> {
 
 /// Schema of `metadata`.
 pub fn object_meta() -> Arc<Schema> {
-    static META: LazyLock<Arc<Schema>> = LazyLock::new(|| kind_schema("ObjectMeta", |g| g.subschema_for::<ObjectMeta>()));
+    static META: LazyLock<Arc<Schema>> =
+        LazyLock::new(|| kind_schema("ObjectMeta", |g| g.subschema_for::<ObjectMeta>()));
     META.clone()
 }
 
@@ -215,8 +235,13 @@ impl Builder<'_> {
             }
             child.default = DEFAULTS.get(&(short.as_str(), name.as_str())).cloned();
             if let Some((_, _, keys, merge, retain)) = LISTS.iter().find(|row| row.0 == short && row.1 == name) {
-                child.list = if keys.is_empty() { ListKind::Set } else { ListKind::Map(keys.iter().map(|k| (*k).to_string()).collect()) };
-                child.strategy = Some(Strategy { key: (!merge.is_empty()).then(|| (*merge).to_string()), retain_keys: *retain });
+                child.list = if keys.is_empty() {
+                    ListKind::Set
+                } else {
+                    ListKind::Map(keys.iter().map(|k| (*k).to_string()).collect())
+                };
+                child.strategy =
+                    Some(Strategy { key: (!merge.is_empty()).then(|| (*merge).to_string()), retain_keys: *retain });
             }
             schema.properties.insert(name.clone(), Arc::new(child));
         }
@@ -256,7 +281,9 @@ impl Builder<'_> {
             additional: json.get("additionalProperties").filter(|a| a.is_object()).map(|a| self.child(a)),
             int_or_string: json.get("x-kubernetes-int-or-string").is_some(),
             required: super::parse::strings(json.get("required")),
-            preserve_unknown: kind == Type::Any && json.get("$ref").is_none() && json.get("x-kubernetes-int-or-string").is_none(),
+            preserve_unknown: kind == Type::Any
+                && json.get("$ref").is_none()
+                && json.get("x-kubernetes-int-or-string").is_none(),
             checks: format.map(|f| Box::new(Checks { format: Some(f.to_string()), ..Checks::default() })),
             ..Schema::default()
         }

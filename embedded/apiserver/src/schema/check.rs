@@ -51,15 +51,31 @@ impl Checks {
     /// Reads the restricting keywords; None when there are none.
     pub fn parse(node: &Map<String, Value>, at: &str) -> Result<Option<Self>, String> {
         const KEYWORDS: &[&str] = &[
-            "enum", "pattern", "format", "minimum", "maximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems",
-            "minProperties", "maxProperties", "allOf", "anyOf", "oneOf", "not",
+            "enum",
+            "pattern",
+            "format",
+            "minimum",
+            "maximum",
+            "multipleOf",
+            "minLength",
+            "maxLength",
+            "minItems",
+            "maxItems",
+            "uniqueItems",
+            "minProperties",
+            "maxProperties",
+            "allOf",
+            "anyOf",
+            "oneOf",
+            "not",
         ];
         if !KEYWORDS.iter().any(|k| node.contains_key(*k)) {
             return Ok(None);
         }
         let count = |name: &str| node.get(name).and_then(Value::as_u64);
         let flag = |name: &str| node.get(name).and_then(Value::as_bool).unwrap_or(false);
-        let bound = |name: &str, exclusive: &str| node.get(name).and_then(Value::as_f64).map(|limit| (limit, flag(exclusive)));
+        let bound =
+            |name: &str, exclusive: &str| node.get(name).and_then(Value::as_f64).map(|limit| (limit, flag(exclusive)));
         let children = |name: &str| -> Result<Vec<Arc<Schema>>, String> {
             let list = node.get(name).and_then(Value::as_array).into_iter().flatten();
             list.enumerate().map(|(i, child)| parse(child, &format!("{at}.{name}[{i}]")).map(Arc::new)).collect()
@@ -67,7 +83,8 @@ impl Checks {
         let pattern = match node.get("pattern").and_then(Value::as_str) {
             None | Some("") => None,
             Some(source) => {
-                let regex = Regex::new(source).map_err(|e| format!("{at}.pattern: {source:?} is not a regular expression: {e}"))?;
+                let regex = Regex::new(source)
+                    .map_err(|e| format!("{at}.pattern: {source:?} is not a regular expression: {e}"))?;
                 Some((source.to_string(), regex))
             }
         };

@@ -40,7 +40,9 @@ pub fn apply_defaults(value: &mut Value, schema: &Schema) {
 pub fn drop_nulls(value: &mut Value, schema: &Schema) {
     match value {
         Value::Object(map) => {
-            map.retain(|name, item| !(item.is_null() && schema.field(name).is_some_and(|s| !s.nullable && !s.preserve_unknown)));
+            map.retain(|name, item| {
+                !(item.is_null() && schema.field(name).is_some_and(|s| !s.nullable && !s.preserve_unknown))
+            });
             for (name, item) in map.iter_mut() {
                 if let Some(child) = schema.field(name) {
                     drop_nulls(item, child);

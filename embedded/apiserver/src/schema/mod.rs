@@ -96,7 +96,8 @@ pub struct Schema {
 impl Schema {
     /// Anything goes.
     pub fn any() -> Arc<Self> {
-        static ANY: std::sync::LazyLock<Arc<Schema>> = std::sync::LazyLock::new(|| Arc::new(Schema { preserve_unknown: true, ..Schema::default() }));
+        static ANY: std::sync::LazyLock<Arc<Schema>> =
+            std::sync::LazyLock::new(|| Arc::new(Schema { preserve_unknown: true, ..Schema::default() }));
         ANY.clone()
     }
 

@@ -15,7 +15,9 @@ fn walk(value: &mut Value, schema: &Schema, preserve: bool, path: &mut String, u
     let preserve = preserve || schema.preserve_unknown;
     match value {
         Value::Object(map) => {
-            if schema.int_or_string || matches!(schema.kind, Type::String | Type::Integer | Type::Number | Type::Boolean | Type::Array) {
+            if schema.int_or_string
+                || matches!(schema.kind, Type::String | Type::Integer | Type::Number | Type::Boolean | Type::Array)
+            {
                 return;
             }
             map.retain(|name, item| {

@@ -59,18 +59,18 @@ fn right_type(value: &Value, schema: &Schema) -> bool {
 
 /// The child's path.
 pub fn join(path: &str, field: &str) -> String {
-    if path.is_empty() {
-        field.to_string()
-    } else {
-        format!("{path}.{field}")
-    }
+    if path.is_empty() { field.to_string() } else { format!("{path}.{field}") }
 }
 
 fn check(value: &Value, schema: &Schema, path: &str, causes: &mut Vec<Cause>) {
     if !right_type(value, schema) {
         let kind = if schema.int_or_string { "integer or string" } else { wanted(schema.kind) };
         let shown = if path.is_empty() { "<nil>" } else { path };
-        causes.push(Cause::type_invalid(shown, type_name(value), &format!("{shown} in body must be of type {kind}: \"{}\"", type_name(value))));
+        causes.push(Cause::type_invalid(
+            shown,
+            type_name(value),
+            &format!("{shown} in body must be of type {kind}: \"{}\"", type_name(value)),
+        ));
         return;
     }
     if value.is_null() {
@@ -115,7 +115,9 @@ fn unique(list: &[Value], kind: &ListKind, path: &str, causes: &mut Vec<Cause>) 
         let key = match kind {
             ListKind::Atomic => return,
             ListKind::Set => item.clone(),
-            ListKind::Map(keys) => Value::Object(keys.iter().filter_map(|k| Some((k.clone(), item.get(k)?.clone()))).collect()),
+            ListKind::Map(keys) => {
+                Value::Object(keys.iter().filter_map(|k| Some((k.clone(), item.get(k)?.clone()))).collect())
+            }
         };
         if !seen.insert(key.to_string()) {
             causes.push(Cause::duplicate(format!("{path}[{index}]"), &key));
@@ -129,7 +131,10 @@ fn restrict(value: &Value, schema: &Schema, checks: &Checks, path: &str, causes:
         if let Some((limit, exclusive)) = checks.minimum
             && (number < limit || exclusive && number == limit)
         {
-            wrong(format!("{path} in body should be greater than {}{limit}", if exclusive { "" } else { "or equal to " }));
+            wrong(format!(
+                "{path} in body should be greater than {}{limit}",
+                if exclusive { "" } else { "or equal to " }
+            ));
         }
         if let Some((limit, exclusive)) = checks.maximum
             && (number > limit || exclusive && number == limit)
@@ -185,7 +190,8 @@ fn restrict(value: &Value, schema: &Schema, checks: &Checks, path: &str, causes:
         }
     }
     if !checks.one_of_values.is_empty() && !checks.one_of_values.contains(value) {
-        let allowed: Vec<String> = checks.one_of_values.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), String::from)).collect();
+        let allowed: Vec<String> =
+            checks.one_of_values.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), String::from)).collect();
         causes.push(Cause::unsupported(path, value, &allowed));
     }
     combine(value, schema, checks, path, causes);
@@ -201,7 +207,11 @@ fn combine(value: &Value, schema: &Schema, checks: &Checks, path: &str, causes: 
         causes.push(Cause::invalid(path, value, &format!("{path} in body must validate at least one schema (anyOf)")));
     }
     if !checks.one_of.is_empty() && checks.one_of.iter().filter(|c| fits(c)).count() != 1 {
-        causes.push(Cause::invalid(path, value, &format!("{path} in body must validate one and only one schema (oneOf)")));
+        causes.push(Cause::invalid(
+            path,
+            value,
+            &format!("{path} in body must validate one and only one schema (oneOf)"),
+        ));
     }
     if checks.not.as_ref().is_some_and(|c| fits(c)) {
         causes.push(Cause::invalid(path, value, &format!("{path} in body must not validate the schema (not)")));

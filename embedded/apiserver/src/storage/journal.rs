@@ -40,9 +40,9 @@ impl Journal {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "cache_size", -2048)?;
-        connection
-            .execute_batch(SCHEMA)
-            .with_context(|| format!("cannot use the store {} (is another server running on this directory?)", path.display()))?;
+        connection.execute_batch(SCHEMA).with_context(|| {
+            format!("cannot use the store {} (is another server running on this directory?)", path.display())
+        })?;
         let state = load(&connection, history).with_context(|| format!("cannot read the store {}", path.display()))?;
         Ok((Self { connection }, state))
     }
@@ -56,7 +56,14 @@ impl Journal {
             for Row { object, deleted } in rows {
                 let key = &object.key;
                 let revision = i64::try_from(object.revision).unwrap_or(i64::MAX);
-                insert.execute(params![revision, &*key.resource, key.namespace, key.name, deleted, &object.json[..]])?;
+                insert.execute(params![
+                    revision,
+                    &*key.resource,
+                    key.namespace,
+                    key.name,
+                    deleted,
+                    &object.json[..]
+                ])?;
             }
         }
         transaction.commit()
@@ -66,7 +73,10 @@ impl Journal {
     pub fn compact(&mut self, resource: &str, revision: u64) -> rusqlite::Result<()> {
         let revision = i64::try_from(revision).unwrap_or(i64::MAX);
         let transaction = self.connection.transaction()?;
-        transaction.execute("INSERT OR REPLACE INTO compaction (resource, revision) VALUES (?1, ?2)", params![resource, revision])?;
+        transaction.execute(
+            "INSERT OR REPLACE INTO compaction (resource, revision) VALUES (?1, ?2)",
+            params![resource, revision],
+        )?;
         transaction.execute(
             "DELETE FROM journal WHERE resource = ?1 AND revision <= ?2 AND (deleted OR EXISTS (SELECT 1 FROM journal n
                WHERE n.resource = journal.resource AND n.namespace = journal.namespace AND n.name = journal.name AND n.revision > journal.revision))",
@@ -85,7 +95,8 @@ fn load(connection: &Connection, history: usize) -> anyhow::Result<State> {
         state.set_compacted(&resource, u64::try_from(revision)?);
     }
     let mut names: HashMap<String, Arc<str>> = HashMap::new();
-    let mut journal = connection.prepare("SELECT revision, resource, namespace, name, deleted, value FROM journal ORDER BY revision")?;
+    let mut journal = connection
+        .prepare("SELECT revision, resource, namespace, name, deleted, value FROM journal ORDER BY revision")?;
     let mut rows = journal.query([])?;
     while let Some(row) = rows.next()? {
         let revision = u64::try_from(row.get::<_, i64>(0)?)?;
@@ -93,7 +104,8 @@ fn load(connection: &Connection, history: usize) -> anyhow::Result<State> {
         let resource = names.entry(resource).or_insert_with_key(|r| r.as_str().into()).clone();
         let key = Key { resource, namespace: row.get(2)?, name: row.get(3)? };
         let deleted: bool = row.get(4)?;
-        let object = Object::decode(key, revision, row.get(5)?).with_context(|| format!("row {revision} is damaged"))?;
+        let object =
+            Object::decode(key, revision, row.get(5)?).with_context(|| format!("row {revision} is damaged"))?;
         let kept = state.kept(&object.key.resource, revision);
         let event = state.apply(Arc::new(object), deleted);
         if kept {

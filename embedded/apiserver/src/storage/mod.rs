@@ -20,8 +20,8 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use object::{Event, EventKind, Key, Object};
-use state::State;
 pub use state::Compacted;
+use state::State;
 use writer::{Change, Expect, Request};
 
 /// Why a write was not made.
@@ -58,7 +58,9 @@ impl Store {
         let state = Arc::new(RwLock::new(state));
         let (requests, inbox) = std::sync::mpsc::channel();
         let shared = state.clone();
-        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || writer::run(journal, &shared, &inbox))?;
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer::run(journal, &shared, &inbox))?;
         Ok(Arc::new(Self { state, requests: Some(requests).into(), writer: Some(thread).into() }))
     }
 
@@ -84,7 +86,12 @@ impl Store {
     }
 
     /// The objects as they were at `revision`.
-    pub fn list_at(&self, resource: &str, namespace: Option<&str>, revision: u64) -> Result<Vec<Arc<Object>>, Compacted> {
+    pub fn list_at(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+        revision: u64,
+    ) -> Result<Vec<Arc<Object>>, Compacted> {
         self.read(|s| s.list_at(resource, namespace, revision))
     }
 
@@ -94,7 +101,11 @@ impl Store {
     }
 
     /// Objects and subscription taken at one instant: nothing is lost between them.
-    pub fn list_and_watch(&self, resource: &str, namespace: Option<&str>) -> (Vec<Arc<Object>>, u64, watch::Receiver<u64>) {
+    pub fn list_and_watch(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+    ) -> (Vec<Arc<Object>>, u64, watch::Receiver<u64>) {
         let receiver = self.subscribe(resource);
         let (objects, revision) = self.list(resource, namespace);
         (objects, revision, receiver)

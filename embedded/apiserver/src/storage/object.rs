@@ -61,9 +61,13 @@ impl Object {
     fn index(key: Key, revision: u64, json: Bytes, value: &Value) -> Self {
         let meta = value.get("metadata");
         let labels = meta.and_then(|m| m.get("labels")).and_then(Value::as_object);
-        let labels = labels.map(|l| l.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_string())).collect()).unwrap_or_default();
+        let labels = labels
+            .map(|l| l.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_string())).collect())
+            .unwrap_or_default();
         let owners = meta.and_then(|m| m.get("ownerReferences")).and_then(Value::as_array);
-        let owners = owners.map(|o| o.iter().filter_map(|r| r.get("uid")?.as_str().map(String::from)).collect()).unwrap_or_default();
+        let owners = owners
+            .map(|o| o.iter().filter_map(|r| r.get("uid")?.as_str().map(String::from)).collect())
+            .unwrap_or_default();
         let uid = meta.and_then(|m| m.get("uid")).and_then(Value::as_str).unwrap_or_default().to_string();
         let deleting = meta.is_some_and(|m| m.get("deletionTimestamp").is_some_and(|t| !t.is_null()));
         Self { key, revision, json, uid, labels, owners, deleting }

@@ -45,7 +45,14 @@ pub struct State {
 impl State {
     /// An empty state that keeps `history` to twice as many events per resource.
     pub fn new(history: usize) -> Self {
-        Self { revision: 0, listeners: Vec::new(), history, resources: HashMap::new(), uids: HashMap::new(), dependents: HashMap::new() }
+        Self {
+            revision: 0,
+            listeners: Vec::new(),
+            history,
+            resources: HashMap::new(),
+            uids: HashMap::new(),
+            dependents: HashMap::new(),
+        }
     }
 
     /// The live object.
@@ -61,13 +68,23 @@ impl State {
             None => state.objects.values().cloned().collect(),
             Some(ns) => {
                 let from = Bound::Included((ns.to_string(), String::new()));
-                state.objects.range((from, Bound::Unbounded)).take_while(|((n, _), _)| n == ns).map(|(_, o)| o.clone()).collect()
+                state
+                    .objects
+                    .range((from, Bound::Unbounded))
+                    .take_while(|((n, _), _)| n == ns)
+                    .map(|(_, o)| o.clone())
+                    .collect()
             }
         }
     }
 
     /// Objects as they were at `revision`: the live ones with the later events undone.
-    pub fn list_at(&self, resource: &str, namespace: Option<&str>, revision: u64) -> Result<Vec<Arc<Object>>, Compacted> {
+    pub fn list_at(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+        revision: u64,
+    ) -> Result<Vec<Arc<Object>>, Compacted> {
         let Some(state) = self.resources.get(resource) else { return Ok(Vec::new()) };
         if revision < state.compacted {
             return Err(Compacted { oldest: state.compacted });
@@ -82,7 +99,11 @@ impl State {
                 undone.insert((key.namespace.clone(), key.name.clone()), event.previous.clone());
             }
         }
-        let mut objects: BTreeMap<_, _> = self.list(resource, namespace).into_iter().map(|o| ((o.key.namespace.clone(), o.key.name.clone()), o)).collect();
+        let mut objects: BTreeMap<_, _> = self
+            .list(resource, namespace)
+            .into_iter()
+            .map(|o| ((o.key.namespace.clone(), o.key.name.clone()), o))
+            .collect();
         for (key, previous) in undone {
             match previous {
                 Some(object) => objects.insert(key, object),
@@ -154,7 +175,13 @@ impl State {
                 self.dependents.entry(owner.clone()).or_default().insert(key.clone());
             }
         }
-        let kind = if deleted { EventKind::Deleted } else if previous.is_some() { EventKind::Modified } else { EventKind::Added };
+        let kind = if deleted {
+            EventKind::Deleted
+        } else if previous.is_some() {
+            EventKind::Modified
+        } else {
+            EventKind::Added
+        };
         Arc::new(Event { kind, object, previous })
     }
 
@@ -164,11 +191,14 @@ impl State {
         let state = self.resources.entry(event.object.key.resource.clone()).or_default();
         state.history_bytes += event.object.json.len();
         state.history.push_back(event);
-        let too_long = state.history.len() > 2 * history || (state.history_bytes > HISTORY_BYTES && state.history.len() > HISTORY_MIN);
+        let too_long = state.history.len() > 2 * history
+            || (state.history_bytes > HISTORY_BYTES && state.history.len() > HISTORY_MIN);
         if !too_long {
             return None;
         }
-        while state.history.len() > HISTORY_MIN && (state.history.len() > history || state.history_bytes > HISTORY_BYTES / 2) {
+        while state.history.len() > HISTORY_MIN
+            && (state.history.len() > history || state.history_bytes > HISTORY_BYTES / 2)
+        {
             let Some(gone) = state.history.pop_front() else { break };
             state.history_bytes -= gone.object.json.len();
             state.compacted = gone.object.revision;

@@ -48,7 +48,12 @@ async fn old_revisions_can_be_listed_until_compacted() {
     let then = b.revision;
     store.delete(key("b"), b.revision, b.value()).await.unwrap();
     a = store.replace(key("a"), a.revision, object("a", 1)).await.unwrap();
-    let old: Vec<String> = store.list_at("/configmaps", None, then).unwrap().iter().map(|o| format!("{}={}", o.key.name, o.value()["data"]["n"])).collect();
+    let old: Vec<String> = store
+        .list_at("/configmaps", None, then)
+        .unwrap()
+        .iter()
+        .map(|o| format!("{}={}", o.key.name, o.value()["data"]["n"]))
+        .collect();
     assert_eq!(old, ["a=\"0\"", "b=\"0\""]);
     for n in 2..100 {
         a = store.replace(key("a"), a.revision, object("a", n)).await.unwrap();

@@ -53,7 +53,9 @@ pub fn of(resource: &Resource) -> Vec<Column> {
         ("", "services") => SERVICE,
         ("", "namespaces") => &[NAME, ("Status", 0, |o| text(o, "/status/phase").into()), AGE],
         ("", "configmaps") => &[NAME, ("Data", 0, |o| (size(o, "/data") + size(o, "/binaryData")).into()), AGE],
-        ("", "secrets") => &[NAME, ("Type", 0, |o| text(o, "/type").into()), ("Data", 0, |o| size(o, "/data").into()), AGE],
+        ("", "secrets") => {
+            &[NAME, ("Type", 0, |o| text(o, "/type").into()), ("Data", 0, |o| size(o, "/data").into()), AGE]
+        }
         ("", "serviceaccounts") => &[NAME, ("Secrets", 0, |o| size(o, "/secrets").into()), AGE],
         ("", "nodes") => NODE,
         ("", "persistentvolumeclaims") => CLAIM,
@@ -64,24 +66,45 @@ pub fn of(resource: &Resource) -> Vec<Column> {
         ("batch", "cronjobs") => CRON_JOB,
         ("apps", "deployments") => DEPLOYMENT,
         ("apps", "replicasets") => REPLICA_SET,
-        ("apps", "statefulsets") => &[NAME, ("Ready", 0, |o| format!("{}/{}", number(o, "/status/readyReplicas"), number(o, "/spec/replicas")).into()), AGE],
+        ("apps", "statefulsets") => &[
+            NAME,
+            ("Ready", 0, |o| format!("{}/{}", number(o, "/status/readyReplicas"), number(o, "/spec/replicas")).into()),
+            AGE,
+        ],
         ("apps", "daemonsets") => DAEMON_SET,
         ("storage.k8s.io", "storageclasses") => CLASS,
         ("coordination.k8s.io", "leases") => &[NAME, ("Holder", 0, |o| text(o, "/spec/holderIdentity").into()), AGE],
-        ("apiextensions.k8s.io", "customresourcedefinitions") => &[NAME, ("Created At", 0, |o| text(o, "/metadata/creationTimestamp").into())],
-        ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &[NAME, ("Created At", 0, |o| text(o, "/metadata/creationTimestamp").into())],
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            &[NAME, ("Created At", 0, |o| text(o, "/metadata/creationTimestamp").into())]
+        }
+        ("rbac.authorization.k8s.io", "roles" | "clusterroles") => {
+            &[NAME, ("Created At", 0, |o| text(o, "/metadata/creationTimestamp").into())]
+        }
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             &[NAME, ("Role", 0, |o| format!("{}/{}", text(o, "/roleRef/kind"), text(o, "/roleRef/name")).into()), AGE]
         }
         ("policy", "poddisruptionbudgets") => BUDGET,
-        ("scheduling.k8s.io", "priorityclasses") => &[NAME, ("Value", 0, |o| o.get("value").cloned().unwrap_or_default()), AGE],
+        ("scheduling.k8s.io", "priorityclasses") => {
+            &[NAME, ("Value", 0, |o| o.get("value").cloned().unwrap_or_default()), AGE]
+        }
         _ => &[NAME, AGE],
     };
     rows.iter().map(plain).collect()
 }
 
 fn plain(row: &Row) -> Column {
-    let counts = matches!(row.0, "Data" | "Secrets" | "Desired" | "Current" | "Up-to-date" | "Available" | "Allowed Disruptions" | "Value" | "Active");
+    let counts = matches!(
+        row.0,
+        "Data"
+            | "Secrets"
+            | "Desired"
+            | "Current"
+            | "Up-to-date"
+            | "Available"
+            | "Allowed Disruptions"
+            | "Value"
+            | "Active"
+    );
     Column {
         name: row.0.into(),
         kind: if counts { "integer" } else { "string" }.into(),
@@ -125,22 +148,35 @@ fn containers(object: &Value) -> Value {
 }
 
 fn selector(object: &Value) -> Value {
-    let labels = object.pointer("/spec/selector/matchLabels").or_else(|| object.pointer("/spec/selector")).and_then(Value::as_object);
-    let parts: Vec<String> = labels.into_iter().flatten().filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?))).collect();
+    let labels = object
+        .pointer("/spec/selector/matchLabels")
+        .or_else(|| object.pointer("/spec/selector"))
+        .and_then(Value::as_object);
+    let parts: Vec<String> =
+        labels.into_iter().flatten().filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?))).collect();
     or_none(&parts.join(","))
 }
 
 const POD: &[Row] = &[
     NAME,
     ("Ready", 0, |o| {
-        let ready = list(o, "/status/containerStatuses").filter(|c| c.get("ready").and_then(Value::as_bool) == Some(true)).count();
+        let ready = list(o, "/status/containerStatuses")
+            .filter(|c| c.get("ready").and_then(Value::as_bool) == Some(true))
+            .count();
         format!("{ready}/{}", size(o, "/spec/containers")).into()
     }),
     ("Status", 0, |o| pod_status(o).into()),
     ("Restarts", 0, |o| {
         let count: i64 = list(o, "/status/containerStatuses").map(|c| number(c, "/restartCount")).sum();
-        let last = list(o, "/status/containerStatuses").map(|c| text(c, "/lastState/terminated/finishedAt")).max().unwrap_or_default();
-        if count > 0 && !last.is_empty() { format!("{count} ({} ago)", age(last)).into() } else { count.to_string().into() }
+        let last = list(o, "/status/containerStatuses")
+            .map(|c| text(c, "/lastState/terminated/finishedAt"))
+            .max()
+            .unwrap_or_default();
+        if count > 0 && !last.is_empty() {
+            format!("{count} ({} ago)", age(last)).into()
+        } else {
+            count.to_string().into()
+        }
     }),
     AGE,
     ("IP", 1, |o| or_none(text(o, "/status/podIP"))),
@@ -164,7 +200,11 @@ fn pod_status(pod: &Value) -> String {
             continue;
         }
         status = if container.pointer("/state/terminated").is_some() {
-            if reason.is_empty() { format!("Init:ExitCode:{}", number(container, "/state/terminated/exitCode")) } else { format!("Init:{reason}") }
+            if reason.is_empty() {
+                format!("Init:ExitCode:{}", number(container, "/state/terminated/exitCode"))
+            } else {
+                format!("Init:{reason}")
+            }
         } else if !waiting.is_empty() && waiting != "PodInitializing" {
             format!("Init:{waiting}")
         } else {
@@ -181,7 +221,11 @@ fn pod_status(pod: &Value) -> String {
             if !waiting.is_empty() {
                 status = waiting.to_string();
             } else if container.pointer("/state/terminated").is_some() {
-                status = if terminated.is_empty() { format!("ExitCode:{}", number(container, "/state/terminated/exitCode")) } else { terminated.to_string() };
+                status = if terminated.is_empty() {
+                    format!("ExitCode:{}", number(container, "/state/terminated/exitCode"))
+                } else {
+                    terminated.to_string()
+                };
             } else if container.get("ready").and_then(Value::as_bool) == Some(true) {
                 running = true;
             }
@@ -199,7 +243,14 @@ const SERVICE: &[Row] = &[
     ("Type", 0, |o| text(o, "/spec/type").into()),
     ("Cluster-IP", 0, |o| or_none(text(o, "/spec/clusterIP"))),
     ("External-IP", 0, |o| or_none(text(o, "/spec/externalName"))),
-    ("Port(s)", 0, |o| or_none(&list(o, "/spec/ports").map(|p| format!("{}/{}", number(p, "/port"), text(p, "/protocol"))).collect::<Vec<_>>().join(","))),
+    ("Port(s)", 0, |o| {
+        or_none(
+            &list(o, "/spec/ports")
+                .map(|p| format!("{}/{}", number(p, "/port"), text(p, "/protocol")))
+                .collect::<Vec<_>>()
+                .join(","),
+        )
+    }),
     AGE,
     ("Selector", 1, selector),
 ];
@@ -231,13 +282,28 @@ const NODE: &[Row] = &[
     }),
     ("Roles", 0, |o| {
         let labels = o.pointer("/metadata/labels").and_then(Value::as_object);
-        let roles: Vec<&str> = labels.into_iter().flatten().filter_map(|(k, _)| k.strip_prefix("node-role.kubernetes.io/")).collect();
+        let roles: Vec<&str> =
+            labels.into_iter().flatten().filter_map(|(k, _)| k.strip_prefix("node-role.kubernetes.io/")).collect();
         or_none(&roles.join(","))
     }),
     AGE,
     ("Version", 0, |o| text(o, "/status/nodeInfo/kubeletVersion").into()),
-    ("Internal-IP", 1, |o| or_none(list(o, "/status/addresses").find(|a| text(a, "/type") == "InternalIP").map(|a| text(a, "/address")).unwrap_or_default())),
-    ("External-IP", 1, |o| or_none(list(o, "/status/addresses").find(|a| text(a, "/type") == "ExternalIP").map(|a| text(a, "/address")).unwrap_or_default())),
+    ("Internal-IP", 1, |o| {
+        or_none(
+            list(o, "/status/addresses")
+                .find(|a| text(a, "/type") == "InternalIP")
+                .map(|a| text(a, "/address"))
+                .unwrap_or_default(),
+        )
+    }),
+    ("External-IP", 1, |o| {
+        or_none(
+            list(o, "/status/addresses")
+                .find(|a| text(a, "/type") == "ExternalIP")
+                .map(|a| text(a, "/address"))
+                .unwrap_or_default(),
+        )
+    }),
     ("OS-Image", 1, |o| text(o, "/status/nodeInfo/osImage").into()),
     ("Kernel-Version", 1, |o| text(o, "/status/nodeInfo/kernelVersion").into()),
     ("Container-Runtime", 1, |o| text(o, "/status/nodeInfo/containerRuntimeVersion").into()),
@@ -298,7 +364,12 @@ fn event_field<'a>(object: &'a Value, stored: &str, served: &str) -> &'a str {
 
 const EVENT: &[Row] = &[
     ("Last Seen", 0, |o| {
-        let seen = [text(o, "/series/lastObservedTime"), event_field(o, "/lastTimestamp", "/deprecatedLastTimestamp"), text(o, "/eventTime"), text(o, "/metadata/creationTimestamp")];
+        let seen = [
+            text(o, "/series/lastObservedTime"),
+            event_field(o, "/lastTimestamp", "/deprecatedLastTimestamp"),
+            text(o, "/eventTime"),
+            text(o, "/metadata/creationTimestamp"),
+        ];
         age(seen.into_iter().find(|t| !t.is_empty()).unwrap_or_default()).into()
     }),
     ("Type", 0, |o| text(o, "/type").into()),
@@ -343,7 +414,12 @@ const JOB: &[Row] = &[
         Some(wanted) => format!("{}/{wanted}", number(o, "/status/succeeded")).into(),
         None => format!("{}/1 of {}", number(o, "/status/succeeded"), number(o, "/spec/parallelism")).into(),
     }),
-    ("Duration", 0, |o| seconds_between(text(o, "/status/startTime"), text(o, "/status/completionTime")).map(duration).unwrap_or_default().into()),
+    ("Duration", 0, |o| {
+        seconds_between(text(o, "/status/startTime"), text(o, "/status/completionTime"))
+            .map(duration)
+            .unwrap_or_default()
+            .into()
+    }),
     AGE,
     ("Containers", 1, containers),
     ("Images", 1, images),
@@ -354,7 +430,9 @@ const CRON_JOB: &[Row] = &[
     NAME,
     ("Schedule", 0, |o| text(o, "/spec/schedule").into()),
     ("Timezone", 0, |o| or_none(text(o, "/spec/timeZone"))),
-    ("Suspend", 0, |o| if o.pointer("/spec/suspend").and_then(Value::as_bool) == Some(true) { "True".into() } else { "False".into() }),
+    ("Suspend", 0, |o| {
+        if o.pointer("/spec/suspend").and_then(Value::as_bool) == Some(true) { "True".into() } else { "False".into() }
+    }),
     ("Active", 0, |o| size(o, "/status/active").into()),
     ("Last Schedule", 0, |o| match text(o, "/status/lastScheduleTime") {
         "" => "<none>".into(),
@@ -400,14 +478,20 @@ const CLASS: &[Row] = &[
     ("Provisioner", 0, |o| text(o, "/provisioner").into()),
     ("ReclaimPolicy", 0, |o| text(o, "/reclaimPolicy").into()),
     ("VolumeBindingMode", 0, |o| text(o, "/volumeBindingMode").into()),
-    ("AllowVolumeExpansion", 0, |o| (o.get("allowVolumeExpansion").and_then(Value::as_bool) == Some(true)).to_string().into()),
+    ("AllowVolumeExpansion", 0, |o| {
+        (o.get("allowVolumeExpansion").and_then(Value::as_bool) == Some(true)).to_string().into()
+    }),
     AGE,
 ];
 
 const BUDGET: &[Row] = &[
     NAME,
-    ("Min Available", 0, |o| o.pointer("/spec/minAvailable").map_or_else(|| "N/A".into(), |v| v.to_string().trim_matches('"').into())),
-    ("Max Unavailable", 0, |o| o.pointer("/spec/maxUnavailable").map_or_else(|| "N/A".into(), |v| v.to_string().trim_matches('"').into())),
+    ("Min Available", 0, |o| {
+        o.pointer("/spec/minAvailable").map_or_else(|| "N/A".into(), |v| v.to_string().trim_matches('"').into())
+    }),
+    ("Max Unavailable", 0, |o| {
+        o.pointer("/spec/maxUnavailable").map_or_else(|| "N/A".into(), |v| v.to_string().trim_matches('"').into())
+    }),
     ("Allowed Disruptions", 0, |o| number(o, "/status/disruptionsAllowed").into()),
     AGE,
 ];

@@ -12,9 +12,7 @@ use columns::{Cell, Column};
 /// A table of the objects. `include` is the request's `includeObject`.
 pub fn of(resource: &Resource, objects: &[Value], include: &str, metadata: Value, definitions: bool) -> Value {
     let columns = columns::of(resource);
-    let shown = |c: &Column| {
-        json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority})
-    };
+    let shown = |c: &Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
     let rows: Vec<Value> = objects.iter().map(|object| row(&columns, object, include)).collect();
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
@@ -54,7 +52,8 @@ fn by_path(object: &Value, path: &str, kind: &str) -> Value {
         "integer" => first.as_i64().map_or(Value::Null, Value::from),
         "number" | "boolean" => (*first).clone(),
         _ => {
-            let texts: Vec<String> = found.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), String::from)).collect();
+            let texts: Vec<String> =
+                found.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), String::from)).collect();
             texts.join(",").into()
         }
     }
@@ -69,7 +68,9 @@ pub fn age(timestamp: &str) -> String {
 /// A duration in at most two units.
 pub fn duration(seconds: i64) -> String {
     let (s, m, h, d) = (seconds, seconds / 60, seconds / 3600, seconds / 86400);
-    let two = |big: i64, unit: &str, small: i64, small_unit: &str| if small == 0 { format!("{big}{unit}") } else { format!("{big}{unit}{small}{small_unit}") };
+    let two = |big: i64, unit: &str, small: i64, small_unit: &str| {
+        if small == 0 { format!("{big}{unit}") } else { format!("{big}{unit}{small}{small_unit}") }
+    };
     match seconds {
         ..-1 => "<invalid>".into(),
         -1..=0 => "0s".into(),
@@ -96,7 +97,10 @@ mod tests {
 
     #[test]
     fn durations_read_as_in_kubectl() {
-        let shown: Vec<String> = [0, 5, 119, 120, 125, 700, 10_900, 90_000, 200_000, 800_000, 70_000_000].iter().map(|s| duration(*s)).collect();
+        let shown: Vec<String> = [0, 5, 119, 120, 125, 700, 10_900, 90_000, 200_000, 800_000, 70_000_000]
+            .iter()
+            .map(|s| duration(*s))
+            .collect();
         assert_eq!(shown, ["0s", "5s", "119s", "2m", "2m5s", "11m", "3h1m", "25h", "2d7h", "9d", "2y80d"]);
     }
 

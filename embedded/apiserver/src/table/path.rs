@@ -23,7 +23,11 @@ fn take<'a>(value: &'a Value, step: &Step) -> Vec<&'a Value> {
         Step::Field(name) => value.get(name).into_iter().collect(),
         Step::Index(index) => {
             let Value::Array(list) = value else { return Vec::new() };
-            let at = if *index < 0 { list.len().checked_sub(index.unsigned_abs() as usize) } else { usize::try_from(*index).ok() };
+            let at = if *index < 0 {
+                list.len().checked_sub(index.unsigned_abs() as usize)
+            } else {
+                usize::try_from(*index).ok()
+            };
             at.and_then(|i| list.get(i)).into_iter().collect()
         }
         Step::All => match value {
@@ -122,7 +126,8 @@ fn bracket(inner: &str) -> Step {
             (None, Some((l, r))) => (l, "!=", unquote(r)),
             (None, None) => (filter, "", String::new()),
         };
-        let fields = left.trim().trim_start_matches('@').split('.').filter(|f| !f.is_empty()).map(String::from).collect();
+        let fields =
+            left.trim().trim_start_matches('@').split('.').filter(|f| !f.is_empty()).map(String::from).collect();
         return Step::Filter(fields, operator.to_string(), right);
     }
     match inner.parse() {

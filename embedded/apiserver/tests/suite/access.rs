@@ -9,7 +9,9 @@ async fn tokens_and_rules_decide() {
     assert_eq!(f.http.get(format!("{}/readyz", f.server.url())).send().await.unwrap().status(), 200);
     assert_eq!(f.http.get(format!("{}/api/v1/pods", f.server.url())).send().await.unwrap().status(), 401);
 
-    let (code, request) = f.post("/api/v1/namespaces/default/serviceaccounts/default/token", &json!({"spec": {"expirationSeconds": 600}})).await;
+    let (code, request) = f
+        .post("/api/v1/namespaces/default/serviceaccounts/default/token", &json!({"spec": {"expirationSeconds": 600}}))
+        .await;
     assert_eq!(code, 201, "{request}");
     let token = request["status"]["token"].as_str().unwrap();
     let (code, status) = f.send_as(token, "GET", "/api/v1/namespaces/default/pods", "", None).await;
@@ -19,18 +21,31 @@ async fn tokens_and_rules_decide() {
         "pods is forbidden: User \"system:serviceaccount:default:default\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
     );
     let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
-    f.post(&format!("{rbac}/roles"), &json!({"metadata": {"name": "r"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]})).await;
+    f.post(
+        &format!("{rbac}/roles"),
+        &json!({"metadata": {"name": "r"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]}),
+    )
+    .await;
     let subject = json!({"kind": "ServiceAccount", "name": "default", "namespace": "default"});
     f.post(&format!("{rbac}/rolebindings"), &json!({"metadata": {"name": "b"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}, "subjects": [subject]})).await;
     assert_eq!(f.send_as(token, "GET", "/api/v1/namespaces/default/pods", "", None).await.0, 200);
     assert_eq!(f.send_as(token, "GET", "/api/v1/namespaces/kube-system/pods", "", None).await.0, 403);
 
     let (_, review) = f.post("/apis/authentication.k8s.io/v1/tokenreviews", &json!({"spec": {"token": token}})).await;
-    assert_eq!((&review["status"]["authenticated"], &review["status"]["user"]["username"]), (&json!(true), &json!("system:serviceaccount:default:default")));
+    assert_eq!(
+        (&review["status"]["authenticated"], &review["status"]["user"]["username"]),
+        (&json!(true), &json!("system:serviceaccount:default:default"))
+    );
     let ask = |verb: &str| json!({"spec": {"resourceAttributes": {"verb": verb, "resource": "pods", "namespace": "default"}}});
     let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    assert_eq!(f.send_as(token, "POST", reviews, "application/json", Some(&ask("list"))).await.1["status"]["allowed"], true);
-    assert_eq!(f.send_as(token, "POST", reviews, "application/json", Some(&ask("delete"))).await.1["status"]["allowed"], false);
+    assert_eq!(
+        f.send_as(token, "POST", reviews, "application/json", Some(&ask("list"))).await.1["status"]["allowed"],
+        true
+    );
+    assert_eq!(
+        f.send_as(token, "POST", reviews, "application/json", Some(&ask("delete"))).await.1["status"]["allowed"],
+        false
+    );
     // the account is gone, and its tokens with it
     f.delete("/api/v1/namespaces/default/serviceaccounts/default").await;
     assert_eq!(f.send_as(token, "GET", "/api/v1/namespaces/default/pods", "", None).await.0, 401);

@@ -37,13 +37,23 @@ async fn a_definition_is_served_at_once_and_checks_its_objects() {
     let f = Fixture::start().await;
     let (code, made) = f.post(DEFINITIONS, &crd()).await;
     assert_eq!(code, 201, "{made}");
-    assert!(made["status"]["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Established" && c["status"] == "True"));
+    assert!(
+        made["status"]["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|c| c["type"] == "Established" && c["status"] == "True")
+    );
     let (_, resources) = f.get("/apis/ex.io/v1").await;
-    let names: Vec<&str> = resources["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        resources["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["widgets", "widgets/status"]);
 
     let (code, made) = f.post(WIDGETS, &widget(json!({"size": 2, "oops": 1}))).await;
-    assert_eq!((code, &made["spec"], made["metadata"]["generation"].as_i64()), (201, &json!({"size": 2, "mode": "cold"}), Some(1)));
+    assert_eq!(
+        (code, &made["spec"], made["metadata"]["generation"].as_i64()),
+        (201, &json!({"size": 2, "mode": "cold"}), Some(1))
+    );
     let (code, status) = f.post(WIDGETS, &widget(json!({"size": 0, "mode": "hot"}))).await;
     assert_eq!(code, 422);
     assert_eq!(
@@ -53,9 +63,26 @@ async fn a_definition_is_served_at_once_and_checks_its_objects() {
     );
     assert_eq!(status["details"]["causes"][1]["reason"], "FieldValueNotSupported");
 
-    let (_, after) = f.send("PATCH", &format!("{WIDGETS}/w/status"), "application/merge-patch+json", Some(&json!({"status": {"free": {"a": 1}}, "spec": {"size": 9}}))).await;
-    assert_eq!((&after["status"], &after["spec"]["size"], after["metadata"]["generation"].as_i64()), (&json!({"free": {"a": 1}}), &json!(2), Some(1)));
-    let (_, after) = f.send("PATCH", &format!("{WIDGETS}/w"), "application/merge-patch+json", Some(&json!({"spec": {"size": 3}, "status": null}))).await;
+    let (_, after) = f
+        .send(
+            "PATCH",
+            &format!("{WIDGETS}/w/status"),
+            "application/merge-patch+json",
+            Some(&json!({"status": {"free": {"a": 1}}, "spec": {"size": 9}})),
+        )
+        .await;
+    assert_eq!(
+        (&after["status"], &after["spec"]["size"], after["metadata"]["generation"].as_i64()),
+        (&json!({"free": {"a": 1}}), &json!(2), Some(1))
+    );
+    let (_, after) = f
+        .send(
+            "PATCH",
+            &format!("{WIDGETS}/w"),
+            "application/merge-patch+json",
+            Some(&json!({"spec": {"size": 3}, "status": null})),
+        )
+        .await;
     assert_eq!((after["status"]["free"]["a"].as_i64(), after["metadata"]["generation"].as_i64()), (Some(1), Some(2)));
 }
 
@@ -68,18 +95,32 @@ async fn custom_objects_are_applied_with_their_lists() {
     assert_eq!(code, 201, "{made}");
     let (code, both) = f.apply(&path, "b", &json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"disks": [{"id": "y"}]}})).await;
     assert_eq!((code, both["spec"]["disks"].as_array().unwrap().len()), (200, 2), "{both}");
-    let (code, status) = f.apply(&path, "b", &widget(json!({"size": 1, "disks": [{"id": "x", "bus": "virtio"}]}))).await;
-    assert_eq!((code, status["message"].as_str()), (409, Some("Apply failed with 1 conflict: conflict with \"a\": .spec.disks[id=\"x\"].bus")));
-    assert_eq!(status["details"]["causes"][0], json!({"reason": "FieldManagerConflict", "message": "conflict with \"a\"", "field": ".spec.disks[id=\"x\"].bus"}));
+    let (code, status) =
+        f.apply(&path, "b", &widget(json!({"size": 1, "disks": [{"id": "x", "bus": "virtio"}]}))).await;
+    assert_eq!(
+        (code, status["message"].as_str()),
+        (409, Some("Apply failed with 1 conflict: conflict with \"a\": .spec.disks[id=\"x\"].bus"))
+    );
+    assert_eq!(
+        status["details"]["causes"][0],
+        json!({"reason": "FieldManagerConflict", "message": "conflict with \"a\"", "field": ".spec.disks[id=\"x\"].bus"})
+    );
     let (_, after) = f.apply(&path, "b", &widget(json!({"size": 1}))).await;
     assert_eq!(after["spec"]["disks"], json!([{"id": "x", "bus": "sata"}]));
     // applied again unchanged: nothing is written
     let (_, again) = f.apply(&path, "b", &widget(json!({"size": 1}))).await;
     assert_eq!(again["metadata"]["resourceVersion"], after["metadata"]["resourceVersion"]);
-    let status = json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "status": {"phase": "Done"}});
+    let status =
+        json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "status": {"phase": "Done"}});
     let (code, after) = f.apply(&format!("{path}/status"), "ctl", &status).await;
     assert_eq!((code, after["status"]["phase"].as_str(), after["spec"]["size"].as_i64()), (200, Some("Done"), Some(1)));
-    assert!(after["metadata"]["managedFields"].as_array().unwrap().iter().any(|m| m["manager"] == "ctl" && m["subresource"] == "status"));
+    assert!(
+        after["metadata"]["managedFields"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|m| m["manager"] == "ctl" && m["subresource"] == "status")
+    );
 }
 
 #[tokio::test]
@@ -88,7 +129,11 @@ async fn tables_and_discovery_show_custom_resources() {
     f.post(DEFINITIONS, &crd()).await;
     f.post(WIDGETS, &widget(json!({"size": 2}))).await;
     let ask = |path: &str, accept: &str| {
-        let request = f.http.get(format!("{}{path}", f.server.url())).bearer_auth(f.server.admin_token()).header("accept", accept.to_string());
+        let request = f
+            .http
+            .get(format!("{}{path}", f.server.url()))
+            .bearer_auth(f.server.admin_token())
+            .header("accept", accept.to_string());
         async move { request.send().await.unwrap().json::<Value>().await.unwrap() }
     };
     let table = ask(WIDGETS, "application/json;as=Table;v=v1;g=meta.k8s.io,application/json").await;
@@ -98,7 +143,10 @@ async fn tables_and_discovery_show_custom_resources() {
     let group = groups["items"].as_array().unwrap().iter().find(|g| g["metadata"]["name"] == "ex.io").unwrap();
     assert_eq!(group["versions"][0]["resources"][0]["shortNames"], json!(["wd"]));
     let api = ask("/openapi/v3/apis/ex.io/v1", "application/json").await;
-    assert_eq!(api["components"]["schemas"]["io.ex.v1.Widget"]["properties"]["spec"]["description"], "what it should be");
+    assert_eq!(
+        api["components"]["schemas"]["io.ex.v1.Widget"]["properties"]["spec"]["description"],
+        "what it should be"
+    );
     let partial = ask(WIDGETS, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await;
     assert_eq!((partial["kind"].as_str(), partial["items"][0].get("spec")), (Some("PartialObjectMetadataList"), None));
 }

@@ -28,7 +28,9 @@ struct Child {
 impl Child {
     async fn start(directory: &Path) -> Self {
         let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "durability::acknowledged_writes_survive_kill_9", "--nocapture"]).env(CHILD, directory);
+        command
+            .args(["--exact", "durability::acknowledged_writes_survive_kill_9", "--nocapture"])
+            .env(CHILD, directory);
         let mut process = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         loop {
@@ -52,7 +54,9 @@ async fn acknowledged_writes_survive_kill_9() {
         let mut child = Child::start(dir.path()).await;
         let token = std::fs::read_to_string(dir.path().join("admin.token")).unwrap();
         let http = crate::http_client_for(&std::fs::read_to_string(dir.path().join("ca.crt")).unwrap());
-        let ask = |method: &str, path: String| http.request(method.parse().unwrap(), format!("{}{path}", child.url)).bearer_auth(&token);
+        let ask = |method: &str, path: String| {
+            http.request(method.parse().unwrap(), format!("{}{path}", child.url)).bearer_auth(&token)
+        };
         for (name, revision) in &known {
             let found: Value = ask("GET", format!("{MAPS}/{name}")).send().await.unwrap().json().await.unwrap();
             let found: u64 = found["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();

@@ -14,12 +14,22 @@ impl Kubectl {
     /// Output and whether it went well.
     fn run(&self, arguments: &str, input: &str) -> (bool, String) {
         let mut command = Command::new("kubectl");
-        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(&self.cache).args(arguments.split(' '));
+        command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .arg("--cache-dir")
+            .arg(&self.cache)
+            .args(arguments.split(' '));
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = child.expect("kubectl is needed for this test: `./x test` installs it, or see https://kubernetes.io/docs/tasks/tools/");
+        let mut child = child.expect(
+            "kubectl is needed for this test: `./x test` installs it, or see https://kubernetes.io/docs/tasks/tools/",
+        );
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        )
     }
 
     fn good(&self, arguments: &str, input: &str) -> String {
@@ -40,16 +50,22 @@ async fn kubectl_works() {
 
 fn script(kubectl: &Kubectl) {
     let crd = crate::custom::crd().to_string();
-    assert_eq!(kubectl.good("apply -f -", &crd), "customresourcedefinition.apiextensions.k8s.io/widgets.ex.io created\n");
+    assert_eq!(
+        kubectl.good("apply -f -", &crd),
+        "customresourcedefinition.apiextensions.k8s.io/widgets.ex.io created\n"
+    );
     kubectl.good("wait --for=condition=Established crd/widgets.ex.io --timeout=10s", "");
-    let widget = |spec: &str| format!("apiVersion: ex.io/v1\nkind: Widget\nmetadata: {{name: w, namespace: default}}\nspec: {spec}\n");
+    let widget = |spec: &str| {
+        format!("apiVersion: ex.io/v1\nkind: Widget\nmetadata: {{name: w, namespace: default}}\nspec: {spec}\n")
+    };
     assert_eq!(kubectl.good("apply -f -", &widget("{size: 2}")), "widget.ex.io/w created\n");
     assert_eq!(kubectl.good("apply -f -", &widget("{size: 3}")), "widget.ex.io/w configured\n");
     assert_eq!(kubectl.good("apply -f -", &widget("{size: 3}")), "widget.ex.io/w unchanged\n");
     expect![[r#"
         NAME   SIZE
         w      3
-    "#]].assert_eq(&kubectl.good("get wd", ""));
+    "#]]
+    .assert_eq(&kubectl.good("get wd", ""));
     let (good, text) = kubectl.run("apply -f -", &widget("{size: 3, oops: 1}"));
     assert!(!good && text.contains("strict decoding error: unknown field \"spec.oops\""), "{text}");
     let (good, text) = kubectl.run("apply -f -", &widget("{size: 0}"));
@@ -59,7 +75,12 @@ fn script(kubectl: &Kubectl) {
     kubectl.good("patch wd w --subresource=status --type=merge -p {\"status\":{\"phase\":\"Done\"}}", "");
     kubectl.good("wait --for=jsonpath={.status.phase}=Done wd/w --timeout=10s", "");
     let (good, text) = kubectl.run("apply --server-side -f -", &widget("{size: 4}"));
-    assert!(!good && text.contains("Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using ex.io/v1"), "{text}");
+    assert!(
+        !good
+            && text
+                .contains("Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using ex.io/v1"),
+        "{text}"
+    );
     kubectl.good("apply --server-side --force-conflicts -f -", &widget("{size: 4}"));
 
     kubectl.good("create configmap c --from-literal=a=b", "");
@@ -69,7 +90,10 @@ fn script(kubectl: &Kubectl) {
     kubectl.good("annotate pod p note=hi", "");
     assert!(kubectl.good("describe pod p", "").contains("note: hi"));
     let pods = kubectl.good("get pods -l x=y", "");
-    assert!(pods.starts_with("NAME   READY   STATUS    RESTARTS   AGE\np      0/1     Pending   0          "), "{pods}");
+    assert!(
+        pods.starts_with("NAME   READY   STATUS    RESTARTS   AGE\np      0/1     Pending   0          "),
+        "{pods}"
+    );
     assert!(kubectl.good("get all", "").contains("widget.ex.io/w"));
     assert_eq!(kubectl.good("auth can-i create pods", ""), "yes\n");
     kubectl.good("create serviceaccount bob", "");

@@ -11,7 +11,9 @@ async fn logs_come_from_the_pods_node() {
     let port = listener.local_addr().unwrap().port();
     let more = Arc::new(tokio::sync::Notify::new());
     let gate = more.clone();
-    let answer = move |Path(path): Path<String>, Query(query): Query<std::collections::BTreeMap<String, String>>, headers: axum::http::HeaderMap| async move {
+    let answer = move |Path(path): Path<String>,
+                       Query(query): Query<std::collections::BTreeMap<String, String>>,
+                       headers: axum::http::HeaderMap| async move {
         let first = format!("{path} {query:?} {}\n", headers["authorization"].to_str().unwrap());
         let stream = async_stream::stream! {
             yield Ok::<_, std::convert::Infallible>(first);
@@ -33,9 +35,16 @@ async fn logs_come_from_the_pods_node() {
     let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
     f.send("PATCH", "/api/v1/nodes/n/status", "application/merge-patch+json", Some(&status)).await;
     let pods = "/api/v1/namespaces/default/pods";
-    f.post(pods, &json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}})).await;
+    f.post(
+        pods,
+        &json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}}),
+    )
+    .await;
 
-    let request = f.http.get(format!("{}{pods}/p/log?follow=true&tailLines=5&other=x", f.server.url())).bearer_auth(f.server.admin_token());
+    let request = f
+        .http
+        .get(format!("{}{pods}/p/log?follow=true&tailLines=5&other=x", f.server.url()))
+        .bearer_auth(f.server.admin_token());
     let mut response = request.send().await.unwrap();
     let first = response.chunk().await.unwrap().unwrap();
     assert_eq!(String::from_utf8_lossy(&first), "default/p/c {\"follow\": \"true\", \"tailLines\": \"5\"} Bearer kt\n");

@@ -34,8 +34,16 @@ impl Fixture {
         self.send_as(self.server.admin_token(), method, path, kind, body).await
     }
 
-    pub async fn send_as(&self, token: &str, method: &str, path: &str, kind: &str, body: Option<&Value>) -> (u16, Value) {
-        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.server.url())).bearer_auth(token);
+    pub async fn send_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
+        let mut request =
+            self.http.request(method.parse().unwrap(), format!("{}{path}", self.server.url())).bearer_auth(token);
         if let Some(body) = body {
             request = request.header("content-type", kind).body(body.to_string());
         }
@@ -67,7 +75,11 @@ impl Fixture {
 
     pub fn client(&self) -> kube::Client {
         let config = kube::config::Kubeconfig::from_yaml(&self.server.kubeconfig()).unwrap();
-        let config = futures::executor::block_on(kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default())).unwrap();
+        let config = futures::executor::block_on(kube::Config::from_custom_kubeconfig(
+            config,
+            &kube::config::KubeConfigOptions::default(),
+        ))
+        .unwrap();
         kube::Client::try_from(config).unwrap()
     }
 

@@ -7,7 +7,8 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 #[tokio::test]
 async fn objects_are_made_changed_and_deleted() {
     let f = Fixture::start().await;
-    let (code, made) = f.post(MAPS, &json!({"metadata": {"generateName": "a-", "labels": {"x": "y"}}, "data": {"k": "1"}})).await;
+    let (code, made) =
+        f.post(MAPS, &json!({"metadata": {"generateName": "a-", "labels": {"x": "y"}}, "data": {"k": "1"}})).await;
     assert_eq!(code, 201, "{made}");
     let name = made["metadata"]["name"].as_str().unwrap().to_string();
     assert!(name.starts_with("a-") && name.len() == 7, "{name}");
@@ -21,18 +22,28 @@ async fn objects_are_made_changed_and_deleted() {
     assert_eq!((code, status["reason"].as_str()), (409, Some("Conflict")));
     assert_eq!(
         status["message"],
-        format!("Operation cannot be fulfilled on configmaps \"{name}\": the object has been modified; please apply your changes to the latest version and try again")
+        format!(
+            "Operation cannot be fulfilled on configmaps \"{name}\": the object has been modified; please apply your changes to the latest version and try again"
+        )
     );
     // nothing changed: no new revision
     let (_, same) = f.put(&path, &changed).await;
     assert_eq!(same["metadata"]["resourceVersion"], changed["metadata"]["resourceVersion"]);
 
-    let (code, _) = f.send("PATCH", &path, "application/json-patch+json", Some(&json!([{"op": "add", "path": "/data/j", "value": "3"}]))).await;
+    let (code, _) = f
+        .send(
+            "PATCH",
+            &path,
+            "application/json-patch+json",
+            Some(&json!([{"op": "add", "path": "/data/j", "value": "3"}])),
+        )
+        .await;
     assert_eq!(code, 200);
     let (_, merged) = f.send("PATCH", &path, "application/merge-patch+json", Some(&json!({"data": {"k": null}}))).await;
     assert_eq!(merged["data"], json!({"j": "3"}));
 
-    let (code, _) = f.send("DELETE", &path, "application/json", Some(&json!({"preconditions": {"uid": "other"}}))).await;
+    let (code, _) =
+        f.send("DELETE", &path, "application/json", Some(&json!({"preconditions": {"uid": "other"}}))).await;
     assert_eq!(code, 409);
     let (code, status) = f.delete(&path).await;
     assert_eq!((code, status["status"].as_str()), (200, Some("Success")));
@@ -44,14 +55,55 @@ async fn objects_are_made_changed_and_deleted() {
 async fn bad_requests_are_answered_as_kubernetes_does() {
     let f = Fixture::start().await;
     let cases = [
-        (MAPS, json!({"metadata": {"name": "A_b"}}), 422, "Invalid", "ConfigMap \"A_b\" is invalid: metadata.name: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain"),
-        (MAPS, json!({"metadata": {}}), 422, "Invalid", "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required"),
-        (MAPS, json!({"kind": "Pod", "metadata": {"name": "a"}}), 400, "BadRequest", "Pod in version \"v1\" cannot be handled as a ConfigMap"),
-        (MAPS, json!({"metadata": {"name": "a"}, "data": {"k": 1}}), 400, "BadRequest", "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: data.k"),
-        ("/api/v1/namespaces/none/configmaps", json!({"metadata": {"name": "a"}}), 404, "NotFound", "namespaces \"none\" not found"),
-        ("/api/v1/namespaces/default/nothings", json!({}), 404, "NotFound", "the server could not find the requested resource"),
-        ("/apis/batch/v1/namespaces/default/jobs", json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}}), 422, "Invalid",
-         "Job.batch \"j\" is invalid: spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""),
+        (
+            MAPS,
+            json!({"metadata": {"name": "A_b"}}),
+            422,
+            "Invalid",
+            "ConfigMap \"A_b\" is invalid: metadata.name: Invalid value: \"A_b\": a lowercase RFC 1123 subdomain",
+        ),
+        (
+            MAPS,
+            json!({"metadata": {}}),
+            422,
+            "Invalid",
+            "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required",
+        ),
+        (
+            MAPS,
+            json!({"kind": "Pod", "metadata": {"name": "a"}}),
+            400,
+            "BadRequest",
+            "Pod in version \"v1\" cannot be handled as a ConfigMap",
+        ),
+        (
+            MAPS,
+            json!({"metadata": {"name": "a"}, "data": {"k": 1}}),
+            400,
+            "BadRequest",
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: data.k",
+        ),
+        (
+            "/api/v1/namespaces/none/configmaps",
+            json!({"metadata": {"name": "a"}}),
+            404,
+            "NotFound",
+            "namespaces \"none\" not found",
+        ),
+        (
+            "/api/v1/namespaces/default/nothings",
+            json!({}),
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
+        (
+            "/apis/batch/v1/namespaces/default/jobs",
+            json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}}),
+            422,
+            "Invalid",
+            "Job.batch \"j\" is invalid: spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+        ),
     ];
     for (path, body, code, reason, message) in cases {
         let (got, status) = f.post(path, &body).await;
@@ -74,9 +126,18 @@ async fn dry_run_and_field_validation() {
     let pods = "/api/v1/namespaces/default/pods";
     let (code, status) = f.post(&format!("{pods}?fieldValidation=Strict"), &pod).await;
     assert_eq!(code, 400);
-    assert!(status["message"].as_str().unwrap().ends_with("strict decoding error: unknown field \"spec.containers[0].oops\""), "{status}");
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("strict decoding error: unknown field \"spec.containers[0].oops\""),
+        "{status}"
+    );
     let (code, shown) = f.post(&format!("{pods}?dryRun=All"), &pod).await;
-    assert_eq!((code, shown["spec"]["restartPolicy"].as_str(), shown["status"]["phase"].as_str()), (201, Some("Always"), Some("Pending")));
+    assert_eq!(
+        (code, shown["spec"]["restartPolicy"].as_str(), shown["status"]["phase"].as_str()),
+        (201, Some("Always"), Some("Pending"))
+    );
     assert!(shown["spec"]["containers"][0].get("oops").is_none());
     assert_eq!(f.get(&format!("{pods}/p")).await.0, 404);
 }
@@ -85,10 +146,21 @@ async fn dry_run_and_field_validation() {
 async fn lists_select_and_come_in_pieces_of_one_revision() {
     let f = Fixture::start().await;
     for n in 0..5 {
-        f.post("/api/v1/namespaces/kube-public/configmaps", &json!({"metadata": {"name": format!("m{n}"), "labels": {"n": n.to_string()}}})).await;
+        f.post(
+            "/api/v1/namespaces/kube-public/configmaps",
+            &json!({"metadata": {"name": format!("m{n}"), "labels": {"n": n.to_string()}}}),
+        )
+        .await;
     }
     let maps = "/api/v1/namespaces/kube-public/configmaps";
-    let names = |list: &serde_json::Value| list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_string()).collect::<Vec<_>>();
+    let names = |list: &serde_json::Value| {
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["metadata"]["name"].as_str().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
     let (_, some) = f.get(&format!("{maps}?labelSelector=n%20in%20(1,3)")).await;
     assert_eq!(names(&some), ["m1", "m3"]);
     let (_, one) = f.get(&format!("{maps}?fieldSelector=metadata.name=m2")).await;
@@ -97,7 +169,10 @@ async fn lists_select_and_come_in_pieces_of_one_revision() {
     assert_eq!(code, 400);
 
     let (_, first) = f.get(&format!("{maps}?limit=3")).await;
-    assert_eq!((names(&first), first["metadata"]["remainingItemCount"].as_i64()), (vec!["kube-root-ca.crt".into(), "m0".into(), "m1".into()], Some(3)));
+    assert_eq!(
+        (names(&first), first["metadata"]["remainingItemCount"].as_i64()),
+        (vec!["kube-root-ca.crt".into(), "m0".into(), "m1".into()], Some(3))
+    );
     f.delete(&format!("{maps}/m3")).await;
     f.post(maps, &json!({"metadata": {"name": "m9"}})).await;
     let token = first["metadata"]["continue"].as_str().unwrap();
@@ -122,14 +197,31 @@ async fn status_is_apart_from_spec() {
     let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}, "status": {"phase": "Bound"}});
     f.post("/apis/storage.k8s.io/v1/storageclasses", &json!({"metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}, "provisioner": "x"})).await;
     let (_, made) = f.post(claims, &claim).await;
-    assert_eq!((&made["status"]["phase"], &made["spec"]["storageClassName"], &made["spec"]["volumeMode"]), (&json!("Pending"), &json!("standard"), &json!("Filesystem")));
+    assert_eq!(
+        (&made["status"]["phase"], &made["spec"]["storageClassName"], &made["spec"]["volumeMode"]),
+        (&json!("Pending"), &json!("standard"), &json!("Filesystem"))
+    );
     let path = format!("{claims}/c");
     let patch = json!({"status": {"phase": "Bound"}, "spec": {"volumeName": "v"}});
     let (_, after) = f.send("PATCH", &format!("{path}/status"), "application/merge-patch+json", Some(&patch)).await;
     assert_eq!((&after["status"]["phase"], after["spec"].get("volumeName")), (&json!("Bound"), None));
-    let (_, after) = f.send("PATCH", &path, "application/merge-patch+json", Some(&json!({"status": {"phase": "Lost"}, "spec": {"volumeName": "v"}}))).await;
+    let (_, after) = f
+        .send(
+            "PATCH",
+            &path,
+            "application/merge-patch+json",
+            Some(&json!({"status": {"phase": "Lost"}, "spec": {"volumeName": "v"}})),
+        )
+        .await;
     assert_eq!((&after["status"]["phase"], &after["spec"]["volumeName"]), (&json!("Bound"), &json!("v")));
-    let (code, status) = f.send("PATCH", &path, "application/merge-patch+json", Some(&json!({"spec": {"accessModes": ["ReadWriteMany"]}}))).await;
+    let (code, status) = f
+        .send(
+            "PATCH",
+            &path,
+            "application/merge-patch+json",
+            Some(&json!({"spec": {"accessModes": ["ReadWriteMany"]}})),
+        )
+        .await;
     assert_eq!(code, 422, "{status}");
 }
 
@@ -140,12 +232,24 @@ async fn deployments_scale() {
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}});
     let (code, made) = f.post(deployments, &json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}})).await;
     assert_eq!((code, made["spec"]["replicas"].as_i64()), (201, Some(1)), "{made}");
-    let (_, scale) = f.send("PATCH", &format!("{deployments}/d/scale"), "application/merge-patch+json", Some(&json!({"spec": {"replicas": 4}}))).await;
+    let (_, scale) = f
+        .send(
+            "PATCH",
+            &format!("{deployments}/d/scale"),
+            "application/merge-patch+json",
+            Some(&json!({"spec": {"replicas": 4}})),
+        )
+        .await;
     assert_eq!((scale["spec"]["replicas"].as_i64(), scale["status"]["selector"].as_str()), (Some(4), Some("a=b")));
     let (_, after) = f.get(&format!("{deployments}/d")).await;
     assert_eq!((after["spec"]["replicas"].as_i64(), after["metadata"]["generation"].as_i64()), (Some(4), Some(2)));
     let (_, patched) = f
-        .send("PATCH", &format!("{deployments}/d"), "application/strategic-merge-patch+json", Some(&json!({"spec": {"template": {"spec": {"containers": [{"name": "z", "image": "y"}]}}}})))
+        .send(
+            "PATCH",
+            &format!("{deployments}/d"),
+            "application/strategic-merge-patch+json",
+            Some(&json!({"spec": {"template": {"spec": {"containers": [{"name": "z", "image": "y"}]}}}})),
+        )
         .await;
     assert_eq!(patched["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 2);
 }
@@ -158,7 +262,10 @@ async fn events_have_two_forms() {
     let (code, made) = f.post("/apis/events.k8s.io/v1/namespaces/default/events", &event).await;
     assert_eq!((code, made["note"].as_str()), (201, Some("hello")), "{made}");
     let (_, old) = f.get("/api/v1/namespaces/default/events/e").await;
-    assert_eq!((old["apiVersion"].as_str(), old["message"].as_str(), old["involvedObject"]["name"].as_str()), (Some("v1"), Some("hello"), Some("p")));
+    assert_eq!(
+        (old["apiVersion"].as_str(), old["message"].as_str(), old["involvedObject"]["name"].as_str()),
+        (Some("v1"), Some("hello"), Some("p"))
+    );
     let (_, found) = f.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name=p").await;
     assert_eq!(found["items"].as_array().unwrap().len(), 1);
 }

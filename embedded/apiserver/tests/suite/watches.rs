@@ -13,11 +13,14 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// Reads events of a watch until `count` came.
 async fn events(f: &Fixture, query: &str, count: usize) -> Vec<(String, Value)> {
-    let request = f.http.get(format!("{}{MAPS}?watch=true&{query}", f.server.url())).bearer_auth(f.server.admin_token());
+    let request =
+        f.http.get(format!("{}{MAPS}?watch=true&{query}", f.server.url())).bearer_auth(f.server.admin_token());
     let mut stream = request.send().await.unwrap().bytes_stream();
     let (mut text, mut found) = (String::new(), Vec::new());
     while found.len() < count {
-        let chunk = tokio::time::timeout(Duration::from_secs(10), stream.next()).await.unwrap_or_else(|_| panic!("only {found:?} came"));
+        let chunk = tokio::time::timeout(Duration::from_secs(10), stream.next())
+            .await
+            .unwrap_or_else(|_| panic!("only {found:?} came"));
         let Some(chunk) = chunk else { return found };
         text += std::str::from_utf8(&chunk.unwrap()).unwrap();
         while let Some((line, rest)) = text.split_once('\n') {
@@ -30,7 +33,10 @@ async fn events(f: &Fixture, query: &str, count: usize) -> Vec<(String, Value)> 
 }
 
 fn shown(events: &[(String, Value)]) -> Vec<String> {
-    events.iter().map(|(kind, object)| format!("{kind} {}", object["metadata"]["name"].as_str().unwrap_or("-"))).collect()
+    events
+        .iter()
+        .map(|(kind, object)| format!("{kind} {}", object["metadata"]["name"].as_str().unwrap_or("-")))
+        .collect()
 }
 
 #[tokio::test]
@@ -39,7 +45,13 @@ async fn a_watch_goes_on_from_any_kept_revision() {
     let (_, list) = f.get(MAPS).await;
     let from = list["metadata"]["resourceVersion"].as_str().unwrap();
     f.post(MAPS, &json!({"metadata": {"name": "a", "labels": {"x": "1"}}})).await;
-    f.send("PATCH", &format!("{MAPS}/a"), "application/merge-patch+json", Some(&json!({"metadata": {"labels": {"x": "2"}}}))).await;
+    f.send(
+        "PATCH",
+        &format!("{MAPS}/a"),
+        "application/merge-patch+json",
+        Some(&json!({"metadata": {"labels": {"x": "2"}}})),
+    )
+    .await;
     f.post(MAPS, &json!({"metadata": {"name": "b"}})).await;
     f.delete(&format!("{MAPS}/b")).await;
     let all = events(&f, &format!("resourceVersion={from}"), 4).await;
@@ -60,11 +72,18 @@ async fn streaming_lists_and_old_revisions() {
     let http = crate::http_client(&server);
     let f = Fixture { server, http, dir };
     f.post(MAPS, &json!({"metadata": {"name": "a"}})).await;
-    let initial = events(&f, "sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan", 3).await;
+    let initial =
+        events(&f, "sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan", 3).await;
     assert_eq!(shown(&initial), ["ADDED a", "ADDED kube-root-ca.crt", "BOOKMARK -"]);
     assert_eq!(initial[2].1["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     for n in 0..100 {
-        f.send("PATCH", &format!("{MAPS}/a"), "application/merge-patch+json", Some(&json!({"data": {"n": n.to_string()}}))).await;
+        f.send(
+            "PATCH",
+            &format!("{MAPS}/a"),
+            "application/merge-patch+json",
+            Some(&json!({"data": {"n": n.to_string()}})),
+        )
+        .await;
     }
     let gone = events(&f, "resourceVersion=1", 1).await;
     assert_eq!((gone[0].0.as_str(), gone[0].1["code"].as_i64()), ("ERROR", Some(410)));

@@ -54,9 +54,7 @@ impl Recipe<'_> {
         let own = env::environment(self.pod, self.container, &sources, self.facts)
             .map_err(|error| config(error.to_string()))?;
         let expand = |text: &String| {
-            env::expand(text, |wanted| {
-                own.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
-            })
+            env::expand(text, |wanted| own.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()))
         };
         let given = self.container.command.as_ref().filter(|command| !command.is_empty());
         let mut argv = image.argv(given.map(|command| command.iter().map(expand).collect()));
@@ -130,9 +128,8 @@ impl Recipe<'_> {
 
     fn mounts(&self) -> Result<Vec<Mount>, Waiting> {
         let config = |message: String| Waiting { reason: "CreateContainerConfigError", message };
-        let find = |name: &str| {
-            self.volumes.get(name).ok_or_else(|| config(format!("the pod has no volume \"{name}\"")))
-        };
+        let find =
+            |name: &str| self.volumes.get(name).ok_or_else(|| config(format!("the pod has no volume \"{name}\"")));
         let mut mounts = Vec::new();
         for mount in self.container.volume_mounts.iter().flatten() {
             let volume = find(&mount.name)?;
@@ -214,12 +211,10 @@ mod tests {
 
     #[test]
     fn mount_paths_are_rewritten_where_they_stand_alone() {
-        let mount = |source: &str, target: &str| Mount {
-            source: source.into(),
-            target: target.into(),
-            read_only: false,
-        };
-        let mounts = [mount("/data/a", "/mnt/disk"), mount("/data/b", "/mnt/disk/inner"), mount("/d/blk", "/dev/block")];
+        let mount =
+            |source: &str, target: &str| Mount { source: source.into(), target: target.into(), read_only: false };
+        let mounts =
+            [mount("/data/a", "/mnt/disk"), mount("/data/b", "/mnt/disk/inner"), mount("/d/blk", "/dev/block")];
         for (text, expected) in [
             ("/mnt/disk", "/data/a"),
             ("/mnt/disk/disk.img", "/data/a/disk.img"),

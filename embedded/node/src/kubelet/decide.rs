@@ -75,15 +75,13 @@ pub fn next(policy: RestartPolicy, members: &[Member<'_>], base: Duration, now: 
         match &member.record.state {
             State::Created => next.start.push(index),
             State::Running { .. } => {}
-            State::Exited(exit) if again.restarts(exit.code) => {
-                match member.record.restart_at(base) {
-                    Some(at) if at > now => {
-                        next.wake = Some(next.wake.map_or(at, |wake| wake.min(at)));
-                        next.backing_off.push(index);
-                    }
-                    _ => next.start.push(index),
+            State::Exited(exit) if again.restarts(exit.code) => match member.record.restart_at(base) {
+                Some(at) if at > now => {
+                    next.wake = Some(next.wake.map_or(at, |wake| wake.min(at)));
+                    next.backing_off.push(index);
                 }
-            }
+                _ => next.start.push(index),
+            },
             State::Exited(_) => {}
         }
         let blocks = match member.role {
@@ -174,11 +172,8 @@ mod tests {
 
     fn decide(policy: RestartPolicy, pod: &[(Role, char)]) -> (String, &'static str) {
         let records: Vec<Record> = pod.iter().map(|(_, letter)| record(*letter)).collect();
-        let members: Vec<Member<'_>> = pod
-            .iter()
-            .zip(&records)
-            .map(|((role, _), record)| Member { role: *role, record })
-            .collect();
+        let members: Vec<Member<'_>> =
+            pod.iter().zip(&records).map(|((role, _), record)| Member { role: *role, record }).collect();
         let next = next(policy, &members, Duration::from_secs(10), at(100));
         let phase = phase(policy, &members).name();
         (format!("start {:?} stop {:?}", next.start, next.stop), phase)

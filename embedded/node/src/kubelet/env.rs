@@ -30,7 +30,9 @@ pub enum EnvError {
         key: String,
     },
     /// A field that pods do not offer.
-    #[error("field {0} of the pod cannot be used here; use one of metadata.name, metadata.namespace, metadata.uid, metadata.labels['…'], metadata.annotations['…'], spec.nodeName, spec.serviceAccountName, status.podIP, status.hostIP")]
+    #[error(
+        "field {0} of the pod cannot be used here; use one of metadata.name, metadata.namespace, metadata.uid, metadata.labels['…'], metadata.annotations['…'], spec.nodeName, spec.serviceAccountName, status.podIP, status.hostIP"
+    )]
     UnknownField(String),
 }
 
@@ -204,9 +206,7 @@ impl Vars {
     }
 
     fn expand(&self, text: &str) -> String {
-        expand(text, |name| {
-            self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-        })
+        expand(text, |name| self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
     }
 }
 
@@ -231,8 +231,7 @@ fn subscript(path: &str) -> Option<(&str, &str)> {
 }
 
 fn lines(map: &Option<BTreeMap<String, String>>) -> String {
-    let lines: Vec<String> =
-        map.iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
+    let lines: Vec<String> = map.iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
     lines.join("\n")
 }
 

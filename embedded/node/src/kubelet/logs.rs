@@ -81,11 +81,7 @@ struct Sink {
     written: watch::Sender<u64>,
 }
 
-async fn copy(
-    stream: &str,
-    mut from: impl AsyncRead + Unpin,
-    sink: &Mutex<Sink>,
-) -> std::io::Result<()> {
+async fn copy(stream: &str, mut from: impl AsyncRead + Unpin, sink: &Mutex<Sink>) -> std::io::Result<()> {
     let mut pending: Vec<u8> = Vec::new();
     let mut buffer = [0; 8192];
     loop {

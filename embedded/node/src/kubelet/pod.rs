@@ -186,10 +186,7 @@ impl Worker {
     }
 
     fn facts(&self) -> Facts {
-        Facts {
-            pod_ip: self.record.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            ..self.kubelet.facts.clone()
-        }
+        Facts { pod_ip: self.record.ip.map(|ip| ip.to_string()).unwrap_or_default(), ..self.kubelet.facts.clone() }
     }
 
     fn members(&self) -> Vec<Member<'_>> {
@@ -305,9 +302,10 @@ impl Worker {
                 self.prepare_volumes(now).await;
             }
             if self.volumes.is_none() {
-                return Some(wake.map_or_else(|| self.volumes_at.unwrap_or(now + RETRY), |wake: Timestamp| {
-                    wake.min(self.volumes_at.unwrap_or(now + RETRY))
-                }));
+                return Some(wake.map_or_else(
+                    || self.volumes_at.unwrap_or(now + RETRY),
+                    |wake: Timestamp| wake.min(self.volumes_at.unwrap_or(now + RETRY)),
+                ));
             }
         }
         let next = decide::next(RestartPolicy::of(&self.pod), &self.members(), self.kubelet.restart_backoff, now);
@@ -364,12 +362,7 @@ impl Worker {
     async fn prepare_volumes(&mut self, now: Timestamp) {
         let facts = self.facts();
         let dir = self.dir.join("volumes");
-        let preparer = Preparer {
-            client: &self.kubelet.client,
-            pod: &self.pod,
-            dir: &dir,
-            facts: &facts,
-        };
+        let preparer = Preparer { client: &self.kubelet.client, pod: &self.pod, dir: &dir, facts: &facts };
         match preparer.prepare().await {
             Ok(volumes) => {
                 self.volumes = Some(volumes);
@@ -466,7 +459,8 @@ impl Worker {
                 });
                 if let (Some(probe), Some(ip)) = (&slot.container.readiness_probe, facts_ip) {
                     slot.ready = false;
-                    let task = probe::readiness(probe.clone(), slot.container.clone(), ip, index, run, self.sender.clone());
+                    let task =
+                        probe::readiness(probe.clone(), slot.container.clone(), ip, index, run, self.sender.clone());
                     slot.probe = Some(tokio::spawn(task).abort_handle());
                 }
             }
@@ -484,11 +478,8 @@ impl Worker {
             .or_else(|| self.pod.spec.as_ref()?.termination_grace_period_seconds)
             .unwrap_or(30);
         let limit = now + SignedDuration::from_secs(grace.clamp(0, 1 << 30));
-        let stopping = self.stopping.get_or_insert(Stopping {
-            kill_at: limit,
-            asked_main: false,
-            asked_sidecars: false,
-        });
+        let stopping =
+            self.stopping.get_or_insert(Stopping { kill_at: limit, asked_main: false, asked_sidecars: false });
         // a second deletion may shorten the grace, never lengthen it
         stopping.kill_at = stopping.kill_at.min(limit);
         let kill_at = stopping.kill_at;

@@ -177,10 +177,8 @@ fn spawn(launch: Launch) -> Result<Spawned, LaunchError> {
         }
         None => None,
     };
-    let names: Vec<String> =
-        steps.iter().flat_map(|steps| &steps.0).map(|call| call.name.clone()).collect();
-    let (mut failed_at, tell) =
-        io::pipe().map_err(fail("make a pipe"))?;
+    let names: Vec<String> = steps.iter().flat_map(|steps| &steps.0).map(|call| call.name.clone()).collect();
+    let (mut failed_at, tell) = io::pipe().map_err(fail("make a pipe"))?;
     let hostname = launch.hostname.clone();
     let mut command = Command::new(program);
     command
@@ -212,17 +210,13 @@ fn spawn(launch: Launch) -> Result<Spawned, LaunchError> {
     drop(tell);
     let mut child = spawned.map_err(|source| {
         let mut index = [0; 2];
-        match failed_at.read_exact(&mut index).ok().and_then(|()| {
-            names.get(usize::from(u16::from_le_bytes(index)))
-        }) {
+        match failed_at.read_exact(&mut index).ok().and_then(|()| names.get(usize::from(u16::from_le_bytes(index)))) {
             Some(step) => LaunchError::Prepare { step: format!("{step}: {source}"), source },
             None => LaunchError::Start { program: program.clone(), source },
         }
     })?;
-    let pid = Pid::from_raw(child.id() as i32).ok_or_else(|| LaunchError::Start {
-        program: program.clone(),
-        source: io::Error::other("no process id"),
-    })?;
+    let pid = Pid::from_raw(child.id() as i32)
+        .ok_or_else(|| LaunchError::Start { program: program.clone(), source: io::Error::other("no process id") })?;
     let missing = || LaunchError::Start { program: program.clone(), source: io::Error::other("no output") };
     let out = child.stdout.take().ok_or_else(missing)?.into();
     let err = child.stderr.take().ok_or_else(missing)?.into();
@@ -241,9 +235,7 @@ fn wait(pid: Pid, inner: &std::sync::Weak<Inner>) -> i32 {
     }
     // a handle that is being dropped has sent its signal before this runs out
     let inner = inner.upgrade();
-    let mut guard = inner
-        .as_ref()
-        .map(|inner| inner.pid.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let mut guard = inner.as_ref().map(|inner| inner.pid.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     if let Some(pid) = guard.as_mut() {
         **pid = None;
@@ -257,10 +249,7 @@ fn wait(pid: Pid, inner: &std::sync::Weak<Inner>) -> i32 {
         }
     };
     match status.map(std::process::ExitStatus::from_raw) {
-        Some(status) => status
-            .code()
-            .or_else(|| status.signal().map(|signal| 128 + signal))
-            .unwrap_or(255),
+        Some(status) => status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255),
         None => 255,
     }
 }
@@ -341,12 +330,7 @@ fn compile(root: &Path, steps: &[Step], cwd: &Path) -> io::Result<(Vec<Call>, CS
     };
     let mut calls = vec![
         call("own mount namespace".into(), root, Path::new("/"), CallKind::Private)?,
-        call(
-            format!("bind {}", root.display()),
-            root,
-            root,
-            CallKind::Bind { read_only: false, required: true },
-        )?,
+        call(format!("bind {}", root.display()), root, root, CallKind::Bind { read_only: false, required: true })?,
     ];
     for step in steps {
         calls.push(match step {
@@ -357,9 +341,7 @@ fn compile(root: &Path, steps: &[Step], cwd: &Path) -> io::Result<(Vec<Call>, CS
                 CallKind::Bind { read_only: *read_only, required: *required },
             )?,
             Step::Proc(target) => call("mount proc".into(), Path::new("proc"), target, CallKind::Proc)?,
-            Step::Memory(target) => {
-                call("mount tmpfs".into(), Path::new("tmpfs"), target, CallKind::Memory)?
-            }
+            Step::Memory(target) => call("mount tmpfs".into(), Path::new("tmpfs"), target, CallKind::Memory)?,
         });
     }
     calls.push(call("enter the new root".into(), root, root, CallKind::Enter)?);

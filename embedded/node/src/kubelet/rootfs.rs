@@ -48,15 +48,12 @@ pub enum Step {
     Memory(PathBuf),
 }
 
-const DEVICES: [&str; 9] =
-    ["null", "zero", "full", "random", "urandom", "tty", "kvm", "fuse", "loop-control"];
+const DEVICES: [&str; 9] = ["null", "zero", "full", "random", "urandom", "tty", "kvm", "fuse", "loop-control"];
 
 /// Makes the mount points below `root` and lists what is to be mounted.
 pub fn plan(root: &Path, mounts: &[Mount]) -> io::Result<Vec<Step>> {
-    let mut mounts: Vec<Mount> = mounts
-        .iter()
-        .map(|mount| Mount { target: resolve(&mount.target), ..mount.clone() })
-        .collect();
+    let mut mounts: Vec<Mount> =
+        mounts.iter().map(|mount| Mount { target: resolve(&mount.target), ..mount.clone() }).collect();
     mounts.sort_by_key(|mount| mount.target.components().count());
 
     let mut covered: BTreeSet<PathBuf> = [PathBuf::from("/")].into();
@@ -152,12 +149,7 @@ fn private(root: &Path, steps: &mut Vec<Step>) -> io::Result<()> {
         }
     }
     mount_point(&dev.join("pts"), true)?;
-    steps.push(Step::Bind {
-        source: "/dev/pts".into(),
-        target: dev.join("pts"),
-        read_only: false,
-        required: false,
-    });
+    steps.push(Step::Bind { source: "/dev/pts".into(), target: dev.join("pts"), read_only: false, required: false });
     mount_point(&dev.join("shm"), true)?;
     steps.push(Step::Memory(dev.join("shm")));
     mount_point(&root.join("proc"), true)?;
@@ -255,7 +247,9 @@ mod tests {
         )
         .expect("a plan");
         let all = targets(&steps, &root);
-        for expected in ["/etc", "/usr/bin", "/usr/no-such-dir", "/no-such-dir/deep/disk", "/dev/block", "/dev/null", "/proc"] {
+        for expected in
+            ["/etc", "/usr/bin", "/usr/no-such-dir", "/no-such-dir/deep/disk", "/dev/block", "/dev/null", "/proc"]
+        {
             assert!(all.iter().any(|target| target == expected), "{expected} in {all:?}");
         }
         assert!(!all.iter().any(|target| target == "/usr" || target == "/tmp"), "{all:?}");

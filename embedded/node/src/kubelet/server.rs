@@ -61,9 +61,8 @@ async fn logs(
         let message = format!("container {container} in pod {pod} is waiting to start\n");
         return (StatusCode::BAD_REQUEST, message).into_response();
     }
-    let since = asked.since_time.or_else(|| {
-        Timestamp::now().checked_sub(SignedDuration::from_secs(asked.since_seconds?)).ok()
-    });
+    let since =
+        asked.since_time.or_else(|| Timestamp::now().checked_sub(SignedDuration::from_secs(asked.since_seconds?)).ok());
     let options = Options {
         follow: on(&asked.follow),
         tail: asked.tail_lines,

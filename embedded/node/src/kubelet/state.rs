@@ -166,10 +166,7 @@ impl Record {
 
     /// Reads a record; a file that is absent or torn gives a fresh one.
     pub fn load(path: &Path) -> Self {
-        std::fs::read(path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default()
+        std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
     /// Writes the record so that a crash leaves the old or the new one.
@@ -204,13 +201,7 @@ mod tests {
     }
 
     fn exit(started: i64, finished: i64) -> Exit {
-        Exit {
-            code: 1,
-            reason: "Error".into(),
-            message: None,
-            started: at(started),
-            finished: at(finished),
-        }
+        Exit { code: 1, reason: "Error".into(), message: None, started: at(started), finished: at(finished) }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -50,10 +50,8 @@ pub struct Whole {
 /// The phase that a pod's status shows: an end only once nothing of it runs any more, so that
 /// who sees the end finds the logs and volumes complete.
 pub fn phase(pod: &Pod, containers: &[Shown<'_>], whole: &Whole) -> Phase {
-    let members: Vec<Member<'_>> = containers
-        .iter()
-        .map(|shown| Member { role: shown.role, record: shown.record })
-        .collect();
+    let members: Vec<Member<'_>> =
+        containers.iter().map(|shown| Member { role: shown.role, record: shown.record }).collect();
     let phase = if whole.failed.is_some() { Phase::Failed } else { decide::phase(RestartPolicy::of(pod), &members) };
     let runs = containers.iter().any(|shown| matches!(shown.record.state, State::Running { .. }));
     if phase.is_terminal() && runs { Phase::Running } else { phase }
@@ -63,17 +61,12 @@ pub fn phase(pod: &Pod, containers: &[Shown<'_>], whole: &Whole) -> Phase {
 pub fn compute(pod: &Pod, containers: &[Shown<'_>], whole: &Whole, now: Timestamp) -> PodStatus {
     let phase = phase(pod, containers, whole);
     let old = pod.status.clone().unwrap_or_default();
-    let members: Vec<Member<'_>> = containers
-        .iter()
-        .map(|shown| Member { role: shown.role, record: shown.record })
-        .collect();
+    let members: Vec<Member<'_>> =
+        containers.iter().map(|shown| Member { role: shown.role, record: shown.record }).collect();
     let initialized = decide::initialized(&members);
     let statuses = |wanted: fn(Role) -> bool| -> Option<Vec<ContainerStatus>> {
-        let list: Vec<ContainerStatus> = containers
-            .iter()
-            .filter(|shown| wanted(shown.role))
-            .map(|shown| container(shown, initialized))
-            .collect();
+        let list: Vec<ContainerStatus> =
+            containers.iter().filter(|shown| wanted(shown.role)).map(|shown| container(shown, initialized)).collect();
         (!list.is_empty()).then_some(list)
     };
     let unready: Vec<&str> = containers
@@ -95,7 +88,9 @@ pub fn compute(pod: &Pod, containers: &[Shown<'_>], whole: &Whole, now: Timestam
         .conditions
         .iter()
         .flatten()
-        .filter(|condition| !matches!(condition.type_.as_str(), "Initialized" | "Ready" | "ContainersReady" | "PodScheduled"))
+        .filter(|condition| {
+            !matches!(condition.type_.as_str(), "Initialized" | "Ready" | "ContainersReady" | "PodScheduled")
+        })
         .cloned()
         .collect();
     let not_initialized = (!initialized).then(|| ("ContainersNotInitialized", String::new()));
@@ -143,13 +138,7 @@ fn is_ready(shown: &Shown<'_>) -> bool {
     shown.ready && matches!(shown.record.state, State::Running { .. })
 }
 
-fn condition(
-    old: &PodStatus,
-    name: &str,
-    holds: bool,
-    why: Option<(&str, String)>,
-    now: Timestamp,
-) -> PodCondition {
+fn condition(old: &PodStatus, name: &str, holds: bool, why: Option<(&str, String)>, now: Timestamp) -> PodCondition {
     let status = if holds { "True" } else { "False" };
     let since = old
         .conditions

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, NFSVolumeSource,
-    PersistentVolume, PersistentVolumeClaim, Pod, Secret, ServiceAccount, ServiceAccountTokenProjection,
-    Volume,
+    ConfigMap, DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, NFSVolumeSource, PersistentVolume,
+    PersistentVolumeClaim, Pod, Secret, ServiceAccount, ServiceAccountTokenProjection, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
@@ -47,9 +46,7 @@ impl Preparer<'_> {
     pub async fn prepare(&self) -> Result<BTreeMap<String, Ready>, Wait> {
         let mut ready = BTreeMap::new();
         for volume in self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-            let made = self.volume(volume).await.map_err(|wait| {
-                format!("volume \"{}\": {wait}", volume.name)
-            })?;
+            let made = self.volume(volume).await.map_err(|wait| format!("volume \"{}\": {wait}", volume.name))?;
             ready.insert(volume.name.clone(), made);
         }
         Ok(ready)
@@ -104,7 +101,8 @@ impl Preparer<'_> {
             }
         } else if volume.empty_dir.is_none() {
             return Err("this kind of volume is not offered by the embedded node; use a persistentVolumeClaim, \
-                        emptyDir, configMap, secret, projected, downwardAPI, hostPath or nfs volume".into());
+                        emptyDir, configMap, secret, projected, downwardAPI, hostPath or nfs volume"
+                .into());
         }
         made(own, false)
     }
@@ -117,8 +115,7 @@ impl Preparer<'_> {
             .map_err(|error| error.to_string())?
             .ok_or_else(|| format!("persistentvolumeclaim \"{name}\" not found"))?;
         let bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-        let Some(volume_name) =
-            claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).filter(|_| bound)
+        let Some(volume_name) = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).filter(|_| bound)
         else {
             return Err(format!("persistentvolumeclaim \"{name}\" is not bound yet"));
         };
@@ -246,12 +243,7 @@ impl Preparer<'_> {
     }
 
     async fn token(&self, projection: &ServiceAccountTokenProjection) -> Result<Vec<u8>, Wait> {
-        let account = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.service_account_name.as_deref())
-            .unwrap_or("default");
+        let account = self.pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), self.namespace());
         let request = TokenRequest {
             spec: TokenRequestSpec {
@@ -302,11 +294,7 @@ pub async fn config_map(
 }
 
 /// Reads the data of a Secret.
-pub async fn secret(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-) -> Result<Option<BTreeMap<String, Vec<u8>>>, Wait> {
+pub async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<BTreeMap<String, Vec<u8>>>, Wait> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(|error| error.to_string())?;
     Ok(found.map(|object| {
@@ -358,20 +346,25 @@ fn write(dir: &Path, files: Vec<(String, Vec<u8>)>, mode: Option<i32>) -> Result
 /// Joins a relative path that must not leave the directory.
 pub fn inside(dir: &Path, relative: &str) -> Result<PathBuf, Wait> {
     let path = Path::new(relative);
-    let safe = path.components().all(|part| {
-        matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir)
-    });
+    let safe =
+        path.components().all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
     if safe { Ok(dir.join(path)) } else { Err(format!("path {relative} must be relative and must not contain '..'")) }
 }
 
 fn existing(path: &Path) -> Result<PathBuf, Wait> {
-    if path.exists() { Ok(path.to_owned()) } else { Err(format!("path {} does not exist on this machine", path.display())) }
+    if path.exists() {
+        Ok(path.to_owned())
+    } else {
+        Err(format!("path {} does not exist on this machine", path.display()))
+    }
 }
 
 fn host_path(host: &HostPathVolumeSource) -> Result<PathBuf, Wait> {
     let path = Path::new(&host.path);
     match host.type_.as_deref().unwrap_or_default() {
-        "DirectoryOrCreate" => std::fs::create_dir_all(path).map_err(|error| format!("cannot create {}: {error}", path.display()))?,
+        "DirectoryOrCreate" => {
+            std::fs::create_dir_all(path).map_err(|error| format!("cannot create {}: {error}", path.display()))?
+        }
         "FileOrCreate" if !path.exists() => {
             std::fs::File::create(path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
         }
@@ -391,14 +384,8 @@ mod tests {
         let data: BTreeMap<String, Vec<u8>> = [("a".into(), b"1".to_vec()), ("b".into(), b"2".to_vec())].into();
         let item = |key: &str, path: &str| KeyToPath { key: key.into(), path: path.into(), mode: None };
         assert_eq!(select(&data, None, None).expect("all").len(), 2);
-        assert_eq!(
-            select(&data, Some(&[item("b", "x/y")]), None),
-            Ok(vec![("x/y".to_owned(), b"2".to_vec())])
-        );
-        assert_eq!(
-            select(&data, Some(&[item("c", "x")]), None),
-            Err("references non-existent key \"c\"".to_owned())
-        );
+        assert_eq!(select(&data, Some(&[item("b", "x/y")]), None), Ok(vec![("x/y".to_owned(), b"2".to_vec())]));
+        assert_eq!(select(&data, Some(&[item("c", "x")]), None), Err("references non-existent key \"c\"".to_owned()));
         let dir = tempfile::tempdir().expect("a directory");
         write(dir.path(), vec![("x/y".into(), b"2".to_vec())], Some(0o400)).expect("written");
         assert_eq!(std::fs::read(dir.path().join("x/y")).expect("read"), b"2");

@@ -19,8 +19,8 @@ use forklift_kubevirt_types::vmi::InterfaceStatus;
 use forklift_kubevirt_types::{VirtualMachine, VirtualMachineInstance};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client};
 use kube::runtime::reflector::Store;
+use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 pub use probe::Accelerator;
@@ -102,10 +102,11 @@ pub async fn run(setting: Setting) {
             wake = [wake, next].into_iter().flatten().min();
         }
         for instance in stores.instances.state() {
-            let next = vmi::reconcile(&setting, &events, &mut notes, &instance, &stores.pods).await.unwrap_or_else(|error| {
-                report(&error, "virtual machine instance", instance.metadata.name.as_deref());
-                Some(soon)
-            });
+            let next =
+                vmi::reconcile(&setting, &events, &mut notes, &instance, &stores.pods).await.unwrap_or_else(|error| {
+                    report(&error, "virtual machine instance", instance.metadata.name.as_deref());
+                    Some(soon)
+                });
             wake = [wake, next].into_iter().flatten().min();
         }
     }
@@ -137,7 +138,8 @@ fn report(error: &kube::Error, kind: &str, name: Option<&str>) {
 /// The interfaces that a running instance shows.
 fn interfaces(vmi: &VirtualMachineInstance, pod: &Pod) -> Vec<InterfaceStatus> {
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-    let on_pod_network = |name: &str| vmi.spec.networks.iter().any(|network| network.name == name && network.pod.is_some());
+    let on_pod_network =
+        |name: &str| vmi.spec.networks.iter().any(|network| network.name == name && network.pod.is_some());
     let list = vmi.spec.domain.devices.interfaces.iter().map(|interface| {
         let ip = ip.clone().filter(|_| on_pod_network(&interface.name));
         InterfaceStatus {

@@ -129,7 +129,10 @@ impl Builder {
     fn machine(&mut self, vmi: &VirtualMachineInstance, facts: &Facts) -> Result<(), String> {
         let (spec, domain) = (&vmi.spec, &vmi.spec.domain);
         let name = vmi.metadata.name.clone().unwrap_or_default();
-        self.arg("-name", format!("guest={}_{name},debug-threads=on", vmi.metadata.namespace.clone().unwrap_or_default()));
+        self.arg(
+            "-name",
+            format!("guest={}_{name},debug-threads=on", vmi.metadata.namespace.clone().unwrap_or_default()),
+        );
         self.args.extend(["-nodefaults", "-no-user-config", "-display", "none"].map(String::from));
         let bootloader = domain.firmware.as_ref().and_then(|firmware| firmware.bootloader.as_ref());
         self.secure = bootloader.and_then(|loader| loader.efi.as_ref()).is_some_and(|efi| is_secure(efi, facts));
@@ -167,9 +170,10 @@ impl Builder {
         self.arg("-m", format!("{}M", (memory / 1_048_576.0).ceil().max(1.0)));
         let firmware = domain.firmware.clone().unwrap_or_default();
         let id = format!("{}/{name}", vmi.metadata.namespace.clone().unwrap_or_default());
-        let uuid = firmware.uuid.clone().unwrap_or_else(|| {
-            uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, id.as_bytes()).to_string()
-        });
+        let uuid = firmware
+            .uuid
+            .clone()
+            .unwrap_or_else(|| uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, id.as_bytes()).to_string());
         self.arg("-uuid", uuid.clone());
         let serial = firmware.serial.as_deref().map(|serial| format!(",serial={}", escape(serial))).unwrap_or_default();
         self.arg("-smbios", format!("type=1,manufacturer=KubeVirt,product=None,uuid={uuid}{serial}"));
@@ -193,7 +197,10 @@ impl Builder {
         let (code, vars) = if self.secure { facts.firmware.secure.as_ref() } else { facts.firmware.plain.as_ref() }
             .ok_or("the machine boots by UEFI, whose firmware is not on this machine: install the package ovmf")?;
         if efi.secure_boot == Some(true) && !self.secure {
-            return Err("the machine asks for secure boot, whose firmware is not on this machine: install the package ovmf".into());
+            return Err(
+                "the machine asks for secure boot, whose firmware is not on this machine: install the package ovmf"
+                    .into(),
+            );
         }
         if efi.persistent == Some(true) {
             self.notes.push("UEFI variables are not kept across restarts of the machine".into());
@@ -282,7 +289,9 @@ impl Builder {
                 // the chipset has six ports; more come with further controllers
                 let (controller, port) = (self.sata_ports / 6, self.sata_ports % 6);
                 self.sata_ports += 1;
-                self.controller(["ahci,id=sata0", "ahci,id=sata1", "ahci,id=sata2", "ahci,id=sata3"][controller.min(3) as usize]);
+                self.controller(
+                    ["ahci,id=sata0", "ahci,id=sata1", "ahci,id=sata2", "ahci,id=sata3"][controller.min(3) as usize],
+                );
                 format!("ide-{},bus=sata{}.{port}", if is_cd { "cd" } else { "hd" }, controller.min(3))
             }
         };
@@ -337,7 +346,12 @@ impl Builder {
             let model = match interface.model.as_deref().unwrap_or("virtio") {
                 "virtio" => "virtio-net-pci",
                 model @ ("e1000" | "e1000e" | "rtl8139" | "ne2k_pci" | "pcnet") => model,
-                other => return Err(format!("interface {} has the unknown model {other}; use virtio, e1000, e1000e, rtl8139, ne2k_pci or pcnet", interface.name)),
+                other => {
+                    return Err(format!(
+                        "interface {} has the unknown model {other}; use virtio, e1000, e1000e, rtl8139, ne2k_pci or pcnet",
+                        interface.name
+                    ));
+                }
             };
             let mut device = format!("{model},netdev=net{position},mac={}", mac(vmi, interface));
             match interface.boot_order {
@@ -379,7 +393,9 @@ impl Builder {
         let mut init = Vec::new();
         if !self.prepare.is_empty() {
             let script = format!("set -e; {}", self.prepare.join("; "));
-            init.push(json!({"name": "prepare", "image": IMAGE, "command": ["sh", "-c", script], "volumeMounts": [own]}));
+            init.push(
+                json!({"name": "prepare", "image": IMAGE, "command": ["sh", "-c", script], "volumeMounts": [own]}),
+            );
         }
         // ends as soon as it is asked to, after what was written last
         let log = format!("{PRIVATE_DIR}/serial.log");
@@ -490,9 +506,9 @@ mod tests {
         let launcher = launcher(&machine(domain), &facts()).expect("a pod");
         let spec = launcher.pod.spec.expect("a spec");
         let command = spec.containers[0].command.clone().expect("a command");
-        let mut text = command[1..].iter().fold(command[0].clone(), |text, word| {
-            text + if word.starts_with('-') { "\n" } else { " " } + word
-        });
+        let mut text = command[1..]
+            .iter()
+            .fold(command[0].clone(), |text, word| text + if word.starts_with('-') { "\n" } else { " " } + word);
         text.push('\n');
         for note in launcher.notes {
             text += &format!("note: {note}\n");

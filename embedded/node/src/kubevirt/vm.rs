@@ -78,10 +78,9 @@ pub fn decide(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>, now: Ti
         let wanted = matches!(strategy, run_strategy::ALWAYS | run_strategy::RERUN_ON_FAILURE | run_strategy::ONCE);
         return match retry {
             _ if !wanted => answer(Action::None, printable_status::STOPPED),
-            Some(at) if at > now => Decision {
-                retry: Some(at),
-                ..answer(Action::None, printable_status::CRASH_LOOP_BACK_OFF)
-            },
+            Some(at) if at > now => {
+                Decision { retry: Some(at), ..answer(Action::None, printable_status::CRASH_LOOP_BACK_OFF) }
+            }
             _ => answer(Action::Start, printable_status::STARTING),
         };
     };
@@ -94,7 +93,10 @@ pub fn decide(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>, now: Ti
         _ => false,
     };
     if again {
-        return answer(Action::Stop, if failed { printable_status::CRASH_LOOP_BACK_OFF } else { printable_status::STOPPING });
+        return answer(
+            Action::Stop,
+            if failed { printable_status::CRASH_LOOP_BACK_OFF } else { printable_status::STOPPING },
+        );
     }
     if failed || succeeded {
         return answer(Action::None, printable_status::STOPPED);
@@ -103,12 +105,15 @@ pub fn decide(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>, now: Ti
         return answer(Action::Stop, printable_status::STOPPING);
     }
     let reason = vmi.status.as_ref().and_then(|status| status.reason.as_deref()).unwrap_or_default();
-    answer(Action::None, match (state, reason) {
-        (phase::RUNNING, _) => printable_status::RUNNING,
-        (_, super::vmi::NO_CLAIM) => printable_status::PVC_NOT_FOUND,
-        (_, super::vmi::REFUSED) => printable_status::UNSCHEDULABLE,
-        _ => printable_status::STARTING,
-    })
+    answer(
+        Action::None,
+        match (state, reason) {
+            (phase::RUNNING, _) => printable_status::RUNNING,
+            (_, super::vmi::NO_CLAIM) => printable_status::PVC_NOT_FOUND,
+            (_, super::vmi::REFUSED) => printable_status::UNSCHEDULABLE,
+            _ => printable_status::STARTING,
+        },
+    )
 }
 
 /// Failures in a row and when the next start may be.
@@ -176,7 +181,8 @@ pub async fn reconcile(
                     return Err(error);
                 }
                 Ok(_) => {
-                    let message = format!("Started the virtual machine by creating the new virtual machine instance {name}");
+                    let message =
+                        format!("Started the virtual machine by creating the new virtual machine instance {name}");
                     events.publish_about(about(vm), Kind::Normal, "SuccessfulCreate", &message).await;
                 }
             }
@@ -208,7 +214,8 @@ fn about(vm: &VirtualMachine) -> k8s_openapi::api::core::v1::ObjectReference {
 fn instance(vm: &VirtualMachine) -> VirtualMachineInstance {
     let template = vm.spec.template.metadata.clone().unwrap_or_default();
     let name = vm.metadata.name.clone().unwrap_or_default();
-    let mut instance = VirtualMachineInstance::new(vm.metadata.namespace.as_deref(), &name, vm.spec.template.spec.clone());
+    let mut instance =
+        VirtualMachineInstance::new(vm.metadata.namespace.as_deref(), &name, vm.spec.template.spec.clone());
     instance.metadata = ObjectMeta {
         labels: template.labels,
         annotations: template.annotations,
@@ -245,7 +252,8 @@ async fn write_status(
         (!ready).then(|| ("VMINotReady", format!("the machine is {}", decision.printable))),
         now,
     );
-    let mut conditions: Vec<Condition> = old.conditions.iter().filter(|condition| condition.type_ != "Ready").cloned().collect();
+    let mut conditions: Vec<Condition> =
+        old.conditions.iter().filter(|condition| condition.type_ != "Ready").cloned().collect();
     conditions.push(condition);
     let known = old.start_failure.as_ref().and_then(|kept| kept.get("lastFailedVMIUID")?.as_str());
     let failure = match &decision.failures {
@@ -345,7 +353,10 @@ mod tests {
         .expect("a status");
         assert_eq!(decide(&machine, Some(&failed), at(6)).failures, Some((1, "i".into())));
         let waiting = decide(&machine, None, at(6));
-        assert_eq!((waiting.action, waiting.retry, waiting.printable), (Action::None, Some(at(15)), "CrashLoopBackOff"));
+        assert_eq!(
+            (waiting.action, waiting.retry, waiting.printable),
+            (Action::None, Some(at(15)), "CrashLoopBackOff")
+        );
         assert_eq!(decide(&machine, None, at(15)).action, Action::Start);
         let mut lost = failed;
         lost.metadata.uid = Some("other".into());

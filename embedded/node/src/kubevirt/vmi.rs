@@ -60,7 +60,8 @@ pub fn seen(before: &str, pod: Option<&Pod>) -> Seen {
     };
     let status = pod.status.clone().unwrap_or_default();
     let compute = status.container_statuses.iter().flatten().find(|container| container.name == qemu::COMPUTE);
-    let running = compute.is_some_and(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let running =
+        compute.is_some_and(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()));
     match status.phase.as_deref() {
         Some("Succeeded") => plain(phase::SUCCEEDED),
         Some("Failed") => {
@@ -155,7 +156,14 @@ pub async fn reconcile(
     if state.phase == phase::PENDING {
         match start(setting, vmi, &all, &pods.state()).await? {
             Ok(notes) => {
-                events.publish_about(vmi.object_ref(&()), Kind::Normal, "SuccessfulCreate", &format!("Created virtual machine pod {pod_name}")).await;
+                events
+                    .publish_about(
+                        vmi.object_ref(&()),
+                        Kind::Normal,
+                        "SuccessfulCreate",
+                        &format!("Created virtual machine pod {pod_name}"),
+                    )
+                    .await;
                 for note in notes {
                     events.publish_about(vmi.object_ref(&()), Kind::Warning, "NotOffered", &note).await;
                 }
@@ -232,7 +240,9 @@ fn disk_in_use(vmi: &VirtualMachineInstance, wanted: &[String], pods: &[Arc<Pod>
     for pod in others {
         if let Some(claim) = claim_names(pod).into_iter().find(|claim| wanted.contains(claim)) {
             let pod = pod.metadata.name.as_deref().unwrap_or_default();
-            return Some(format!("the disk of persistentvolumeclaim {claim} is in use by pod {pod}; stop that machine first"));
+            return Some(format!(
+                "the disk of persistentvolumeclaim {claim} is in use by pod {pod}; stop that machine first"
+            ));
         }
     }
     None
@@ -311,7 +321,11 @@ mod tests {
         for (status, node, expected) in [
             (json!({"phase": "Pending"}), None, "Scheduling"),
             (json!({"phase": "Pending"}), Some("here"), "Scheduled"),
-            (json!({"phase": "Running", "containerStatuses": compute(json!({"running": {}}))}), Some("here"), "Running"),
+            (
+                json!({"phase": "Running", "containerStatuses": compute(json!({"running": {}}))}),
+                Some("here"),
+                "Running",
+            ),
             (json!({"phase": "Succeeded"}), Some("here"), "Succeeded"),
         ] {
             assert_eq!(seen("", Some(&pod(status, node))).phase, expected);
@@ -331,9 +345,8 @@ mod tests {
         let mut vmi = VirtualMachineInstance::default();
         vmi.metadata.namespace = Some("n".into());
         vmi.metadata.uid = Some("mine".into());
-        let check = |phase: &str, wanted: &str| {
-            disk_in_use(&vmi, &[wanted.to_owned()], &[pod(json!({"phase": phase}), None)])
-        };
+        let check =
+            |phase: &str, wanted: &str| disk_in_use(&vmi, &[wanted.to_owned()], &[pod(json!({"phase": phase}), None)]);
         assert!(check("Running", "disk").is_some_and(|message| message.contains("virt-launcher-m-1")));
         assert_eq!(check("Failed", "disk"), None);
         assert_eq!(check("Running", "another"), None);

@@ -80,7 +80,10 @@ pub fn decide(
     let Some(class_name) = spec.storage_class_name.clone() else {
         return match classes.iter().map(AsRef::as_ref).find(|class| is_default(class)) {
             Some(class) => Action::SetClass(class.metadata.name.clone().unwrap_or_default()),
-            None => Action::Wait("FailedBinding", "no persistent volumes available for this claim and no storage class is set".into()),
+            None => Action::Wait(
+                "FailedBinding",
+                "no persistent volumes available for this claim and no storage class is set".into(),
+            ),
         };
     };
     if let Some(found) = best(claim, &class_name, volumes) {
@@ -94,21 +97,28 @@ pub fn decide(
         return Action::Wait("ExternalPopulating", "waiting for the volume populator of spec.dataSourceRef".into());
     }
     if class_name.is_empty() {
-        return Action::Wait("FailedBinding", "no persistent volumes available for this claim and no storage class is set".into());
+        return Action::Wait(
+            "FailedBinding",
+            "no persistent volumes available for this claim and no storage class is set".into(),
+        );
     }
     let Some(class) = find_class(classes, &class_name) else {
         return Action::Wait("ProvisioningFailed", format!("storageclass.storage.k8s.io \"{class_name}\" not found"));
     };
     if class.provisioner != PROVISIONER {
-        return Action::Wait("ExternalProvisioning", format!("waiting for a volume to be created by the provisioner \"{}\"", class.provisioner));
+        return Action::Wait(
+            "ExternalProvisioning",
+            format!("waiting for a volume to be created by the provisioner \"{}\"", class.provisioner),
+        );
     }
     let mode = match class.volume_binding_mode.as_deref() {
         Some("WaitForFirstConsumer") => Mode::WaitForFirstConsumer,
         _ => Mode::Immediate,
     };
-    let scheduled = pods.iter().map(AsRef::as_ref).any(|pod| {
-        is_alive(pod) && uses(pod, claim) && pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
-    });
+    let scheduled = pods
+        .iter()
+        .map(AsRef::as_ref)
+        .any(|pod| is_alive(pod) && uses(pod, claim) && pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()));
     if mode == Mode::WaitForFirstConsumer && !scheduled {
         return Action::WaitForConsumer;
     }
@@ -122,8 +132,14 @@ fn named(claim: &PersistentVolumeClaim, name: &str, volumes: &[impl AsRef<Persis
         Some(volume) if !is_free_for(volume, claim) => {
             Action::Wait("FailedBinding", format!("volume \"{name}\" already bound to a different claim."))
         }
-        Some(volume) if mode(volume) != claim_mode(claim) => Action::Wait("VolumeMismatch", format!("Cannot bind to requested volume \"{name}\": incompatible volumeMode")),
-        Some(volume) if capacity(volume) < requested(claim) => Action::Wait("VolumeMismatch", format!("Cannot bind to requested volume \"{name}\": requested PV is too small")),
+        Some(volume) if mode(volume) != claim_mode(claim) => Action::Wait(
+            "VolumeMismatch",
+            format!("Cannot bind to requested volume \"{name}\": incompatible volumeMode"),
+        ),
+        Some(volume) if capacity(volume) < requested(claim) => Action::Wait(
+            "VolumeMismatch",
+            format!("Cannot bind to requested volume \"{name}\": requested PV is too small"),
+        ),
         Some(_) => Action::Bind(name.into()),
     }
 }
@@ -222,11 +238,14 @@ mod tests {
         for (key, value) in spec.as_object().expect("an object") {
             whole[key] = value.clone();
         }
-        make(json!({"metadata": {"name": "c", "namespace": "n", "uid": "u", "finalizers": [PROTECTION]}, "spec": whole}))
+        make(
+            json!({"metadata": {"name": "c", "namespace": "n", "uid": "u", "finalizers": [PROTECTION]}, "spec": whole}),
+        )
     }
 
     fn volume(name: &str, spec: Value) -> Arc<PersistentVolume> {
-        let mut whole = json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "2Gi"}, "hostPath": {"path": "/x"}});
+        let mut whole =
+            json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "2Gi"}, "hostPath": {"path": "/x"}});
         for (key, value) in spec.as_object().expect("an object") {
             whole[key] = value.clone();
         }
@@ -255,7 +274,8 @@ mod tests {
         assert_eq!(decide(json!({"storageClassName": "late"}), &[pod(Some("here"))]), provision("late"));
         assert!(matches!(decide(json!({"storageClassName": "none"}), &[]), Action::Wait("ProvisioningFailed", _)));
         assert!(matches!(decide(json!({"storageClassName": ""}), &[]), Action::Wait("FailedBinding", _)));
-        let populated = json!({"storageClassName": "standard", "dataSourceRef": {"apiGroup": "x.io", "kind": "P", "name": "p"}});
+        let populated =
+            json!({"storageClassName": "standard", "dataSourceRef": {"apiGroup": "x.io", "kind": "P", "name": "p"}});
         assert!(matches!(decide(populated, &[]), Action::Wait("ExternalPopulating", _)));
     }
 
@@ -272,8 +292,14 @@ mod tests {
         let bind = |name: &str| Action::Bind(name.into());
         assert_eq!(decide(bare.clone(), &[volume("a", large), volume("b", json!({}))]), bind("b"));
         assert_eq!(decide(bare.clone(), &[volume("a", json!({})), volume("b", mine.clone())]), bind("b"));
-        assert!(matches!(decide(bare.clone(), &[volume("a", other.clone()), volume("s", small.clone())]), Action::Wait("FailedBinding", _)));
-        assert!(matches!(decide(bare, &[volume("a", json!({"volumeMode": "Block"}))]), Action::Wait("FailedBinding", _)));
+        assert!(matches!(
+            decide(bare.clone(), &[volume("a", other.clone()), volume("s", small.clone())]),
+            Action::Wait("FailedBinding", _)
+        ));
+        assert!(matches!(
+            decide(bare, &[volume("a", json!({"volumeMode": "Block"}))]),
+            Action::Wait("FailedBinding", _)
+        ));
         let named = json!({"storageClassName": "", "volumeName": "a"});
         assert_eq!(decide(named.clone(), &[volume("a", mine)]), bind("a"));
         assert!(matches!(decide(named.clone(), &[volume("a", other)]), Action::Wait("FailedBinding", _)));

@@ -89,7 +89,12 @@ impl Provisioner {
                 Ok(waits) => again |= waits,
                 Err(error) => {
                     if !is_stale(&error) {
-                        tracing::warn!(error = format!("{error:#}"), claim = claim.metadata.name, ?action, "claim not served");
+                        tracing::warn!(
+                            error = format!("{error:#}"),
+                            claim = claim.metadata.name,
+                            ?action,
+                            "claim not served"
+                        );
                     }
                     again = true;
                 }
@@ -148,7 +153,13 @@ impl Provisioner {
                 if super::Mode::remembered(claim).is_none() {
                     api.patch(&name, &params, &merge(json!({}), json!({"annotations": {WAITS: "true"}}))).await?;
                 }
-                self.tell(claim, Kind::Normal, "WaitForFirstConsumer", "waiting for first consumer to be created before binding").await;
+                self.tell(
+                    claim,
+                    Kind::Normal,
+                    "WaitForFirstConsumer",
+                    "waiting for first consumer to be created before binding",
+                )
+                .await;
                 self.pending(claim).await?;
             }
             Action::Wait(reason, message) => {
@@ -188,7 +199,8 @@ impl Provisioner {
 
     /// Says why there is no room for so many bytes.
     fn no_space(&self, size: u64, volumes: &[Arc<PersistentVolume>]) -> Option<String> {
-        let used: u64 = volumes.iter().filter(|volume| store::is_ours(volume)).map(|volume| bind::capacity(volume)).sum();
+        let used: u64 =
+            volumes.iter().filter(|volume| store::is_ours(volume)).map(|volume| bind::capacity(volume)).sum();
         if let Some(quota) = self.quota
             && used.saturating_add(size) > quota
         {
@@ -196,12 +208,16 @@ impl Provisioner {
             return Some(format!("no space: {} requested, {left} of {} left on this node", human(size), human(quota)));
         }
         let free = store::free(&self.base)?;
-        (size > free).then(|| {
-            format!("no space: {} requested, {} free below {}", human(size), human(free), self.base.display())
-        })
+        (size > free)
+            .then(|| format!("no space: {} requested, {} free below {}", human(size), human(free), self.base.display()))
     }
 
-    async fn provision(&self, claim: &PersistentVolumeClaim, class: Option<&StorageClass>, size: u64) -> anyhow::Result<()> {
+    async fn provision(
+        &self,
+        claim: &PersistentVolumeClaim,
+        class: Option<&StorageClass>,
+        size: u64,
+    ) -> anyhow::Result<()> {
         let uid = claim.metadata.uid.clone().unwrap_or_default();
         let name = format!("pvc-{uid}");
         let spec = claim.spec.clone().unwrap_or_default();
@@ -239,7 +255,9 @@ impl Provisioner {
         }
         store::ensure(&volume)?;
         self.bind(claim, &volume).await?;
-        self.events.publish(claim, Kind::Normal, "ProvisioningSucceeded", &format!("Successfully provisioned volume {name}")).await;
+        self.events
+            .publish(claim, Kind::Normal, "ProvisioningSucceeded", &format!("Successfully provisioned volume {name}"))
+            .await;
         Ok(())
     }
 
@@ -247,7 +265,8 @@ impl Provisioner {
     async fn bind(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> anyhow::Result<()> {
         let all: Api<PersistentVolume> = Api::all(self.client.clone());
         let claims = self.claims(claim);
-        let (name, volume_name) = (claim.metadata.name.clone().unwrap_or_default(), volume.metadata.name.clone().unwrap_or_default());
+        let (name, volume_name) =
+            (claim.metadata.name.clone().unwrap_or_default(), volume.metadata.name.clone().unwrap_or_default());
         let params = PatchParams::default();
         let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
         if reference.is_none_or(|reference| reference.uid.is_none()) {
@@ -304,7 +323,8 @@ impl Provisioner {
         let ours = store::is_ours(volume);
         let claim = spec.claim_ref.filter(|reference| reference.uid.is_some());
         if let Some(reference) = &claim {
-            let (claim_name, namespace) = (reference.name.clone().unwrap_or_default(), reference.namespace.clone().unwrap_or_default());
+            let (claim_name, namespace) =
+                (reference.name.clone().unwrap_or_default(), reference.namespace.clone().unwrap_or_default());
             let key = reflector::ObjectRef::new(&claim_name).within(&namespace);
             let is_it = |claim: &PersistentVolumeClaim| claim.metadata.uid == reference.uid;
             if known.get(&key).is_some_and(|claim| is_it(&claim)) {
@@ -335,7 +355,8 @@ impl Provisioner {
             };
             all.delete(&name, &params).await?;
         }
-        let finalizers: Vec<&String> = volume.metadata.finalizers.iter().flatten().filter(|name| *name != DATA).collect();
+        let finalizers: Vec<&String> =
+            volume.metadata.finalizers.iter().flatten().filter(|name| *name != DATA).collect();
         let patch = json!({"metadata": {"finalizers": finalizers, "uid": volume.metadata.uid}});
         all.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
         Ok(())

@@ -55,11 +55,7 @@ pub fn ensure(volume: &PersistentVolume) -> Result<PathBuf, StoreError> {
         .capacity
         .and_then(|capacity| capacity.get("storage").and_then(|size| quantity::bytes(&size.0)))
         .unwrap_or(0);
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(fail("create", &path))?;
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(fail("create", &path))?;
     // grows, never shrinks: what was written stays
     if file.metadata().map_err(fail("inspect", &path))?.len() < size {
         file.set_len(size).map_err(fail("extend", &path))?;

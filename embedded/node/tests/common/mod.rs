@@ -36,13 +36,17 @@ impl Stack {
     /// Starts both, with settings of the test's own.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         // RUST_LOG shows what the node does; a second test in the process finds it set up
-        let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let dir = tempfile::tempdir().expect("a directory");
         let mut config = apiserver::Config::new(dir.path().join("api"));
         config.kubelet_token = TOKEN.into();
         let server = apiserver::start(config).await.expect("an API server");
         let kubeconfig = kube::config::Kubeconfig::from_yaml(&server.kubeconfig()).expect("a kubeconfig");
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("a configuration");
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("a configuration");
         let client = Client::try_from(config).expect("a client");
         let mut config = Config::new("test-node", dir.path().join("node"), TOKEN);
         config.images = ImageTable::default().with(IMAGE, ["/bin/sh", "-c"]);
@@ -93,7 +97,11 @@ impl Stack {
     /// Creates an object from JSON.
     pub async fn create<K>(&self, object: Value) -> K
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Serialize + Debug,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Serialize
+            + Debug,
     {
         let object: K = serde_json::from_value(object).expect("an object");
         self.api::<K>().create(&PostParams::default(), &object).await.expect("created")
@@ -102,7 +110,12 @@ impl Stack {
     /// Waits until an object is as wanted.
     pub async fn until<K>(&self, name: &str, wanted: impl Fn(&K) -> bool) -> K
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
     {
         let last = std::sync::Mutex::new(None);
         let api = self.api::<K>();
@@ -112,14 +125,23 @@ impl Stack {
         });
         match tokio::time::timeout(Duration::from_secs(60), waiting).await {
             Ok(found) => found.expect("watched").expect("an object"),
-            Err(_) => panic!("{name} did not come as wanted; last: {:#?}\nevents: {:#?}", last.lock().expect("a lock"), self.events().await),
+            Err(_) => panic!(
+                "{name} did not come as wanted; last: {:#?}\nevents: {:#?}",
+                last.lock().expect("a lock"),
+                self.events().await
+            ),
         }
     }
 
     /// Waits until an object is gone.
     pub async fn until_gone<K>(&self, name: &str)
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
     {
         let api = self.api::<K>();
         let waiting = kube::runtime::wait::await_condition(api, name, |object: Option<&K>| object.is_none());
@@ -128,7 +150,8 @@ impl Stack {
 
     /// Waits for a phase of a pod.
     pub async fn until_phase(&self, name: &str, phase: &str) -> Pod {
-        self.until(name, |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some(phase)).await
+        self.until(name, |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some(phase))
+            .await
     }
 
     /// A pod of one container that runs a shell script.
@@ -159,7 +182,9 @@ impl Stack {
     /// All events: reason and message.
     pub async fn events(&self) -> Vec<String> {
         let list = self.api::<Event>().list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
-        list.into_iter().map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default())).collect()
+        list.into_iter()
+            .map(|event| format!("{}: {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default()))
+            .collect()
     }
 
     /// Waits for an event.

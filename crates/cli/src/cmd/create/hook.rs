@@ -57,7 +57,11 @@ pub async fn run(cluster: &Cluster, args: &HookArgs) -> anyhow::Result<()> {
         Some(template) => {
             let mut aap = json!({"jobTemplateId": template});
             set(&mut aap, "url", args.aap_url.as_ref().map(|url| json!(url)));
-            set(&mut aap, "tokenSecret", args.aap_token_secret.as_ref().map(|secret| json!({"name": secret, "namespace": namespace})));
+            set(
+                &mut aap,
+                "tokenSecret",
+                args.aap_token_secret.as_ref().map(|secret| json!({"name": secret, "namespace": namespace})),
+            );
             set(&mut aap, "timeout", args.aap_timeout.map(|timeout| json!(timeout)));
             json!({"aap": aap})
         }
@@ -65,7 +69,11 @@ pub async fn run(cluster: &Cluster, args: &HookArgs) -> anyhow::Result<()> {
             let mut spec = json!({"image": args.image.as_deref().unwrap_or("quay.io/kubev2v/hook-runner")});
             set(&mut spec, "serviceAccount", args.service_account.as_ref().map(|account| json!(account)));
             let playbook = args.playbook.as_deref().map(text_or_file).transpose()?;
-            set(&mut spec, "playbook", playbook.map(|text| json!(base64::engine::general_purpose::STANDARD.encode(text))));
+            set(
+                &mut spec,
+                "playbook",
+                playbook.map(|text| json!(base64::engine::general_purpose::STANDARD.encode(text))),
+            );
             set(&mut spec, "deadline", args.deadline.map(|deadline| json!(deadline)));
             spec
         }

@@ -70,7 +70,14 @@ pub async fn run(cluster: &Cluster, args: &Mapping) -> anyhow::Result<()> {
         Mapping::Network(args) => pairs::networks(&inventory, &args.network_pairs, &cluster.namespace).await?,
         Mapping::Storage(args) => pairs::storages(&inventory, &args.storage_pairs).await?,
     };
-    let object = map(kind, &cluster.namespace, &name, reference("Provider", source_namespace, source), reference("Provider", target_namespace, target), rows);
+    let object = map(
+        kind,
+        &cluster.namespace,
+        &name,
+        reference("Provider", source_namespace, source),
+        reference("Provider", target_namespace, target),
+        rows,
+    );
     if common.dry.dry_run {
         return dry_run(&[object], common.dry.output);
     }

@@ -119,12 +119,14 @@ pub async fn run(cluster: &Cluster, args: &PlanArgs) -> anyhow::Result<()> {
         }
     };
     let (target_namespace, target) = refs::qualified(&target, &namespace);
-    let inventory = Inventory::open(cluster, source_namespace, source).await.context("failed to read the source's inventory")?;
+    let inventory =
+        Inventory::open(cluster, source_namespace, source).await.context("failed to read the source's inventory")?;
     let known = inventory.list("vms").await?;
     let chosen = resolve(&mut vms, &known)?;
     add_hooks(&mut vms, args, &namespace);
 
-    let providers = || (reference("Provider", source_namespace, source), reference("Provider", target_namespace, target));
+    let providers =
+        || (reference("Provider", source_namespace, source), reference("Provider", target_namespace, target));
     let guests = args.target_namespace.clone().unwrap_or_else(|| namespace.clone());
     let mut objects = Vec::new();
     let network = match (&args.network_mapping, &args.network_pairs) {
@@ -132,7 +134,11 @@ pub async fn run(cluster: &Cluster, args: &PlanArgs) -> anyhow::Result<()> {
         (None, written) => {
             let (made, rows) = match written {
                 Some(written) => (format!("{name}-network"), pairs::networks(&inventory, written, &namespace).await?),
-                None => (format!("{name}-network-map"), pairs::automatic_networks(&inventory, &chosen, args.default_target_network.as_deref(), &namespace).await?),
+                None => (
+                    format!("{name}-network-map"),
+                    pairs::automatic_networks(&inventory, &chosen, args.default_target_network.as_deref(), &namespace)
+                        .await?,
+                ),
             };
             objects.push(map("NetworkMap", &namespace, &made, providers().0, providers().1, rows));
             made
@@ -145,7 +151,10 @@ pub async fn run(cluster: &Cluster, args: &PlanArgs) -> anyhow::Result<()> {
                 Some(written) => (format!("{name}-storage"), pairs::storages(&inventory, written).await?),
                 None => {
                     let class = args.default_target_storage_class.as_deref();
-                    (format!("{name}-storage-map"), pairs::automatic_storages(cluster, &inventory, (target_namespace, target), class).await?)
+                    (
+                        format!("{name}-storage-map"),
+                        pairs::automatic_storages(cluster, &inventory, (target_namespace, target), class).await?,
+                    )
                 }
             };
             objects.push(map("StorageMap", &namespace, &made, providers().0, providers().1, rows));
@@ -166,7 +175,10 @@ pub async fn run(cluster: &Cluster, args: &PlanArgs) -> anyhow::Result<()> {
     let outcome = async {
         for object in &objects {
             cluster.create(object).await?;
-            made.push((object["kind"].as_str().unwrap_or_default(), object["metadata"]["name"].as_str().unwrap_or_default()));
+            made.push((
+                object["kind"].as_str().unwrap_or_default(),
+                object["metadata"]["name"].as_str().unwrap_or_default(),
+            ));
         }
         cluster.create(&plan).await
     };
@@ -196,24 +208,38 @@ fn machines(text: &str) -> anyhow::Result<Vec<Value>> {
         ensure!(!vms.is_empty(), "--vms names no virtual machine");
         return Ok(vms);
     };
-    let text = if path == "-" { std::io::read_to_string(std::io::stdin())? } else { std::fs::read_to_string(path).with_context(|| format!("failed to read {path}"))? };
-    let entries: Vec<Value> = serde_saphyr::from_str(&text).with_context(|| format!("{path} is not a list of virtual machines"))?;
-    entries.into_iter().map(|entry| match entry {
-        Value::String(name) => Ok(json!({"name": name})),
-        Value::Object(mut fields) => {
-            if let Some(Value::Object(reference)) = fields.remove("ref") {
-                fields.extend(reference);
-            }
-            for (lower, camel) in [("targetname", "targetName"), ("rootdisk", "rootDisk"), ("pvcnametemplate", "pvcNameTemplate"), ("instancetype", "instanceType"), ("targetpowerstate", "targetPowerState")] {
-                if let Some(value) = fields.remove(lower) {
-                    fields.insert(camel.into(), value);
+    let text = if path == "-" {
+        std::io::read_to_string(std::io::stdin())?
+    } else {
+        std::fs::read_to_string(path).with_context(|| format!("failed to read {path}"))?
+    };
+    let entries: Vec<Value> =
+        serde_saphyr::from_str(&text).with_context(|| format!("{path} is not a list of virtual machines"))?;
+    entries
+        .into_iter()
+        .map(|entry| match entry {
+            Value::String(name) => Ok(json!({"name": name})),
+            Value::Object(mut fields) => {
+                if let Some(Value::Object(reference)) = fields.remove("ref") {
+                    fields.extend(reference);
                 }
+                for (lower, camel) in [
+                    ("targetname", "targetName"),
+                    ("rootdisk", "rootDisk"),
+                    ("pvcnametemplate", "pvcNameTemplate"),
+                    ("instancetype", "instanceType"),
+                    ("targetpowerstate", "targetPowerState"),
+                ] {
+                    if let Some(value) = fields.remove(lower) {
+                        fields.insert(camel.into(), value);
+                    }
+                }
+                fields.retain(|_, value| !(value.is_null() || *value == json!("")));
+                Ok(Value::Object(fields))
             }
-            fields.retain(|_, value| !(value.is_null() || *value == json!("")));
-            Ok(Value::Object(fields))
-        }
-        other => bail!("{path}: '{other}' is not a virtual machine"),
-    }).collect()
+            other => bail!("{path}: '{other}' is not a virtual machine"),
+        })
+        .collect()
 }
 
 /// Fills in ids and names from the inventory and returns the machines as the inventory has them.
@@ -226,7 +252,10 @@ fn resolve(vms: &mut [Value], known: &[Value]) -> anyhow::Result<Vec<Value>> {
         match found.as_slice() {
             [] => {
                 let names: Vec<_> = known.iter().filter_map(|known| known["name"].as_str()).take(20).collect();
-                bail!("virtual machine '{wanted}' not found in the source provider: it has {}", if names.is_empty() { "none".into() } else { names.join(", ") });
+                bail!(
+                    "virtual machine '{wanted}' not found in the source provider: it has {}",
+                    if names.is_empty() { "none".into() } else { names.join(", ") }
+                );
             }
             [one] => {
                 vm["id"] = one["id"].clone();
@@ -260,7 +289,9 @@ async fn default_target(cluster: &Cluster) -> anyhow::Result<String> {
     let providers = cluster.list("Provider").await?;
     let targets: Vec<_> = providers.iter().filter(|provider| provider["spec"]["type"] == "openshift").collect();
     let local = targets.iter().find(|provider| provider["spec"]["url"].as_str().unwrap_or_default().is_empty());
-    let chosen = local.or(targets.first()).with_context(|| format!("no OpenShift provider found in namespace '{}'", cluster.namespace))?;
+    let chosen = local
+        .or(targets.first())
+        .with_context(|| format!("no OpenShift provider found in namespace '{}'", cluster.namespace))?;
     Ok(chosen["metadata"]["name"].as_str().unwrap_or_default().to_owned())
 }
 
@@ -288,7 +319,8 @@ fn spec(args: &PlanArgs) -> anyhow::Result<Map<String, Value>> {
     set("targetNodeSelector", labels(&args.target_node_selector, "target node selector")?);
     if let Some(network) = &args.transfer_network {
         let (namespace, name) = network.split_once('/').unwrap_or(("", network));
-        let mut reference = json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition", "name": name});
+        let mut reference =
+            json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition", "name": name});
         if !namespace.is_empty() {
             reference["namespace"] = json!(namespace);
         }
@@ -315,14 +347,17 @@ mod tests {
 
     #[test]
     fn machines_are_found_by_name_or_id_and_never_guessed() {
-        let known = [json!({"id": "1", "name": "web"}), json!({"id": "2", "name": "db"}), json!({"id": "3", "name": "db"})];
+        let known =
+            [json!({"id": "1", "name": "web"}), json!({"id": "2", "name": "db"}), json!({"id": "3", "name": "db"})];
         let mut vms = machines("web, 2").expect("a list");
         let chosen = resolve(&mut vms, &known).expect("both are there");
         assert_eq!(vms, [json!({"name": "web", "id": "1"}), json!({"name": "db", "id": "2"})]);
         assert_eq!(chosen.len(), 2);
-        let ambiguous = resolve(&mut machines("db").expect("a list"), &known).expect_err("two have the name").to_string();
+        let ambiguous =
+            resolve(&mut machines("db").expect("a list"), &known).expect_err("two have the name").to_string();
         assert!(ambiguous.contains("(2, 3)"), "{ambiguous}");
-        let missing = resolve(&mut machines("mail").expect("a list"), &known).expect_err("none has the name").to_string();
+        let missing =
+            resolve(&mut machines("mail").expect("a list"), &known).expect_err("none has the name").to_string();
         assert!(missing.contains("it has web, db"), "{missing}");
     }
 }

@@ -111,7 +111,10 @@ pub async fn run(cluster: &Cluster, args: &ProviderArgs) -> anyhow::Result<()> {
     line(&format!("provider/{name} created"))?;
     if let Some(secret) = made_secret {
         let owner = json!({"metadata": {"ownerReferences": [{"apiVersion": API_VERSION, "kind": "Provider", "name": name, "uid": made["metadata"]["uid"]}]}});
-        secrets.patch(&secret, &Default::default(), &kube::api::Patch::Merge(&owner)).await.context("failed to tie the secret to the provider")?;
+        secrets
+            .patch(&secret, &Default::default(), &kube::api::Patch::Merge(&owner))
+            .await
+            .context("failed to tie the secret to the provider")?;
         line(&format!("Created secret '{secret}' for provider authentication"))?;
     } else if let Some(secret) = &args.secret {
         line(&format!("Using existing secret '{secret}' for provider authentication"))?;
@@ -124,11 +127,17 @@ fn secret_data(args: &ProviderArgs) -> anyhow::Result<Map<String, Value>> {
     let mut data = Map::new();
     match args.kind {
         Kind::Ova => {
-            let Some(url) = &args.url else { bail!("provider url is required: a local folder, an .ova file, or an NFS export (server:/path)") };
-            let nfs = url.split_once(':').is_some_and(|(server, path)| !server.is_empty() && path.starts_with('/') && !path.starts_with("//"));
+            let Some(url) = &args.url else {
+                bail!("provider url is required: a local folder, an .ova file, or an NFS export (server:/path)")
+            };
+            let nfs = url
+                .split_once(':')
+                .is_some_and(|(server, path)| !server.is_empty() && path.starts_with('/') && !path.starts_with("//"));
             let local = url.starts_with('/') || url.starts_with("file:///");
             if !nfs && !local {
-                bail!("OVA provider URL must be a local path (/srv/exports) or in NFS format (server:/path), got '{url}'");
+                bail!(
+                    "OVA provider URL must be a local path (/srv/exports) or in NFS format (server:/path), got '{url}'"
+                );
             }
             data.insert("url".into(), json!(url));
         }

@@ -94,7 +94,9 @@ impl Describe {
                 page.entries(&object)?;
             }
             Describe::Hook(_) => {
-                for (title, key) in [("Image", "image"), ("Service Account", "serviceAccount"), ("Deadline", "deadline")] {
+                for (title, key) in
+                    [("Image", "image"), ("Service Account", "serviceAccount"), ("Deadline", "deadline")]
+                {
                     page.field(title, &cell(&object["spec"][key]))?;
                 }
                 page.playbook(&object["spec"]["playbook"])?;
@@ -102,7 +104,13 @@ impl Describe {
             Describe::Conversion(_) => {
                 page.field("Type", &cell(&object["spec"]["type"]))?;
                 page.field("VM", &cell(&object["spec"]["vm"]["name"]))?;
-                for (title, key) in [("Phase", "phase"), ("Stage", "stage"), ("Message", "message"), ("Started", "startTime"), ("Completed", "completionTime")] {
+                for (title, key) in [
+                    ("Phase", "phase"),
+                    ("Stage", "stage"),
+                    ("Message", "message"),
+                    ("Started", "startTime"),
+                    ("Completed", "completionTime"),
+                ] {
                     page.field(title, &cell(&object["status"][key]))?;
                 }
             }
@@ -149,7 +157,8 @@ impl Page<'_> {
     pub fn entries(&self, map: &Value) -> anyhow::Result<()> {
         let rows = map["spec"]["map"].as_array().into_iter().flatten().map(|row| {
             let (source, target) = (&row["source"], &row["destination"]);
-            let source = source["name"].as_str().or(source["id"].as_str()).or(source["type"].as_str()).unwrap_or_default();
+            let source =
+                source["name"].as_str().or(source["id"].as_str()).or(source["type"].as_str()).unwrap_or_default();
             let target = match (target["storageClass"].as_str(), target["name"].as_str()) {
                 (Some(class), _) => class.to_owned(),
                 (None, Some(name)) => format!("{}/{name}", cell(&target["namespace"])),
@@ -164,7 +173,8 @@ impl Page<'_> {
     fn playbook(&self, playbook: &Value) -> anyhow::Result<()> {
         use base64::Engine;
         let Some(text) = playbook.as_str().filter(|text| !text.is_empty()) else { return Ok(()) };
-        let decoded = base64::engine::general_purpose::STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let decoded =
+            base64::engine::general_purpose::STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         self.section("PLAYBOOK")?;
         line(decoded.as_deref().unwrap_or("(not readable: it is not base64 of text)"))
     }
@@ -175,7 +185,9 @@ impl Page<'_> {
             return Ok(());
         }
         self.section("CONDITIONS")?;
-        let rows = conditions.iter().map(|one| vec![cell(&one["type"]), cell(&one["status"]), cell(&one["category"]), condition::message(one)]);
+        let rows = conditions
+            .iter()
+            .map(|one| vec![cell(&one["type"]), cell(&one["status"]), cell(&one["category"]), condition::message(one)]);
         self.table(&Table { titles: vec!["TYPE", "STATUS", "CATEGORY", "MESSAGE"], rows: rows.collect() })
     }
 }

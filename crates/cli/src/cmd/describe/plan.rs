@@ -16,17 +16,31 @@ pub fn run(page: &Page<'_>, plan: &Value, with_vms: bool, only: Option<&str>) ->
         let listed = spec["vms"].as_array().into_iter().flatten().any(|vm| vm["name"] == name || vm["id"] == name);
         anyhow::ensure!(listed, "VM '{name}' is not part of plan '{}'", cell(&plan["metadata"]["name"]));
         let vm = machines.iter().find(|vm| vm["name"] == name || vm["id"] == name);
-        return machine(page, vm.with_context(|| format!("no migration found for plan '{}'; VM details will be available after the plan starts running", cell(&plan["metadata"]["name"])))?);
+        return machine(
+            page,
+            vm.with_context(|| {
+                format!(
+                    "no migration found for plan '{}'; VM details will be available after the plan starts running",
+                    cell(&plan["metadata"]["name"])
+                )
+            })?,
+        );
     }
     page.field("Ready", &condition::is_true(plan, "Ready").to_string())?;
     page.field("Archived", &(spec["archived"] == true).to_string())?;
-    page.field("Status", condition::first_true(plan, &["Failed", "Succeeded", "Canceled", "Executing"]).unwrap_or("-"))?;
+    page.field(
+        "Status",
+        condition::first_true(plan, &["Failed", "Succeeded", "Canceled", "Executing"]).unwrap_or("-"),
+    )?;
     page.section("SPECIFICATION")?;
     page.field("Source", &cell(&spec["provider"]["source"]["name"]))?;
     page.field("Target", &cell(&spec["provider"]["destination"]["name"]))?;
     page.field("Target Namespace", &cell(&spec["targetNamespace"]))?;
     page.field("Migration Type", spec["type"].as_str().filter(|kind| !kind.is_empty()).unwrap_or("cold"))?;
-    page.field("Guest Conversion", if spec["skipGuestConversion"] == true { "skipped (raw copy)" } else { "virt-v2v" })?;
+    page.field(
+        "Guest Conversion",
+        if spec["skipGuestConversion"] == true { "skipped (raw copy)" } else { "virt-v2v" },
+    )?;
     page.field("Network Map", &cell(&spec["map"]["network"]["name"]))?;
     page.field("Storage Map", &cell(&spec["map"]["storage"]["name"]))?;
     page.field("Description", &cell(&spec["description"]))?;
@@ -34,7 +48,16 @@ pub fn run(page: &Page<'_>, plan: &Value, with_vms: bool, only: Option<&str>) ->
         let of = |kind: &str| machines.iter().filter(|vm| condition::is_true(vm, kind)).count();
         page.section(if condition::is_true(last, "Executing") { "RUNNING MIGRATION" } else { "LATEST MIGRATION" })?;
         page.field("Name", &cell(&last["migration"]["name"]))?;
-        page.field("VMs", &format!("{} (succeeded {}, failed {}, canceled {})", machines.len(), of("Succeeded"), of("Failed"), of("Canceled")))?;
+        page.field(
+            "VMs",
+            &format!(
+                "{} (succeeded {}, failed {}, canceled {})",
+                machines.len(),
+                of("Succeeded"),
+                of("Failed"),
+                of("Canceled")
+            ),
+        )?;
         page.field("Started", &time(&page.cluster.global, &plan["status"]["migration"]["started"]))?;
         page.field("Completed", &time(&page.cluster.global, &plan["status"]["migration"]["completed"]))?;
     }
@@ -53,12 +76,18 @@ fn machine(page: &Page<'_>, vm: &Value) -> anyhow::Result<()> {
     page.field("ID", &cell(&vm["id"]))?;
     page.field("Target Name", &cell(&vm["newName"]))?;
     page.field("Phase", &cell(&vm["phase"]))?;
-    page.field("Status", condition::first_true(vm, &["Succeeded", "Failed", "Canceled", "Pending"]).unwrap_or("Running"))?;
+    page.field(
+        "Status",
+        condition::first_true(vm, &["Succeeded", "Failed", "Canceled", "Pending"]).unwrap_or("Running"),
+    )?;
     page.field("OS", &cell(&vm["operatingSystem"]))?;
     page.field("Started", &time(&page.cluster.global, &vm["started"]))?;
     page.field("Completed", &time(&page.cluster.global, &vm["completed"]))?;
     if let Some(message) = vm["waitingOn"]["message"].as_str() {
-        page.field("Waiting for", &format!("{message} (since {})", time(&page.cluster.global, &vm["waitingOn"]["since"])))?;
+        page.field(
+            "Waiting for",
+            &format!("{message} (since {})", time(&page.cluster.global, &vm["waitingOn"]["since"])),
+        )?;
     }
     for reason in vm["error"]["reasons"].as_array().into_iter().flatten() {
         page.field("Error", &cell(reason))?;

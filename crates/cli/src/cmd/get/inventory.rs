@@ -55,7 +55,9 @@ pub async fn run(cluster: &Cluster, args: &InventoryArgs) -> anyhow::Result<()> 
     let items: Vec<_> = items.into_iter().map(augmented).collect();
     let columns = columns(args.kind);
     let titles: Vec<_> = columns.iter().map(|(title, _)| *title).collect();
-    let row = |item: &Value| columns.iter().map(|(_, path)| path.split('.').fold(item, |value, key| &value[key])).map(cell).collect();
+    let row = |item: &Value| {
+        columns.iter().map(|(_, path)| path.split('.').fold(item, |value, key| &value[key])).map(cell).collect()
+    };
     let empty = format!("No {} found for provider {}", collection(&inventory, args.kind), inventory.name);
     print(&cluster.global, args.output, &items, &titles, row, &empty)
 }
@@ -80,7 +82,16 @@ fn collection(inventory: &Inventory, kind: Kind) -> &'static str {
 
 fn columns(kind: Kind) -> &'static [(&'static str, &'static str)] {
     match kind {
-        Kind::Vm => &[("NAME", "name"), ("ID", "id"), ("POWER", "powerStateHuman"), ("CPU", "cpuCount"), ("MEMORY", "memoryGB"), ("DISK", "diskCapacity"), ("GUEST OS", "guest"), ("CONCERNS (C/W/I)", "concernsHuman")],
+        Kind::Vm => &[
+            ("NAME", "name"),
+            ("ID", "id"),
+            ("POWER", "powerStateHuman"),
+            ("CPU", "cpuCount"),
+            ("MEMORY", "memoryGB"),
+            ("DISK", "diskCapacity"),
+            ("GUEST OS", "guest"),
+            ("CONCERNS (C/W/I)", "concernsHuman"),
+        ],
         Kind::Network | Kind::Storage => &[("NAME", "name"), ("ID", "id"), ("VARIANT", "variant")],
         Kind::Disk => &[("NAME", "name"), ("ID", "id"), ("PATH", "filePath"), ("SIZE", "sizeHuman")],
         Kind::Namespace => &[("NAME", "name"), ("ID", "id")],
@@ -103,14 +114,16 @@ fn augmented(mut item: Value) -> Value {
         item["memoryGB"] = json!(format!("{:.1} GB", memory / 1024.0));
     }
     if let Some(disks) = item["disks"].as_array() {
-        let capacity: f64 = disks.iter().filter_map(|disk| disk["capacity"].as_f64().or(disk["CapacityBytes"].as_f64())).sum();
+        let capacity: f64 =
+            disks.iter().filter_map(|disk| disk["capacity"].as_f64().or(disk["CapacityBytes"].as_f64())).sum();
         item["diskCapacity"] = json!(format!("{:.1} GB", capacity / f64::from(1 << 30)));
     }
     if let Some(size) = item["capacity"].as_f64() {
         item["sizeHuman"] = json!(format!("{:.1} GB", size / f64::from(1 << 30)));
     }
     if let Some(power) = item["powerState"].as_str().map(str::to_lowercase) {
-        item["powerStateHuman"] = json!(if ["on", "up", "running"].iter().any(|word| power.contains(word)) { "On" } else { "Off" });
+        item["powerStateHuman"] =
+            json!(if ["on", "up", "running"].iter().any(|word| power.contains(word)) { "On" } else { "Off" });
     }
     item["guest"] = item["guestId"].as_str().or(item["osType"].as_str()).map(Into::into).unwrap_or_default();
     item
@@ -122,7 +135,12 @@ mod tests {
 
     #[test]
     fn people_read_gigabytes_and_counts() {
-        let vm = augmented(json!({"memoryMB": 1536, "disks": [{"capacity": 1u64 << 31}, {"capacity": 1u64 << 30}], "concerns": [{"category": "Critical"}, {"category": "Warning"}]}));
-        assert_eq!((&vm["memoryGB"], &vm["diskCapacity"], &vm["concernsHuman"]), (&json!("1.5 GB"), &json!("3.0 GB"), &json!("1/1/0 (*)")));
+        let vm = augmented(
+            json!({"memoryMB": 1536, "disks": [{"capacity": 1u64 << 31}, {"capacity": 1u64 << 30}], "concerns": [{"category": "Critical"}, {"category": "Warning"}]}),
+        );
+        assert_eq!(
+            (&vm["memoryGB"], &vm["diskCapacity"], &vm["concernsHuman"]),
+            (&json!("1.5 GB"), &json!("3.0 GB"), &json!("1/1/0 (*)"))
+        );
     }
 }

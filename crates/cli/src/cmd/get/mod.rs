@@ -101,7 +101,8 @@ impl Get {
         match self {
             Get::Plan(args) => (args.list.watch, args.list.output),
             Get::Provider(list) | Get::Hook(list) | Get::Conversion(list) => (list.watch, list.output),
-            Get::Mapping { kind: Some(MappingKind::Network(list) | MappingKind::Storage(list)), .. } | Get::Mapping { kind: None, list } => (list.watch, list.output),
+            Get::Mapping { kind: Some(MappingKind::Network(list) | MappingKind::Storage(list)), .. }
+            | Get::Mapping { kind: None, list } => (list.watch, list.output),
             Get::Inventory(args) => (args.watch, args.output),
         }
     }
@@ -111,8 +112,12 @@ impl Get {
             Get::Plan(args) => plan::run(cluster, args).await,
             Get::Provider(list) => objects::providers(cluster, list).await,
             Get::Mapping { kind: None, list } => objects::mappings(cluster, list, &["NetworkMap", "StorageMap"]).await,
-            Get::Mapping { kind: Some(MappingKind::Network(list)), .. } => objects::mappings(cluster, list, &["NetworkMap"]).await,
-            Get::Mapping { kind: Some(MappingKind::Storage(list)), .. } => objects::mappings(cluster, list, &["StorageMap"]).await,
+            Get::Mapping { kind: Some(MappingKind::Network(list)), .. } => {
+                objects::mappings(cluster, list, &["NetworkMap"]).await
+            }
+            Get::Mapping { kind: Some(MappingKind::Storage(list)), .. } => {
+                objects::mappings(cluster, list, &["StorageMap"]).await
+            }
             Get::Hook(list) => objects::hooks(cluster, list).await,
             Get::Conversion(list) => objects::conversions(cluster, list).await,
             Get::Inventory(args) => inventory::run(cluster, args).await,
@@ -147,5 +152,9 @@ fn placed(cluster: &Cluster, mut row: Vec<String>, object: &serde_json::Value) -
 
 /// Says where nothing was found.
 fn nothing(cluster: &Cluster, what: &str) -> String {
-    if cluster.all { format!("No {what} found in any namespace") } else { format!("No {what} found in namespace {}", cluster.namespace) }
+    if cluster.all {
+        format!("No {what} found in any namespace")
+    } else {
+        format!("No {what} found in namespace {}", cluster.namespace)
+    }
 }

@@ -12,31 +12,52 @@ pub async fn providers(cluster: &Cluster, list: &List) -> anyhow::Result<()> {
     let objects = select(cluster, "Provider", list).await?;
     // the list is worth printing without its counts
     let counted = inventory::providers(cluster).await.unwrap_or_default();
-    let items: Vec<_> = objects.iter().map(|provider| {
-        let counts = counted.iter().find(|counts| counts["uid"] == provider["metadata"]["uid"]);
-        let status = |kind: &str| condition::find(provider, kind).map_or("False", |condition| condition["status"].as_str().unwrap_or("Unknown")).to_owned();
-        let mut item = json!({
-            "metadata": {"name": provider["metadata"]["name"], "namespace": provider["metadata"]["namespace"]},
-            "spec": provider["spec"],
-            "status": {"phase": provider["status"]["phase"]},
-            "conditionStatuses": {
-                "ConnectionStatus": status("ConnectionTestSucceeded"), "ValidationStatus": status("Validated"),
-                "InventoryStatus": status("InventoryCreated"), "ReadyStatus": status("Ready"),
-            },
-        });
-        for (key, value) in counts.and_then(Value::as_object).into_iter().flatten().filter(|(key, _)| key.ends_with("Count")) {
-            item[key] = value.clone();
-        }
-        with_object(item, provider)
-    }).collect();
+    let items: Vec<_> = objects
+        .iter()
+        .map(|provider| {
+            let counts = counted.iter().find(|counts| counts["uid"] == provider["metadata"]["uid"]);
+            let status = |kind: &str| {
+                condition::find(provider, kind)
+                    .map_or("False", |condition| condition["status"].as_str().unwrap_or("Unknown"))
+                    .to_owned()
+            };
+            let mut item = json!({
+                "metadata": {"name": provider["metadata"]["name"], "namespace": provider["metadata"]["namespace"]},
+                "spec": provider["spec"],
+                "status": {"phase": provider["status"]["phase"]},
+                "conditionStatuses": {
+                    "ConnectionStatus": status("ConnectionTestSucceeded"), "ValidationStatus": status("Validated"),
+                    "InventoryStatus": status("InventoryCreated"), "ReadyStatus": status("Ready"),
+                },
+            });
+            for (key, value) in
+                counts.and_then(Value::as_object).into_iter().flatten().filter(|(key, _)| key.ends_with("Count"))
+            {
+                item[key] = value.clone();
+            }
+            with_object(item, provider)
+        })
+        .collect();
     let row = |item: &Value| {
         let statuses = &item["conditionStatuses"];
-        placed(cluster, vec![
-            cell(&item["metadata"]["name"]), cell(&item["spec"]["type"]), cell(&item["spec"]["url"]), cell(&item["status"]["phase"]),
-            cell(&statuses["ConnectionStatus"]), cell(&statuses["InventoryStatus"]), cell(&statuses["ReadyStatus"]), cell(&item["vmCount"]), cell(&item["networkCount"]),
-        ], item)
+        placed(
+            cluster,
+            vec![
+                cell(&item["metadata"]["name"]),
+                cell(&item["spec"]["type"]),
+                cell(&item["spec"]["url"]),
+                cell(&item["status"]["phase"]),
+                cell(&statuses["ConnectionStatus"]),
+                cell(&statuses["InventoryStatus"]),
+                cell(&statuses["ReadyStatus"]),
+                cell(&item["vmCount"]),
+                cell(&item["networkCount"]),
+            ],
+            item,
+        )
     };
-    let titles = titles(cluster, &["NAME", "TYPE", "URL", "STATUS", "CONNECTED", "INVENTORY", "READY", "VMS", "NETWORKS"]);
+    let titles =
+        titles(cluster, &["NAME", "TYPE", "URL", "STATUS", "CONNECTED", "INVENTORY", "READY", "VMS", "NETWORKS"]);
     print(&cluster.global, list.output, &items, &titles, row, &nothing(cluster, "providers"))
 }
 
@@ -64,7 +85,13 @@ pub async fn mappings(cluster: &Cluster, list: &List, kinds: &[&str]) -> anyhow:
             }), map)
         }));
     }
-    let row = |item: &Value| placed(cluster, ["name", "type", "source", "target", "status", "owner", "created"].map(|key| cell(&item[key])).to_vec(), item);
+    let row = |item: &Value| {
+        placed(
+            cluster,
+            ["name", "type", "source", "target", "status", "owner", "created"].map(|key| cell(&item[key])).to_vec(),
+            item,
+        )
+    };
     let titles = titles(cluster, &["NAME", "TYPE", "SOURCE", "TARGET", "STATUS", "OWNER", "CREATED"]);
     print(&cluster.global, list.output, &items, &titles, row, &nothing(cluster, "mappings"))
 }
@@ -82,7 +109,15 @@ pub async fn hooks(cluster: &Cluster, list: &List) -> anyhow::Result<()> {
             "metadata": {"namespace": hook["metadata"]["namespace"]},
         }), hook)
     }).collect();
-    let row = |item: &Value| placed(cluster, ["name", "image", "serviceAccount", "deadline", "playbook", "status", "created"].map(|key| cell(&item[key])).to_vec(), item);
+    let row = |item: &Value| {
+        placed(
+            cluster,
+            ["name", "image", "serviceAccount", "deadline", "playbook", "status", "created"]
+                .map(|key| cell(&item[key]))
+                .to_vec(),
+            item,
+        )
+    };
     let titles = titles(cluster, &["NAME", "IMAGE", "SERVICE ACCOUNT", "DEADLINE", "PLAYBOOK", "STATUS", "CREATED"]);
     print(&cluster.global, list.output, &items, &titles, row, &nothing(cluster, "hooks"))
 }
@@ -98,7 +133,9 @@ pub async fn conversions(cluster: &Cluster, list: &List) -> anyhow::Result<()> {
             "metadata": {"namespace": conversion["metadata"]["namespace"]},
         }), conversion)
     }).collect();
-    let row = |item: &Value| placed(cluster, ["name", "type", "vm", "phase", "stage", "created"].map(|key| cell(&item[key])).to_vec(), item);
+    let row = |item: &Value| {
+        placed(cluster, ["name", "type", "vm", "phase", "stage", "created"].map(|key| cell(&item[key])).to_vec(), item)
+    };
     let titles = titles(cluster, &["NAME", "TYPE", "VM", "PHASE", "STAGE", "CREATED"]);
     print(&cluster.global, list.output, &items, &titles, row, &nothing(cluster, "conversions"))
 }

@@ -42,7 +42,10 @@ pub async fn run(cluster: &Cluster, args: &PlanArgs) -> anyhow::Result<()> {
         row.extend(keys.map(|key| cell(&item[key])));
         placed(cluster, row, item)
     };
-    let titles = titles(cluster, &["NAME", "SOURCE", "TARGET", "VMS", "READY", "STATUS", "PROGRESS", "CUTOVER", "ARCHIVED", "CREATED"]);
+    let titles = titles(
+        cluster,
+        &["NAME", "SOURCE", "TARGET", "VMS", "READY", "STATUS", "PROGRESS", "CUTOVER", "ARCHIVED", "CREATED"],
+    );
     print(&cluster.global, args.list.output, &items, &titles, row, &nothing(cluster, "plans"))
 }
 
@@ -50,7 +53,11 @@ fn derived(cluster: &Cluster, plan: &Value) -> Value {
     let spec = &plan["spec"];
     let running = condition::is_true(plan, "Executing");
     let status = condition::first_true(plan, &["Failed", "Succeeded", "Canceled", "Running", "Executing"]);
-    let kind = spec["type"].as_str().filter(|kind| !kind.is_empty()).unwrap_or(if spec["warm"] == true { "warm" } else { "cold" });
+    let kind = spec["type"].as_str().filter(|kind| !kind.is_empty()).unwrap_or(if spec["warm"] == true {
+        "warm"
+    } else {
+        "cold"
+    });
     json!({
         "metadata": {"name": plan["metadata"]["name"], "namespace": plan["metadata"]["namespace"]},
         "source": spec["provider"]["source"]["name"], "target": spec["provider"]["destination"]["name"],
@@ -100,7 +107,12 @@ fn machines(cluster: &Cluster, plan: &Value, args: &PlanArgs) -> anyhow::Result<
     line(&format!("Plan: {name}"))?;
     let Some(migration) = history.map(|snapshot| cell(&snapshot["migration"]["name"])) else {
         line("No migration has been started yet\n")?;
-        let rows = plan["spec"]["vms"].as_array().into_iter().flatten().map(|vm| vec![cell(&vm["name"]), cell(&vm["id"])]).collect();
+        let rows = plan["spec"]["vms"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|vm| vec![cell(&vm["name"]), cell(&vm["id"])])
+            .collect();
         return line(render(&Table { titles: vec!["NAME", "ID"], rows }, coloured(&cluster.global)).trim_end());
     };
     line(&format!("Migration: {migration}"))?;
@@ -127,9 +139,15 @@ fn machines(cluster: &Cluster, plan: &Value, args: &PlanArgs) -> anyhow::Result<
 /// Returns the pipeline of a virtual machine as a table.
 pub fn pipeline(cluster: &Cluster, vm: &Value) -> Table {
     let steps = vm["pipeline"].as_array().into_iter().flatten();
-    let rows = steps.map(|step| vec![
-        cell(&step["phase"]), cell(&step["name"]), time(&cluster.global, &step["started"]), time(&cluster.global, &step["completed"]), percent(step),
-    ]);
+    let rows = steps.map(|step| {
+        vec![
+            cell(&step["phase"]),
+            cell(&step["name"]),
+            time(&cluster.global, &step["started"]),
+            time(&cluster.global, &step["completed"]),
+            percent(step),
+        ]
+    });
     Table { titles: vec!["PHASE", "NAME", "STARTED", "COMPLETED", "PROGRESS"], rows: rows.collect() }
 }
 
@@ -138,13 +156,30 @@ fn disks(cluster: &Cluster, vm: &Value) -> Table {
     let transfers = steps.filter(|step| step["name"].as_str().is_some_and(|name| name.starts_with("DiskTransfer")));
     let tasks = transfers.flat_map(|step| step["tasks"].as_array().into_iter().flatten());
     let rows = tasks.map(|task| {
-        let size = task["progress"]["total"].as_f64().map(|total| format!("{:.1} GB", total / 1024.0)).unwrap_or_default();
+        let size =
+            task["progress"]["total"].as_f64().map(|total| format!("{:.1} GB", total / 1024.0)).unwrap_or_default();
         let number = |key: &str| task["annotations"][key].as_str().and_then(|text| text.parse::<f64>().ok());
-        let rate = number("rate").filter(|_| task["completed"].is_null()).map(|rate| format!("{:.0} MB/s", rate / 1048576.0)).unwrap_or_default();
-        let eta = number("eta").filter(|_| task["completed"].is_null()).map(|eta| duration(eta as u64)).unwrap_or_default();
-        vec![cell(&task["name"]), cell(&task["phase"]), percent(task), size, rate, eta, time(&cluster.global, &task["started"]), time(&cluster.global, &task["completed"])]
+        let rate = number("rate")
+            .filter(|_| task["completed"].is_null())
+            .map(|rate| format!("{:.0} MB/s", rate / 1048576.0))
+            .unwrap_or_default();
+        let eta =
+            number("eta").filter(|_| task["completed"].is_null()).map(|eta| duration(eta as u64)).unwrap_or_default();
+        vec![
+            cell(&task["name"]),
+            cell(&task["phase"]),
+            percent(task),
+            size,
+            rate,
+            eta,
+            time(&cluster.global, &task["started"]),
+            time(&cluster.global, &task["completed"]),
+        ]
     });
-    Table { titles: vec!["NAME", "PHASE", "PROGRESS", "SIZE", "RATE", "LEFT", "STARTED", "COMPLETED"], rows: rows.collect() }
+    Table {
+        titles: vec!["NAME", "PHASE", "PROGRESS", "SIZE", "RATE", "LEFT", "STARTED", "COMPLETED"],
+        rows: rows.collect(),
+    }
 }
 
 fn percent(task: &Value) -> String {

@@ -46,10 +46,8 @@ fn build(turn: &Turn<'_>) -> Result<TargetObject, String> {
     let world = turn.world;
     let claims = claims(turn)?;
     let Some(machine) = world.machine else { return Err("the VM is not in the source's inventory any more".into()) };
-    let disks: Vec<_> = claims
-        .iter()
-        .map(|p| CopiedDisk { claim: &p.seen.object.name, volume_mode: &p.volume_mode })
-        .collect();
+    let disks: Vec<_> =
+        claims.iter().map(|p| CopiedDisk { claim: &p.seen.object.name, volume_mode: &p.volume_mode }).collect();
     Ok(conversion::conversion(world.plan, world.vm, machine, &disks, &turn.target_name()))
 }
 
@@ -130,7 +128,11 @@ fn record(next: &mut VmState, fact: &ConversionFact) {
         next.firmware = Some(firmware.clone());
     }
     for warning in &result.warnings {
-        let text = if warning.reason.is_empty() { warning.message.clone() } else { format!("{}: {}", warning.reason, warning.message) };
+        let text = if warning.reason.is_empty() {
+            warning.message.clone()
+        } else {
+            format!("{}: {}", warning.reason, warning.message)
+        };
         if !next.warnings.contains(&text) {
             next.warnings.push(text);
         }

@@ -44,7 +44,9 @@ pub(super) fn create(turn: &Turn<'_>) -> Transition {
                     world.vm.name
                 )]);
             }
-            PowerState::Unknown => return turn.wait(WaitCode::Provider, "the power state of the source VM is not known"),
+            PowerState::Unknown => {
+                return turn.wait(WaitCode::Provider, "the power state of the source VM is not known");
+            }
         }
     } else if world.plan.source.power {
         match (world.source.power, &world.source.unreachable) {

@@ -34,10 +34,9 @@ pub(super) fn run(turn: &Turn<'_>) -> Transition {
                 o.object.kind == "ConfigMap" && o.object.name == job.seen.object.name && o.is_of(world.plan, world.vm)
             });
             let mut transition = turn.go(state.clone());
-            transition.effects.extend(config.map(|config| Effect::Adopt {
-                object: config.object.clone(),
-                owner: job.seen.object.clone(),
-            }));
+            transition.effects.extend(
+                config.map(|config| Effect::Adopt { object: config.object.clone(), owner: job.seen.object.clone() }),
+            );
             transition
         }
         JobState::Failed => turn.fail([format!(

@@ -71,7 +71,9 @@ pub fn step(state: &VmState, world: &World<'_>) -> Transition {
         Phase::CreateInitialSnapshot | Phase::CreateSnapshot | Phase::CreateFinalSnapshot => snapshot::create(&turn),
         Phase::WaitForInitialSnapshot | Phase::WaitForSnapshot | Phase::WaitForFinalSnapshot => snapshot::wait(&turn),
         Phase::StoreInitialSnapshotDeltas | Phase::StoreSnapshotDeltas => snapshot::store_deltas(&turn),
-        Phase::RemovePreviousSnapshot | Phase::RemovePenultimateSnapshot | Phase::RemoveFinalSnapshot => snapshot::remove(&turn),
+        Phase::RemovePreviousSnapshot | Phase::RemovePenultimateSnapshot | Phase::RemoveFinalSnapshot => {
+            snapshot::remove(&turn)
+        }
         Phase::WaitForPreviousSnapshotRemoval
         | Phase::WaitForPenultimateSnapshotRemoval
         | Phase::WaitForFinalSnapshotRemoval => snapshot::wait_for_removal(&turn),
@@ -80,8 +82,12 @@ pub fn step(state: &VmState, world: &World<'_>) -> Transition {
         Phase::CreateGuestConversionPod => convert::create(&turn),
         Phase::ConvertGuest => convert::wait(&turn),
         Phase::CreateVM => create_vm::create(&turn),
-        Phase::PreflightInspection => turn.pass("the guest was not inspected before the copy: this version does not do that"),
-        Phase::WaitForGuestReboots => turn.pass("the restarts of the Windows guest were not watched: this version does not do that"),
+        Phase::PreflightInspection => {
+            turn.pass("the guest was not inspected before the copy: this version does not do that")
+        }
+        Phase::WaitForGuestReboots => {
+            turn.pass("the restarts of the Windows guest were not watched: this version does not do that")
+        }
         // never part of an itinerary here: our importer does what these phases did
         Phase::AllocateDisks | Phase::CopyDisksVirtV2V | Phase::ConvertOpenstackSnapshot => turn.go(state.clone()),
         Phase::Completed => turn.succeed(),
@@ -179,7 +185,8 @@ fn wait(next: &mut VmState, code: WaitCode, message: impl Into<String>, now: Tim
 
 fn fail(next: &mut VmState, reasons: impl IntoIterator<Item = String>, now: Timestamp) {
     let reasons: Vec<_> = reasons.into_iter().collect();
-    let mut error = next.error.take().unwrap_or_else(|| VmError { phase: next.phase.as_str().into(), reasons: Vec::new() });
+    let mut error =
+        next.error.take().unwrap_or_else(|| VmError { phase: next.phase.as_str().into(), reasons: Vec::new() });
     reasons.iter().for_each(|reason| error.add(reason));
     next.error = Some(error);
     decide(next, Outcome::Failed, &reasons, now);

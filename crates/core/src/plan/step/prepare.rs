@@ -47,7 +47,8 @@ fn choose_name(turn: &Turn<'_>, machine: &Machine) -> Transition {
     let name = names::target_name(vm, state.new_name.as_deref());
     let wished = vm.target_name.as_deref().is_some_and(|n| !n.trim().is_empty());
     if let Some(why) = names::subdomain_error(&name) {
-        return turn.fail([format!("the target name {name:?} cannot be used: {why}; set targetName of the VM in the plan")]);
+        return turn
+            .fail([format!("the target name {name:?} cannot be used: {why}; set targetName of the VM in the plan")]);
     }
     let ours = |seen: &Observed| seen.is_of(world.plan, vm) && seen.is_current(world.plan);
     let foreign_vm = world.target.vm.as_ref().is_some_and(|v| v.seen.object.name == name && !ours(&v.seen));
@@ -128,12 +129,16 @@ pub(super) fn wait_for_power_off(turn: &Turn<'_>) -> Transition {
         )]);
     }
     if let Some(why) = &world.source.unreachable {
-        return turn.wait(WaitCode::PowerOff, format!("the source to tell whether {} is off; it does not answer: {why}", world.vm.name));
+        return turn.wait(
+            WaitCode::PowerOff,
+            format!("the source to tell whether {} is off; it does not answer: {why}", world.vm.name),
+        );
     }
     if let (Some(planned), Some(found)) = (world.machine.map(Machine::identity), &world.source.identity)
         && planned != *found
     {
-        return turn.fail([format!("the source now has another VM under id {} ({}, {})", planned.id, found.name, found.uuid)]);
+        return turn
+            .fail([format!("the source now has another VM under id {} ({}, {})", planned.id, found.name, found.uuid)]);
     }
     match world.source.power {
         PowerState::Off => turn.go(turn.state.clone()),

@@ -21,12 +21,8 @@ const GRACE_SECONDS: i64 = 5;
 pub(super) fn settle(turn: &Turn<'_>) -> Transition {
     let (state, world) = (turn.state, turn.world);
     let Some(outcome) = state.outcome else { return turn.over() };
-    let goes: Vec<_> = world
-        .target
-        .labelled
-        .iter()
-        .filter(|o| o.is_of(world.plan, world.vm) && must_go(turn, outcome, o))
-        .collect();
+    let goes: Vec<_> =
+        world.target.labelled.iter().filter(|o| o.is_of(world.plan, world.vm) && must_go(turn, outcome, o)).collect();
     if let Some(first) = goes.first() {
         let effects: Vec<_> = goes.iter().filter(|o| !o.deleting).map(|o| Effect::Delete(o.object.clone())).collect();
         let message = format!("{} to be gone ({} in all)", first.object, goes.len());
@@ -35,7 +31,12 @@ pub(super) fn settle(turn: &Turn<'_>) -> Transition {
     // what was created just before the end, perhaps by a controller that died, may not be seen yet
     let since = state.waiting_on.as_ref().map_or(0, |w| w.since.as_second());
     if outcome != Outcome::Succeeded && world.now.as_second().saturating_sub(since) < GRACE_SECONDS {
-        return go_on(turn, Vec::new(), WaitCode::CleanUp, "a moment, for objects that were just created to be seen".into());
+        return go_on(
+            turn,
+            Vec::new(),
+            WaitCode::CleanUp,
+            "a moment, for objects that were just created to be seen".into(),
+        );
     }
     if outcome == Outcome::Succeeded && !world.plan.source.warm {
         return complete(turn, state.clone(), None);
@@ -54,7 +55,8 @@ pub(super) fn settle(turn: &Turn<'_>) -> Transition {
     if world.plan.source.warm && !world.source.snapshots.is_empty() {
         return match identity(turn) {
             Ok(vm) => {
-                let removal = |s: &crate::source::SnapshotFact| Effect::RemoveSnapshot { vm: vm.clone(), name: s.name.clone() };
+                let removal =
+                    |s: &crate::source::SnapshotFact| Effect::RemoveSnapshot { vm: vm.clone(), name: s.name.clone() };
                 let effects = world.source.snapshots.iter().map(removal).collect();
                 go_on(turn, effects, WaitCode::SnapshotRemoval, "our snapshots in the source to be gone".into())
             }
@@ -103,7 +105,8 @@ fn restore_power(turn: &Turn<'_>, outcome: Outcome) -> Transition {
     if outcome == Outcome::Succeeded || !world.plan.source.power || !was_on || world.source.power == PowerState::On {
         return complete(turn, state.clone(), None);
     }
-    let target = world.target.labelled.iter().find(|o| o.object.kind == "VirtualMachine" && o.is_of(world.plan, world.vm));
+    let target =
+        world.target.labelled.iter().find(|o| o.object.kind == "VirtualMachine" && o.is_of(world.plan, world.vm));
     let seen = world.target.vm.as_ref().map(|v| &v.seen).filter(|s| s.is_of(world.plan, world.vm));
     if let Some(target) = target.or(seen) {
         let mut next = state.clone();

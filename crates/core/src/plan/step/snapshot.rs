@@ -48,7 +48,8 @@ pub(super) fn create(turn: &Turn<'_>) -> Transition {
         }
         Some(snapshot) => {
             let mut next = turn.state.clone();
-            let round = Precopy { start: Some(stamp(turn.world.now)), snapshot: snapshot.id.clone(), ..Precopy::default() };
+            let round =
+                Precopy { start: Some(stamp(turn.world.now)), snapshot: snapshot.id.clone(), ..Precopy::default() };
             next.warm.get_or_insert_default().precopies.push(round);
             turn.go(next)
         }
@@ -69,8 +70,12 @@ pub(super) fn wait(turn: &Turn<'_>) -> Transition {
             }
             turn.go(next)
         }
-        Some(_) => turn.wait(WaitCode::Snapshot, format!("snapshot {} to be ready", names::snapshot(turn.world.plan, index))),
-        None => turn.fail([format!("snapshot {} disappeared from the source", names::snapshot(turn.world.plan, index))]),
+        Some(_) => {
+            turn.wait(WaitCode::Snapshot, format!("snapshot {} to be ready", names::snapshot(turn.world.plan, index)))
+        }
+        None => {
+            turn.fail([format!("snapshot {} disappeared from the source", names::snapshot(turn.world.plan, index))])
+        }
     }
 }
 
@@ -88,7 +93,9 @@ pub(super) fn store_deltas(turn: &Turn<'_>) -> Transition {
             }
             turn.go(next)
         }
-        None => turn.fail([format!("snapshot {} disappeared from the source", names::snapshot(turn.world.plan, index))]),
+        None => {
+            turn.fail([format!("snapshot {} disappeared from the source", names::snapshot(turn.world.plan, index))])
+        }
     }
 }
 
@@ -100,7 +107,8 @@ pub(super) fn paused(turn: &Turn<'_>) -> Transition {
     }
     match turn.state.warm.as_ref().and_then(|w| w.next_precopy_at) {
         Some(at) if at > now => {
-            let cutover = turn.world.cutover.map_or_else(|| "no cutover is set".to_owned(), |at| format!("cutover at {at}"));
+            let cutover =
+                turn.world.cutover.map_or_else(|| "no cutover is set".to_owned(), |at| format!("cutover at {at}"));
             turn.wait(WaitCode::Cutover, format!("next precopy at {at}; {cutover}"))
         }
         Some(_) | None => turn.go(turn.state.clone()),
@@ -120,7 +128,12 @@ pub(super) fn remove(turn: &Turn<'_>) -> Transition {
     let effects: Vec<_> =
         snapshots.iter().map(|s| Effect::RemoveSnapshot { vm: vm.clone(), name: s.name.clone() }).collect();
     // the final removal has no phase of its own to wait in
-    turn.stay(turn.state.clone(), effects, WaitCode::SnapshotRemoval, format!("{} snapshots to be gone", snapshots.len()))
+    turn.stay(
+        turn.state.clone(),
+        effects,
+        WaitCode::SnapshotRemoval,
+        format!("{} snapshots to be gone", snapshots.len()),
+    )
 }
 
 /// Waits until no snapshot is left.

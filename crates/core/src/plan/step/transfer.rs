@@ -73,7 +73,10 @@ fn find_pvc<'w>(world: &World<'w>, disk: &str) -> Option<&'w PvcFact> {
 
 fn find_import<'w>(world: &World<'w>, disk: &str, round: u32) -> Option<&'w ImportFact> {
     let ours = |job: &&ImportFact| {
-        job.disk == disk && job.round == round && job.seen.is_of(world.plan, world.vm) && job.seen.is_current(world.plan)
+        job.disk == disk
+            && job.round == round
+            && job.seen.is_of(world.plan, world.vm)
+            && job.seen.is_current(world.plan)
     };
     world.target.imports.iter().find(ours)
 }
@@ -152,7 +155,9 @@ pub(super) fn copy(turn: &Turn<'_>) -> Transition {
         return turn.fail_from(next, failures);
     }
     match waits.into_iter().next() {
-        Some((code, message)) if tasks > 1 => turn.stay(next, effects, code, format!("{message} ({tasks} disks in all)")),
+        Some((code, message)) if tasks > 1 => {
+            turn.stay(next, effects, code, format!("{message} ({tasks} disks in all)"))
+        }
         Some((code, message)) => turn.stay(next, effects, code, message),
         None => copied(turn, next),
     }
@@ -161,7 +166,9 @@ pub(super) fn copy(turn: &Turn<'_>) -> Transition {
 /// Returns whether a disk's task proves that its bytes were read back.
 pub(crate) fn is_verified(task: &Task, verify: Verify) -> bool {
     let proof = task.annotations.get(pipeline::VERIFIED).map(String::as_str);
-    task.phase == StepPhase::Completed && task.error.is_none() && (proof == Some("true") || (verify == Verify::None && proof.is_some()))
+    task.phase == StepPhase::Completed
+        && task.error.is_none()
+        && (proof == Some("true") || (verify == Verify::None && proof.is_some()))
 }
 
 fn look(turn: &Turn<'_>, task: &mut Task) -> Look {
@@ -184,13 +191,19 @@ fn look(turn: &Turn<'_>, task: &mut Task) -> Look {
         return Look::Waits(WaitCode::Copy, format!("the failed importer of disk {disk} to be gone"));
     }
     if task.annotations.get(REPLACED) == Some(&import.seen.object.uid) {
-        return Look::Acts(Effect::Delete(import.seen.object.clone()), format!("the failed importer of disk {disk} to be gone"));
+        return Look::Acts(
+            Effect::Delete(import.seen.object.clone()),
+            format!("the failed importer of disk {disk} to be gone"),
+        );
     }
     let error = import.result.as_ref().and_then(|r| r.error.as_ref());
     match (import.state, error) {
         (_, Some(error)) if !error.retryable => Look::Failed(explain(&disk, error)),
         (JobState::Failed, error) => {
-            let why = error.map_or_else(|| format!("disk {disk}: the importer failed without saying why; see the log of its pod"), |e| explain(&disk, e));
+            let why = error.map_or_else(
+                || format!("disk {disk}: the importer failed without saying why; see the log of its pod"),
+                |e| explain(&disk, e),
+            );
             replace(turn, task, import, why)
         }
         (JobState::Succeeded, Some(error)) => Look::Failed(explain(&disk, error)),
@@ -201,7 +214,9 @@ fn look(turn: &Turn<'_>, task: &mut Task) -> Look {
             }
             Some(_) => Look::Failed(format!("disk {disk}: the copy was not verified; it is not used")),
             // a finished target with its manifest makes a second run answer at once
-            None => replace(turn, task, import, format!("disk {disk}: the importer finished without telling its result")),
+            None => {
+                replace(turn, task, import, format!("disk {disk}: the importer finished without telling its result"))
+            }
         },
         (JobState::Pending | JobState::Running, error) => {
             if let Some(progress) = &import.progress {
@@ -245,7 +260,11 @@ fn progress_text(disk: &str, claim: &PvcFact, import: &ImportFact, error: Option
         Some(p) if p.bytes_total > 0 => {
             let eta = p.eta_seconds.map(|s| format!(", about {s} s left")).unwrap_or_default();
             let doing = if p.phase == forklift_api::worker::ImportPhase::Verifying { "verified" } else { "copied" };
-            format!("disk {disk}: {} of {} MB {doing}{eta}", pipeline::megabytes(p.bytes_done), pipeline::megabytes(p.bytes_total))
+            format!(
+                "disk {disk}: {} of {} MB {doing}{eta}",
+                pipeline::megabytes(p.bytes_done),
+                pipeline::megabytes(p.bytes_total)
+            )
         }
         Some(_) | None => format!("the importer of disk {disk}"),
     }
@@ -272,7 +291,8 @@ fn copied(turn: &Turn<'_>, mut next: VmState) -> Transition {
 pub(super) fn add_checkpoint(turn: &Turn<'_>, to: Phase) -> Transition {
     let world = turn.world;
     let this = round(turn.state);
-    let old: Vec<_> = world.target.imports.iter().filter(|i| i.seen.is_of(world.plan, world.vm) && i.round != this).collect();
+    let old: Vec<_> =
+        world.target.imports.iter().filter(|i| i.seen.is_of(world.plan, world.vm) && i.round != this).collect();
     if let Some(first) = old.first() {
         let effects = old.iter().filter(|i| !i.seen.deleting).map(|i| Effect::Delete(i.seen.object.clone())).collect();
         return turn.stay(turn.state.clone(), effects, WaitCode::CleanUp, format!("{} to be gone", first.seen.object));

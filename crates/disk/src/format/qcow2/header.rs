@@ -55,11 +55,7 @@ impl Header {
                 bytes.extend_from_slice(&more);
                 length = u64::from(Fields(&bytes).u32_be(100));
                 if length < 104 || length % 8 != 0 || length > 4096 {
-                    return Err(input.malformed(
-                        100,
-                        "header_length",
-                        format!("{length} is out of range"),
-                    ));
+                    return Err(input.malformed(100, "header_length", format!("{length} is out of range")));
                 }
                 if length > 104 {
                     bytes.extend(input.read_vec(104, length - 104, 4096, "header")?);
@@ -97,18 +93,10 @@ impl Header {
             return Err(input.unsupported("encrypted qcow2"));
         }
         if !(9..=21).contains(&self.cluster_bits) {
-            return Err(input.malformed(
-                20,
-                "cluster_bits",
-                format!("{} is not within 9 to 21", self.cluster_bits),
-            ));
+            return Err(input.malformed(20, "cluster_bits", format!("{} is not within 9 to 21", self.cluster_bits)));
         }
         if self.extended_l2 && self.cluster_bits < 14 {
-            return Err(input.malformed(
-                20,
-                "cluster_bits",
-                "subclusters need clusters of 16 KiB at least",
-            ));
+            return Err(input.malformed(20, "cluster_bits", "subclusters need clusters of 16 KiB at least"));
         }
         if self.size > i64::MAX as u64 {
             return Err(input.malformed(24, "size", format!("{} is absurd", self.size)));
@@ -122,18 +110,11 @@ impl Header {
             return Err(input.malformed(
                 36,
                 "l1_size",
-                format!(
-                    "{} entries do not cover the disk, which needs {needed}",
-                    self.l1_entries
-                ),
+                format!("{} entries do not cover the disk, which needs {needed}", self.l1_entries),
             ));
         }
         if self.l1_entries * 8 > L1_BYTES {
-            return Err(input.malformed(
-                36,
-                "l1_size",
-                format!("{} entries are too many", self.l1_entries),
-            ));
+            return Err(input.malformed(36, "l1_size", format!("{} entries are too many", self.l1_entries)));
         }
         Ok(())
     }
@@ -151,9 +132,7 @@ impl Header {
                 let name = input.read_vec(at + 8, length, NAME_BYTES, "backing format")?;
                 self.backing_format = Some(String::from_utf8_lossy(&name).into_owned());
             }
-            at = at
-                .saturating_add(8)
-                .saturating_add(length.next_multiple_of(8));
+            at = at.saturating_add(8).saturating_add(length.next_multiple_of(8));
         }
         Ok(())
     }
@@ -175,15 +154,7 @@ impl Header {
         let mut details = vec![
             ("version", self.version.to_string()),
             ("cluster size", self.cluster_size().to_string()),
-            (
-                "compression",
-                if self.packing == Packing::Zstd {
-                    "zstd"
-                } else {
-                    "deflate"
-                }
-                .into(),
-            ),
+            ("compression", if self.packing == Packing::Zstd { "zstd" } else { "deflate" }.into()),
         ];
         if self.extended_l2 {
             details.push(("subclusters", "yes".into()));
@@ -198,11 +169,7 @@ fn check_features(input: &Input, features: u64, compression: u8) -> Result<Packi
         return Err(input.unsupported("qcow2 with an external data file"));
     }
     if features & CORRUPT != 0 {
-        return Err(input.malformed(
-            72,
-            "incompatible_features",
-            "the image is marked corrupt; try qemu-img check -r",
-        ));
+        return Err(input.malformed(72, "incompatible_features", "the image is marked corrupt; try qemu-img check -r"));
     }
     let unknown = features & !(DIRTY | COMPRESSION | EXTENDED_L2);
     if unknown != 0 {

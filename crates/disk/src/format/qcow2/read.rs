@@ -35,11 +35,7 @@ impl Qcow2 {
             _ => None,
         });
         let start = streams.clone().map(|(_, host, _)| host).min().unwrap_or(0);
-        let end = streams
-            .clone()
-            .map(|(_, host, length)| host + length)
-            .max()
-            .unwrap_or(0);
+        let end = streams.clone().map(|(_, host, length)| host + length).max().unwrap_or(0);
         with_packed((end - start) as usize, |packed| {
             self.input.read(packed, start, "compressed clusters")?;
             let mut rest = buf;
@@ -53,27 +49,13 @@ impl Qcow2 {
         })
     }
 
-    fn inflate_cluster(
-        &self,
-        piece: &Piece,
-        host: u64,
-        stream: &[u8],
-        out: &mut [u8],
-    ) -> Result<()> {
+    fn inflate_cluster(&self, piece: &Piece, host: u64, stream: &[u8], out: &mut [u8]) -> Result<()> {
         let cluster = self.header.cluster_size() as usize;
         let malformed = |reason: String| {
-            self.input.malformed(
-                host,
-                format!("compressed cluster of disk offset {}", piece.start),
-                reason,
-            )
+            self.input.malformed(host, format!("compressed cluster of disk offset {}", piece.start), reason)
         };
         let check = |got: usize| {
-            if got == cluster {
-                Ok(())
-            } else {
-                Err(malformed(format!("inflates to {got} bytes, not {cluster}")))
-            }
+            if got == cluster { Ok(()) } else { Err(malformed(format!("inflates to {got} bytes, not {cluster}"))) }
         };
         if out.len() == cluster {
             return check(inflate(self.header.packing, stream, out).map_err(malformed)?);

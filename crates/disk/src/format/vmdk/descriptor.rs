@@ -46,26 +46,16 @@ pub struct Descriptor {
 impl Descriptor {
     /// Parses the text; padding of an embedded descriptor is cut off.
     pub fn parse(input: &Input, bytes: &[u8]) -> Result<Self> {
-        let end = bytes
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(bytes.len());
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
         let mut descriptor = Self::default();
         let (mut parent_id, mut hint) = (None, None);
-        for line in text
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.starts_with('#'))
-        {
+        for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
             let access = line.split_whitespace().next().unwrap_or_default();
             if matches!(access, "RW" | "RDONLY" | "NOACCESS") {
-                let extent = parse_extent(line).map_err(|reason| {
-                    input.malformed(0, "extent description", format!("{reason} in {line:?}"))
-                })?;
-                descriptor.extents.push(
-                    extent.map_err(|kind| input.unsupported(format!("VMDK extent type {kind}")))?,
-                );
+                let extent = parse_extent(line)
+                    .map_err(|reason| input.malformed(0, "extent description", format!("{reason} in {line:?}")))?;
+                descriptor.extents.push(extent.map_err(|kind| input.unsupported(format!("VMDK extent type {kind}")))?);
                 if descriptor.extents.len() > EXTENTS {
                     return Err(input.malformed(0, "extent description", "too many"));
                 }
@@ -91,20 +81,12 @@ impl Descriptor {
 fn parse_extent(line: &str) -> Result<Result<ExtentLine, String>, &'static str> {
     let (head, tail) = line.split_once('"').unwrap_or((line, ""));
     let mut words = head.split_whitespace().skip(1);
-    let sectors = words
-        .next()
-        .and_then(|word| word.parse().ok())
-        .ok_or("no size")?;
+    let sectors = words.next().and_then(|word| word.parse().ok()).ok_or("no size")?;
     let kind = match words.next().ok_or("no type")?.to_ascii_uppercase().as_str() {
         "SPARSE" => Kind::Sparse,
         "FLAT" | "VMFS" => Kind::Flat,
         "ZERO" => {
-            return Ok(Ok(ExtentLine {
-                sectors,
-                kind: Kind::Zero,
-                file: String::new(),
-                offset: 0,
-            }));
+            return Ok(Ok(ExtentLine { sectors, kind: Kind::Zero, file: String::new(), offset: 0 }));
         }
         other => return Ok(Err(other.to_owned())),
     };
@@ -113,12 +95,7 @@ fn parse_extent(line: &str) -> Result<Result<ExtentLine, String>, &'static str> 
         Some(word) => word.parse().map_err(|_| "no number for the offset")?,
         None => 0,
     };
-    Ok(Ok(ExtentLine {
-        sectors,
-        kind,
-        file: file.to_owned(),
-        offset,
-    }))
+    Ok(Ok(ExtentLine { sectors, kind, file: file.to_owned(), offset }))
 }
 
 #[cfg(test)]
@@ -127,30 +104,12 @@ mod tests {
 
     #[test]
     fn extent_lines() {
-        let line = |sectors, kind, file: &str, offset| ExtentLine {
-            sectors,
-            kind,
-            file: file.into(),
-            offset,
-        };
-        let parsed = |text| {
-            parse_extent(text)
-                .expect("is well formed")
-                .expect("is known")
-        };
-        assert_eq!(
-            parsed(r#"RW 4192256 SPARSE "a b-s001.vmdk""#),
-            line(4192256, Kind::Sparse, "a b-s001.vmdk", 0)
-        );
-        assert_eq!(
-            parsed(r#"RW 63 FLAT "d-flat.vmdk" 128"#),
-            line(63, Kind::Flat, "d-flat.vmdk", 128)
-        );
+        let line = |sectors, kind, file: &str, offset| ExtentLine { sectors, kind, file: file.into(), offset };
+        let parsed = |text| parse_extent(text).expect("is well formed").expect("is known");
+        assert_eq!(parsed(r#"RW 4192256 SPARSE "a b-s001.vmdk""#), line(4192256, Kind::Sparse, "a b-s001.vmdk", 0));
+        assert_eq!(parsed(r#"RW 63 FLAT "d-flat.vmdk" 128"#), line(63, Kind::Flat, "d-flat.vmdk", 128));
         assert_eq!(parsed("RW 9 ZERO"), line(9, Kind::Zero, "", 0));
-        assert_eq!(
-            parse_extent(r#"RW 9 SESPARSE "x""#),
-            Ok(Err("SESPARSE".into()))
-        );
+        assert_eq!(parse_extent(r#"RW 9 SESPARSE "x""#), Ok(Err("SESPARSE".into())));
         assert_eq!(parse_extent("RW nine FLAT"), Err("no size"));
         assert_eq!(parse_extent("RW 9 FLAT x"), Err("no file name"));
     }

@@ -65,13 +65,7 @@ impl Header {
             value
                 .checked_mul(SECTOR)
                 .filter(|bytes| *bytes <= i64::MAX as u64)
-                .ok_or_else(|| {
-                    input.malformed(
-                        at + position as u64,
-                        field,
-                        format!("{value} sectors are absurd"),
-                    )
-                })
+                .ok_or_else(|| input.malformed(at + position as u64, field, format!("{value} sectors are absurd")))
         };
         if fields.u32_le(0) != MAGIC {
             return Err(input.malformed(at, "magicNumber", "is not that of a sparse extent"));
@@ -85,33 +79,19 @@ impl Header {
             flags: fields.u32_le(8),
             capacity: sectors(12, "capacity")?,
             grain: sectors(20, "grainSize")?,
-            descriptor: (
-                sectors(28, "descriptorOffset")?,
-                sectors(36, "descriptorSize")?,
-            ),
+            descriptor: (sectors(28, "descriptorOffset")?, sectors(36, "descriptorSize")?),
             per_table: u64::from(fields.u32_le(44)),
-            directory: if directory == AT_END {
-                AT_END
-            } else {
-                sectors(56, "gdOffset")?
-            },
+            directory: if directory == AT_END { AT_END } else { sectors(56, "gdOffset")? },
         };
         if !header.grain.is_power_of_two() || header.grain > GRAIN_BYTES {
             return Err(input.malformed(
                 at + 20,
                 "grainSize",
-                format!(
-                    "{} bytes are not a power of two up to {GRAIN_BYTES}",
-                    header.grain
-                ),
+                format!("{} bytes are not a power of two up to {GRAIN_BYTES}", header.grain),
             ));
         }
         if !(1..=65_536).contains(&header.per_table) {
-            return Err(input.malformed(
-                at + 44,
-                "numGTEsPerGT",
-                format!("{} is out of range", header.per_table),
-            ));
+            return Err(input.malformed(at + 44, "numGTEsPerGT", format!("{} is out of range", header.per_table)));
         }
         let algorithm = fields.u16_le(77);
         if header.flags & COMPRESSED != 0 {
@@ -142,32 +122,15 @@ impl Sparse {
         let mut header = Header::parse(&input, &bytes, 0)?;
         if header.directory == AT_END {
             let footer = find_footer(&input)?;
-            header = Header {
-                descriptor: header.descriptor,
-                ..footer
-            };
+            header = Header { descriptor: header.descriptor, ..footer };
         }
         if header.directory == 0 && header.capacity > 0 {
             return Err(input.malformed(56, "gdOffset", "there is no grain directory"));
         }
         let entries = header.capacity.div_ceil(header.grain * header.per_table);
-        let bytes = input.read_vec(
-            header.directory,
-            entries * 4,
-            DIRECTORY_BYTES,
-            "grain directory",
-        )?;
-        let directory = bytes
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|entry| u32::from_le_bytes(*entry))
-            .collect();
-        Ok(Self {
-            input,
-            header,
-            directory,
-        })
+        let bytes = input.read_vec(header.directory, entries * 4, DIRECTORY_BYTES, "grain directory")?;
+        let directory = bytes.as_chunks::<4>().0.iter().map(|entry| u32::from_le_bytes(*entry)).collect();
+        Ok(Self { input, header, directory })
     }
 
     /// Returns the bytes of the virtual disk.
@@ -189,21 +152,14 @@ impl Sparse {
     pub fn descriptor(&self) -> Result<Option<Vec<u8>>> {
         match self.header.descriptor {
             (0, _) | (_, 0) => Ok(None),
-            (at, length) => self
-                .input
-                .read_vec(at, length, super::descriptor::BYTES, "descriptor")
-                .map(Some),
+            (at, length) => self.input.read_vec(at, length, super::descriptor::BYTES, "descriptor").map(Some),
         }
     }
 
     /// Returns where the grain tables lie.
     pub fn tables(&self) -> Vec<Range<u64>> {
         let length = self.header.per_table * 4;
-        let starts = self
-            .directory
-            .iter()
-            .filter(|sector| **sector != 0)
-            .map(|sector| u64::from(*sector) * SECTOR);
+        let starts = self.directory.iter().filter(|sector| **sector != 0).map(|sector| u64::from(*sector) * SECTOR);
         starts.map(|start| start..start + length).collect()
     }
 
@@ -216,25 +172,13 @@ impl Sparse {
         while index < last {
             let in_table = index % self.header.per_table;
             let count = (self.header.per_table - in_table).min(last - index);
-            let table = self
-                .directory
-                .get((index / self.header.per_table) as usize)
-                .copied()
-                .unwrap_or(0);
+            let table = self.directory.get((index / self.header.per_table) as usize).copied().unwrap_or(0);
             if table == 0 {
                 places.resize(places.len() + count as usize, Place::Unallocated);
             } else {
                 let at = u64::from(table) * SECTOR + in_table * 4;
-                let bytes = self
-                    .input
-                    .read_vec(at, count * 4, 65_536 * 4, "grain table")?;
-                places.extend(
-                    bytes
-                        .as_chunks::<4>()
-                        .0
-                        .iter()
-                        .map(|entry| self.place(u32::from_le_bytes(*entry))),
-                );
+                let bytes = self.input.read_vec(at, count * 4, 65_536 * 4, "grain table")?;
+                places.extend(bytes.as_chunks::<4>().0.iter().map(|entry| self.place(u32::from_le_bytes(*entry))));
             }
             index += count;
         }
@@ -250,12 +194,7 @@ impl Sparse {
     }
 
     /// Appends what a range of the virtual disk holds, of which this extent begins at `base`.
-    pub(super) fn extents(
-        &self,
-        base: u64,
-        range: Range<u64>,
-        extents: &mut Extents,
-    ) -> Result<()> {
+    pub(super) fn extents(&self, base: u64, range: Range<u64>, extents: &mut Extents) -> Result<()> {
         let own = range.start - base..range.end - base;
         let (first, places) = self.places(&own)?;
         for (number, place) in places.into_iter().enumerate() {
@@ -285,8 +224,7 @@ impl Sparse {
             match *first {
                 Place::Unallocated | Place::Zero => part.fill(0),
                 Place::At(host) if !self.packed() => {
-                    self.input
-                        .read(part, host + start % self.header.grain, "grain")?;
+                    self.input.read(part, host + start % self.header.grain, "grain")?;
                 }
                 Place::At(_) => self.inflate_run(now, index, part, &range)?,
             }
@@ -308,9 +246,7 @@ impl Sparse {
                 (Place::At(start), Place::At(before), Place::At(next)) if self.packed() => {
                     next > before && next - before <= self.most_packed() && next - start <= BATCH
                 }
-                (Place::At(_), Place::At(before), Place::At(next)) => {
-                    before + self.header.grain == next
-                }
+                (Place::At(_), Place::At(before), Place::At(next)) => before + self.header.grain == next,
                 (Place::At(_), _, _) | (_, _, Place::At(_)) => false,
                 _ => true,
             };
@@ -327,30 +263,14 @@ impl Sparse {
     }
 
     /// Reads packed grains that lie one after the other, and inflates each.
-    fn inflate_run(
-        &self,
-        places: &[Place],
-        first: u64,
-        buf: &mut [u8],
-        range: &Range<u64>,
-    ) -> Result<()> {
-        let hosts: Vec<u64> = places
-            .iter()
-            .filter_map(|place| {
-                if let Place::At(at) = place {
-                    Some(*at)
-                } else {
-                    None
-                }
-            })
-            .collect();
+    fn inflate_run(&self, places: &[Place], first: u64, buf: &mut [u8], range: &Range<u64>) -> Result<()> {
+        let hosts: Vec<u64> =
+            places.iter().filter_map(|place| if let Place::At(at) = place { Some(*at) } else { None }).collect();
         let (Some(start), Some(last)) = (hosts.first(), hosts.last()) else {
             return Ok(());
         };
         self.input.check(*last, MARKER, "grain marker")?;
-        let end = last
-            .saturating_add(self.most_packed())
-            .min(self.input.length());
+        let end = last.saturating_add(self.most_packed()).min(self.input.length());
         with_packed((end - start) as usize, |packed| {
             self.input.read(packed, *start, "compressed grains")?;
             let mut rest = buf;
@@ -366,39 +286,19 @@ impl Sparse {
         })
     }
 
-    fn inflate_grain(
-        &self,
-        index: u64,
-        host: u64,
-        bytes: &[u8],
-        start: u64,
-        out: &mut [u8],
-    ) -> Result<()> {
+    fn inflate_grain(&self, index: u64, host: u64, bytes: &[u8], start: u64, out: &mut [u8]) -> Result<()> {
         let lba = index * (self.header.grain / SECTOR);
         let marker = Fields(bytes);
         let (found, length) = (marker.u64_le(0), u64::from(marker.u32_le(8)));
         if found != lba {
-            return Err(self.input.malformed(
-                host,
-                "grain marker",
-                format!("is of sector {found}, not of {lba}"),
-            ));
+            return Err(self.input.malformed(host, "grain marker", format!("is of sector {found}, not of {lba}")));
         }
         let stream = usize::try_from(length)
             .ok()
             .filter(|length| *length > 0)
             .and_then(|length| bytes.get(MARKER as usize..)?.get(..length))
-            .ok_or_else(|| {
-                self.input.malformed(
-                    host + 8,
-                    "grain marker",
-                    format!("size {length} is out of range"),
-                )
-            })?;
-        let malformed = |reason: String| {
-            self.input
-                .malformed(host, format!("grain of sector {lba}"), reason)
-        };
+            .ok_or_else(|| self.input.malformed(host + 8, "grain marker", format!("size {length} is out of range")))?;
+        let malformed = |reason: String| self.input.malformed(host, format!("grain of sector {lba}"), reason);
         let begin = index * self.header.grain;
         // the last grain of a disk may be cut to what the disk still has
         let stored = self.header.grain.min(self.header.capacity - begin);
@@ -429,17 +329,9 @@ fn find_footer(input: &Input) -> Result<Header> {
         }
         let footer = Header::parse(input, sector, at)?;
         if footer.directory == AT_END {
-            return Err(input.malformed(
-                at + 56,
-                "gdOffset",
-                "the footer does not say where the directory is",
-            ));
+            return Err(input.malformed(at + 56, "gdOffset", "the footer does not say where the directory is"));
         }
         return Ok(footer);
     }
-    Err(input.malformed(
-        input.length(),
-        "footer",
-        "not found: the stream is truncated",
-    ))
+    Err(input.malformed(input.length(), "footer", "not found: the stream is truncated"))
 }

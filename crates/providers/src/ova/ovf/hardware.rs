@@ -46,11 +46,7 @@ impl Item {
     fn read(node: Node<'_, '_>) -> Self {
         let text = |name| text_of(node, name);
         let either = |first: String, second: &'static str| {
-            if first.is_empty() {
-                text(second)
-            } else {
-                first
-            }
+            if first.is_empty() { text(second) } else { first }
         };
         Self {
             id: either(text("InstanceID"), "InstanceId"),
@@ -76,11 +72,7 @@ impl Item {
 
     /// The kind of device, without the number that tells one from the next.
     pub fn device_kind(&self) -> String {
-        let name = if self.element_name.is_empty() {
-            &self.caption
-        } else {
-            &self.element_name
-        };
+        let name = if self.element_name.is_empty() { &self.caption } else { &self.element_name };
         let stripped = name.trim_end_matches(|c: char| c.is_numeric() || c.is_whitespace());
         match (stripped, self.description.as_str()) {
             ("", "") => "Unknown".to_owned(),
@@ -95,29 +87,21 @@ impl Item {
 pub(super) fn items(section: Node<'_, '_>, configuration: Option<&str>) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::new();
     for node in section.children().filter(|n| n.is_element()) {
-        if !matches!(
-            node.tag_name().name(),
-            "Item" | "StorageItem" | "EthernetPortItem"
-        ) {
+        if !matches!(node.tag_name().name(), "Item" | "StorageItem" | "EthernetPortItem") {
             continue;
         }
         if attribute(node, "bound").is_some_and(|b| b == "min" || b == "max") {
             continue;
         }
         let chosen = match attribute(node, "configuration") {
-            Some(wanted) => {
-                configuration.is_some_and(|c| wanted.split_whitespace().any(|w| w == c))
-            }
+            Some(wanted) => configuration.is_some_and(|c| wanted.split_whitespace().any(|w| w == c)),
             None => true,
         };
         if !chosen {
             continue;
         }
         let item = Item::read(node);
-        match items
-            .iter_mut()
-            .find(|old| !item.id.is_empty() && old.id == item.id)
-        {
+        match items.iter_mut().find(|old| !item.id.is_empty() && old.id == item.id) {
             Some(old) => *old = item,
             None => items.push(item),
         }
@@ -126,11 +110,7 @@ pub(super) fn items(section: Node<'_, '_>, configuration: Option<&str>) -> Vec<I
 }
 
 /// The disks of the items, in the order in which the firmware sees them.
-pub(super) fn attachments(
-    items: &[Item],
-    disks: &[Disk],
-    system: &str,
-) -> Result<Vec<Attachment>, OvfError> {
+pub(super) fn attachments(items: &[Item], disks: &[Disk], system: &str) -> Result<Vec<Attachment>, OvfError> {
     let mut controllers: HashMap<&str, (u32, Bus)> = HashMap::new();
     let mut count = 0;
     for item in items {
@@ -140,10 +120,7 @@ pub(super) fn attachments(
         }
     }
     let mut found = Vec::new();
-    for item in items
-        .iter()
-        .filter(|i| matches!(i.kind, resource::DISK | resource::LOGICAL_DISK))
-    {
+    for item in items.iter().filter(|i| matches!(i.kind, resource::DISK | resource::LOGICAL_DISK)) {
         if item.host_resource.is_empty() {
             continue;
         }
@@ -158,25 +135,12 @@ pub(super) fn attachments(
             controller: controller.map(|(index, _)| index),
             position: item.address_on_parent.parse().ok(),
         };
-        let boot = item.boot_order.unwrap_or(if disk.bootable {
-            u32::MAX - 1
-        } else {
-            u32::MAX
-        });
+        let boot = item.boot_order.unwrap_or(if disk.bootable { u32::MAX - 1 } else { u32::MAX });
         found.push((boot, attachment));
     }
     // stable: what has no place keeps the descriptor's order
-    found.sort_by_key(|(boot, a)| {
-        (
-            *boot,
-            a.controller.unwrap_or(u32::MAX),
-            a.position.unwrap_or(u32::MAX),
-        )
-    });
-    Ok(found
-        .into_iter()
-        .map(|(_, attachment)| attachment)
-        .collect())
+    found.sort_by_key(|(boot, a)| (*boot, a.controller.unwrap_or(u32::MAX), a.position.unwrap_or(u32::MAX)));
+    Ok(found.into_iter().map(|(_, attachment)| attachment).collect())
 }
 
 fn controller_bus(item: &Item) -> Option<Bus> {
@@ -203,23 +167,15 @@ fn resolve<'a>(host_resource: &str, disks: &'a [Disk]) -> Option<&'a Disk> {
         return by_file(file);
     }
     let last = path.rsplit('/').next().unwrap_or(path);
-    by_file(path)
-        .or_else(|| by_file(last))
-        .or_else(|| by_id(path))
-        .or_else(|| by_id(last))
+    by_file(path).or_else(|| by_file(last)).or_else(|| by_id(path)).or_else(|| by_id(last))
 }
 
 /// A MAC address with colons, or nothing when it is none.
 pub(super) fn mac(text: &str) -> String {
-    let digits: String = text
-        .chars()
-        .filter(|c| !matches!(c, ':' | '-' | '.'))
-        .collect();
+    let digits: String = text.chars().filter(|c| !matches!(c, ':' | '-' | '.')).collect();
     if digits.len() != 12 || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
         return String::new();
     }
-    let pairs: Vec<&str> = (0..6)
-        .filter_map(|i| digits.get(2 * i..2 * i + 2))
-        .collect();
+    let pairs: Vec<&str> = (0..6).filter_map(|i| digits.get(2 * i..2 * i + 2)).collect();
     pairs.join(":").to_ascii_lowercase()
 }

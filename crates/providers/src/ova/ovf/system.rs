@@ -38,12 +38,7 @@ pub(super) fn parse(
 pub(super) fn attach_the_rest(system: &mut System, disks: &[Disk]) {
     for disk in disks {
         if !system.disks.iter().any(|a| a.disk == disk.id) {
-            let attachment = Attachment {
-                disk: disk.id.clone(),
-                bus: disk.bus,
-                controller: None,
-                position: None,
-            };
+            let attachment = Attachment { disk: disk.id.clone(), bus: disk.bus, controller: None, position: None };
             system.disks.push(attachment);
         }
     }
@@ -52,10 +47,8 @@ pub(super) fn attach_the_rest(system: &mut System, disks: &[Disk]) {
 fn operating_system(system: &mut System, section: Node<'_, '_>, exporter: Exporter) {
     let given = attribute(section, "osType").unwrap_or_default().to_owned();
     let guest = text_of(section, "OSType");
-    system.os_type = [given, guest, text_of(section, "Description")]
-        .into_iter()
-        .find(|t| !t.is_empty())
-        .unwrap_or_default();
+    system.os_type =
+        [given, guest, text_of(section, "Description")].into_iter().find(|t| !t.is_empty()).unwrap_or_default();
     // oVirt keeps the VM's id here when the content's own id says only "out"
     if let (Exporter::OVirt, Some(id)) = (exporter, attribute(section, "id"))
         && uuid::Uuid::parse_str(&system.id).is_err()
@@ -79,18 +72,13 @@ fn hardware(
             resource::ETHERNET => system.nics.push(nic(item, descriptor.exporter)),
             _ => {
                 let tpm = |text: &str| text.to_ascii_lowercase().contains("tpm");
-                system.tpm |= tpm(&item.subtype)
-                    || tpm(&item.element_name)
-                    || item.device.eq_ignore_ascii_case("tpm");
+                system.tpm |= tpm(&item.subtype) || tpm(&item.element_name) || item.device.eq_ignore_ascii_case("tpm");
                 system.devices.push(item.device_kind());
             }
         }
     }
     system.disks = hardware::attachments(&items, &descriptor.disks, &system.name)?;
-    for node in section
-        .children()
-        .filter(|n| matches!(n.tag_name().name(), "Config" | "ExtraConfig"))
-    {
+    for node in section.children().filter(|n| matches!(n.tag_name().name(), "Config" | "ExtraConfig")) {
         if let (Some(key), Some(value)) = (attribute(node, "key"), attribute(node, "value")) {
             configure(system, key, value);
         }
@@ -104,16 +92,8 @@ fn hardware(
 fn number(what: &'static str, system: &System, text: &str) -> Result<i64, OvfError> {
     // "2.0" is what some tools make of 2
     let whole = text.strip_suffix(".0").unwrap_or(text);
-    let number = if whole.is_empty() {
-        Some(0)
-    } else {
-        whole.parse().ok()
-    };
-    number.ok_or_else(|| OvfError::Number {
-        what,
-        of: system.name.clone(),
-        value: text.to_owned(),
-    })
+    let number = if whole.is_empty() { Some(0) } else { whole.parse().ok() };
+    number.ok_or_else(|| OvfError::Number { what, of: system.name.clone(), value: text.to_owned() })
 }
 
 fn processor(system: &mut System, item: &Item) -> Result<(), OvfError> {
@@ -133,27 +113,14 @@ fn memory(system: &mut System, item: &Item) -> Result<(), OvfError> {
     system.memory = number("the memory", system, &item.quantity)?;
     system.memory_units.clone_from(&item.units);
     // no exporter means bytes when it leaves the units out
-    let units = if item.units.is_empty() {
-        "MB"
-    } else {
-        &item.units
-    };
-    let unknown = || OvfError::Units {
-        of: format!("the memory of {}", system.name),
-        units: item.units.clone(),
-    };
+    let units = if item.units.is_empty() { "MB" } else { &item.units };
+    let unknown = || OvfError::Units { of: format!("the memory of {}", system.name), units: item.units.clone() };
     system.memory_bytes = quantity(system.memory, units).ok_or_else(unknown)?;
     Ok(())
 }
 
 fn nic(item: &Item, exporter: Exporter) -> Nic {
-    let first = |texts: [&str; 3]| {
-        texts
-            .into_iter()
-            .find(|t| !t.is_empty())
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let first = |texts: [&str; 3]| texts.into_iter().find(|t| !t.is_empty()).unwrap_or_default().to_owned();
     let model = match (exporter, item.subtype.as_str()) {
         (Exporter::OVirt, "1") => "rtl8139",
         (Exporter::OVirt, "2") => "e1000",
@@ -162,10 +129,7 @@ fn nic(item: &Item, exporter: Exporter) -> Nic {
         (Exporter::OVirt, "5") => "pci_passthrough",
         (_, other) => other,
     };
-    let mac = [&item.mac, &item.address]
-        .into_iter()
-        .map(|m| mac(m))
-        .find(|m| !m.is_empty());
+    let mac = [&item.mac, &item.address].into_iter().map(|m| mac(m)).find(|m| !m.is_empty());
     Nic {
         name: match exporter {
             Exporter::OVirt => first([&item.name, &item.element_name, &item.caption]),
@@ -179,15 +143,9 @@ fn nic(item: &Item, exporter: Exporter) -> Nic {
 
 /// VMware's `vmw:Config` and `vmw:ExtraConfig`.
 fn configure(system: &mut System, key: &str, value: &str) {
-    let yes = matches!(
-        value.trim().to_ascii_lowercase().as_str(),
-        "true" | "1" | "t" | "yes"
-    );
+    let yes = matches!(value.trim().to_ascii_lowercase().as_str(), "true" | "1" | "t" | "yes");
     match key {
-        "firmware" => value
-            .trim()
-            .to_ascii_lowercase()
-            .clone_into(&mut system.firmware),
+        "firmware" => value.trim().to_ascii_lowercase().clone_into(&mut system.firmware),
         // the second is what Workstation and Fusion write
         "bootOptions.efiSecureBootEnabled" | "uefi.secureBoot.enabled" => system.secure_boot = yes,
         "memoryHotAddEnabled" => system.memory_hot_add = yes,
@@ -200,19 +158,10 @@ fn configure(system: &mut System, key: &str, value: &str) {
 
 /// The settings of Xen: `key=value` pairs, separated by `;`.
 fn xen(system: &mut System, value: &str) {
-    for (key, value) in value
-        .split([';', ','])
-        .filter_map(|pair| pair.split_once('='))
-    {
+    for (key, value) in value.split([';', ',']).filter_map(|pair| pair.split_once('=')) {
         let value = value.trim().to_ascii_lowercase();
         match key.trim() {
-            "firmware" => {
-                system.firmware = if value == "uefi" {
-                    "efi".to_owned()
-                } else {
-                    value
-                }
-            }
+            "firmware" => system.firmware = if value == "uefi" { "efi".to_owned() } else { value },
             "secureboot" => system.secure_boot = value == "true",
             "vtpm" => system.tpm |= value == "true",
             _ => {}
@@ -226,18 +175,14 @@ fn virtualbox(system: &mut System, machine: Node<'_, '_>) {
     for node in machine.descendants().filter(|n| n.is_element()) {
         match node.tag_name().name() {
             "Firmware" => {
-                let efi = attribute(node, "type")
-                    .is_some_and(|t| t.to_ascii_uppercase().starts_with("EFI"));
+                let efi = attribute(node, "type").is_some_and(|t| t.to_ascii_uppercase().starts_with("EFI"));
                 system.firmware = if efi { "efi" } else { "bios" }.to_owned();
             }
             "TrustedPlatformModule" => {
-                system.tpm |=
-                    attribute(node, "type").is_some_and(|t| !t.eq_ignore_ascii_case("none"));
+                system.tpm |= attribute(node, "type").is_some_and(|t| !t.eq_ignore_ascii_case("none"));
             }
             "Adapter" if attribute(node, "enabled") == Some("true") => {
-                let slot = attribute(node, "slot")
-                    .and_then(|s| s.parse().ok())
-                    .unwrap_or(u32::MAX);
+                let slot = attribute(node, "slot").and_then(|s| s.parse().ok()).unwrap_or(u32::MAX);
                 adapters.push((slot, mac(attribute(node, "MACAddress").unwrap_or_default())));
             }
             _ => {}

@@ -20,12 +20,7 @@ fn shown(text: &str) -> String {
     };
     let mut page = format!("{}\n", descriptor.exporter);
     for file in &descriptor.files {
-        writeln!(
-            page,
-            "file {} {} {:?} {:?}",
-            file.id, file.href, file.size, file.compression
-        )
-        .expect("a string");
+        writeln!(page, "file {} {} {:?} {:?}", file.id, file.href, file.size, file.compression).expect("a string");
     }
     for disk in &descriptor.disks {
         let format = disk.image_format.unwrap_or("?");
@@ -53,20 +48,11 @@ fn shown(text: &str) -> String {
         )
         .expect("a string");
         for nic in &s.nics {
-            writeln!(
-                page,
-                "  nic {:?} {:?} on {:?} {}",
-                nic.name, nic.mac, nic.network, nic.model
-            )
-            .expect("a string");
+            writeln!(page, "  nic {:?} {:?} on {:?} {}", nic.name, nic.mac, nic.network, nic.model).expect("a string");
         }
         for disk in &s.disks {
-            writeln!(
-                page,
-                "  disk {} {:?} {:?}:{:?}",
-                disk.disk, disk.bus, disk.controller, disk.position
-            )
-            .expect("a string");
+            writeln!(page, "  disk {} {:?} {:?}:{:?}", disk.disk, disk.bus, disk.controller, disk.position)
+                .expect("a string");
         }
         writeln!(page, "  devices {}", s.devices.join(", ")).expect("a string");
     }
@@ -166,20 +152,9 @@ fn xen() {
 #[test]
 fn what_cannot_be_used_says_why() {
     let vmware = FIXTURES[0];
-    check(
-        "<a>",
-        expect![
-            "error: the descriptor is not well-formed XML: the root node was opened but never closed"
-        ],
-    );
-    check(
-        "<a/>",
-        expect!["error: the descriptor's root element is <a>, not <Envelope>"],
-    );
-    check(
-        "<Envelope/>",
-        expect!["error: the descriptor describes no virtual system"],
-    );
+    check("<a>", expect!["error: the descriptor is not well-formed XML: the root node was opened but never closed"]);
+    check("<a/>", expect!["error: the descriptor's root element is <a>, not <Envelope>"]);
+    check("<Envelope/>", expect!["error: the descriptor describes no virtual system"]);
     check(
         &vmware.replace("ovf:capacity=\"16\"", "ovf:capacity=\"sixteen\""),
         expect![[r#"error: the capacity of disk vmdisk1 is "sixteen", which is not a number"#]],
@@ -190,15 +165,10 @@ fn what_cannot_be_used_says_why() {
     );
     check(
         &vmware.replace("ovf:/disk/vmdisk2", "ovf:/disk/none"),
-        expect![[
-            r#"error: a disk of web-01 refers to "ovf:/disk/none", which the descriptor does not have"#
-        ]],
+        expect![[r#"error: a disk of web-01 refers to "ovf:/disk/none", which the descriptor does not have"#]],
     );
     check(
-        &vmware.replace(
-            "ovf:diskId=\"vmdisk1\"",
-            "ovf:diskId=\"vmdisk1\" ovf:parentRef=\"x\"",
-        ),
+        &vmware.replace("ovf:diskId=\"vmdisk1\"", "ovf:diskId=\"vmdisk1\" ovf:parentRef=\"x\""),
         expect!["error: disk vmdisk1 is a delta of another disk: export the VM without snapshots"],
     );
     check(
@@ -209,17 +179,12 @@ fn what_cannot_be_used_says_why() {
 
 #[test]
 fn a_capacity_may_be_a_property() {
-    let text = FIXTURES[0]
-        .replace("ovf:capacity=\"16\"", "ovf:capacity=\"${size}\"")
-        .replace(
-            "<Info>A virtual machine</Info>",
-            "<ProductSection><Property ovf:key=\"size\" ovf:value=\"24\"/></ProductSection>",
-        );
-    let descriptor = Descriptor::parse(&text).expect("it is well-formed");
-    assert_eq!(
-        descriptor.disk("vmdisk1").and_then(|d| d.capacity_bytes),
-        Some(24 << 30)
+    let text = FIXTURES[0].replace("ovf:capacity=\"16\"", "ovf:capacity=\"${size}\"").replace(
+        "<Info>A virtual machine</Info>",
+        "<ProductSection><Property ovf:key=\"size\" ovf:value=\"24\"/></ProductSection>",
     );
+    let descriptor = Descriptor::parse(&text).expect("it is well-formed");
+    assert_eq!(descriptor.disk("vmdisk1").and_then(|d| d.capacity_bytes), Some(24 << 30));
 }
 
 proptest! {

@@ -21,11 +21,7 @@ pub fn quantity(amount: i64, units: &str) -> Option<u64> {
 fn factor(text: &str) -> Option<u64> {
     match text.split_once('^') {
         None => text.parse().ok(),
-        Some((base, power)) => base
-            .trim()
-            .parse::<u64>()
-            .ok()?
-            .checked_pow(power.trim().parse().ok()?),
+        Some((base, power)) => base.trim().parse::<u64>().ok()?.checked_pow(power.trim().parse().ok()?),
     }
 }
 

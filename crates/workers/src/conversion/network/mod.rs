@@ -48,10 +48,7 @@ pub struct NetworkPlan {
 /// Decides how the guest's interfaces keep their names.
 pub fn plan(guest: &GuestFiles, nics: &[Nic]) -> NetworkPlan {
     let mut plan = NetworkPlan::default();
-    if guest
-        .get(RULES_PATH)
-        .is_some_and(|rules| !rules.trim().is_empty())
-    {
+    if guest.get(RULES_PATH).is_some_and(|rules| !rules.trim().is_empty()) {
         return plan; // the guest has its own rules
     }
     let interfaces = sources::interfaces(guest);
@@ -64,23 +61,22 @@ pub fn plan(guest: &GuestFiles, nics: &[Nic]) -> NetworkPlan {
         let Some(name) = name else { continue };
         match &nic.mac {
             Some(mac) => {
-                rules.push_str(&format!("SUBSYSTEM==\"net\",ACTION==\"add\",ATTR{{address}}==\"{mac}\",NAME=\"{name}\"\n"));
+                rules.push_str(&format!(
+                    "SUBSYSTEM==\"net\",ACTION==\"add\",ATTR{{address}}==\"{mac}\",NAME=\"{name}\"\n"
+                ));
             }
             // without an address of its own, an only card is still told by its driver
             None if nics.len() == 1 => {
-                rules.push_str(&format!(
-                    "SUBSYSTEM==\"net\",ACTION==\"add\",DRIVERS==\"virtio_net\",NAME=\"{name}\"\n"
-                ));
+                rules
+                    .push_str(&format!("SUBSYSTEM==\"net\",ACTION==\"add\",DRIVERS==\"virtio_net\",NAME=\"{name}\"\n"));
             }
-            None => plan.warnings.push(format!(
-                "the card of {name} has no hardware address in the descriptor: its name may change"
-            )),
+            None => plan
+                .warnings
+                .push(format!("the card of {name} has no hardware address in the descriptor: its name may change")),
         }
         // NetworkManager renames nothing; networkd's link file holds where no udev rule is read
         if let Some(mac) = &nic.mac
-            && interfaces
-                .iter()
-                .any(|i| i.name == *name && i.mac.is_none() && i.file.ends_with(".nmconnection"))
+            && interfaces.iter().any(|i| i.name == *name && i.mac.is_none() && i.file.ends_with(".nmconnection"))
         {
             plan.files.push((
                 format!("/etc/systemd/network/10-v2v-{name}.link"),
@@ -95,19 +91,12 @@ pub fn plan(guest: &GuestFiles, nics: &[Nic]) -> NetworkPlan {
 }
 
 /// The name of each card: by hardware address, else by an address, else by the order of VMware's slots.
-fn names(
-    interfaces: &[Interface],
-    nics: &[Nic],
-    warnings: &mut Vec<String>,
-) -> Vec<Option<String>> {
+fn names(interfaces: &[Interface], nics: &[Nic], warnings: &mut Vec<String>) -> Vec<Option<String>> {
     let mut names: Vec<Option<String>> = Vec::new();
     for nic in nics {
         let mut candidates: Vec<&str> = interfaces
             .iter()
-            .filter(|i| {
-                (i.mac.is_some() && i.mac == nic.mac)
-                    || i.addresses.iter().any(|a| nic.addresses.contains(a))
-            })
+            .filter(|i| (i.mac.is_some() && i.mac == nic.mac) || i.addresses.iter().any(|a| nic.addresses.contains(a)))
             .map(|i| i.name.as_str())
             .collect();
         candidates.sort_unstable();
@@ -132,18 +121,14 @@ fn names(
         .collect();
     left.sort_by_key(|name| slot_order(name));
     left.dedup();
-    let open: Vec<usize> = (0..nics.len())
-        .filter(|&n| names[n].is_none() && nics[n].addresses.is_empty())
-        .collect();
+    let open: Vec<usize> = (0..nics.len()).filter(|&n| names[n].is_none() && nics[n].addresses.is_empty()).collect();
     if !left.is_empty() && left.len() == open.len() {
         for (index, name) in open.into_iter().zip(left) {
             names[index] = Some(name.to_owned());
         }
     } else if !left.is_empty() {
-        warnings.push(format!(
-            "cannot tell which network card the guest's {} is: its name may change",
-            left.join(", ")
-        ));
+        warnings
+            .push(format!("cannot tell which network card the guest's {} is: its name may change", left.join(", ")));
     }
     drop_doubles(names)
 }
@@ -154,30 +139,16 @@ fn drop_doubles(names: Vec<Option<String>>) -> Vec<Option<String>> {
     for name in names.iter().flatten() {
         *count.entry(name.clone()).or_default() += 1;
     }
-    names
-        .into_iter()
-        .map(|n| n.filter(|n| count.get(n) == Some(&1)))
-        .collect()
+    names.into_iter().map(|n| n.filter(|n| count.get(n) == Some(&1))).collect()
 }
 
 /// The order in which VMware puts cards into slots (`ens160` on the first bus, then 192, 224, 256, 161, 193 …);
 /// other names by their number.
 fn slot_order(name: &str) -> (usize, u32, String) {
-    let digits: String = name
-        .chars()
-        .rev()
-        .take_while(char::is_ascii_digit)
-        .collect();
-    let number: u32 = digits
-        .chars()
-        .rev()
-        .collect::<String>()
-        .parse()
-        .unwrap_or(0);
+    let digits: String = name.chars().rev().take_while(char::is_ascii_digit).collect();
+    let number: u32 = digits.chars().rev().collect::<String>().parse().unwrap_or(0);
     let slots = [160, 192, 224, 256, 161, 193, 225, 257, 162, 194, 226, 258];
-    let slot = slots
-        .iter()
-        .position(|s| *s == number && name.starts_with("ens"));
+    let slot = slots.iter().position(|s| *s == number && name.starts_with("ens"));
     (slot.unwrap_or(slots.len()), number, name.to_owned())
 }
 
@@ -185,9 +156,7 @@ fn slot_order(name: &str) -> (usize, u32, String) {
 fn is_interface_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 15
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 fn mac(text: &str) -> Option<String> {
@@ -206,7 +175,8 @@ mod tests {
         }
     }
 
-    const IFUPDOWN: &str = "auto lo\niface lo inet loopback\n\nauto ens192\niface ens192 inet static\n    address 10.10.0.21/24\n";
+    const IFUPDOWN: &str =
+        "auto lo\niface lo inet loopback\n\nauto ens192\niface ens192 inet static\n    address 10.10.0.21/24\n";
 
     #[test]
     fn an_appliance_with_one_card_keeps_its_name_without_known_addresses() {
@@ -214,7 +184,10 @@ mod tests {
         let plan = plan(&guest, &[nic("00:50:56:a4:2b:1c", &[])]);
         assert_eq!(
             plan.files,
-            [(RULES_PATH.to_owned(), "SUBSYSTEM==\"net\",ACTION==\"add\",ATTR{address}==\"00:50:56:a4:2b:1c\",NAME=\"ens192\"\n".to_owned())]
+            [(
+                RULES_PATH.to_owned(),
+                "SUBSYSTEM==\"net\",ACTION==\"add\",ATTR{address}==\"00:50:56:a4:2b:1c\",NAME=\"ens192\"\n".to_owned()
+            )]
         );
         assert!(plan.warnings.is_empty());
     }
@@ -223,51 +196,23 @@ mod tests {
     fn an_only_card_without_address_is_told_by_its_driver() {
         let guest = GuestFiles::of(&[("/etc/network/interfaces", IFUPDOWN)]);
         let plan = plan(&guest, &[nic("", &[])]);
-        assert_eq!(
-            plan.files[0].1,
-            "SUBSYSTEM==\"net\",ACTION==\"add\",DRIVERS==\"virtio_net\",NAME=\"ens192\"\n"
-        );
+        assert_eq!(plan.files[0].1, "SUBSYSTEM==\"net\",ACTION==\"add\",DRIVERS==\"virtio_net\",NAME=\"ens192\"\n");
     }
 
     #[test]
     fn cards_are_told_by_address_and_the_rest_by_slot() {
         let two = "iface ens224 inet static\n address 10.0.1.2/24\niface ens192 inet static\n address 10.0.0.2/24\n";
         let guest = GuestFiles::of(&[("/etc/network/interfaces", two)]);
-        let by_slot = plan(
-            &guest,
-            &[nic("00:00:00:00:00:01", &[]), nic("00:00:00:00:00:02", &[])],
-        );
-        assert!(
-            by_slot.files[0]
-                .1
-                .contains("00:00:00:00:00:01\",NAME=\"ens192\""),
-            "{by_slot:?}"
-        );
-        let by_ip = plan(
-            &guest,
-            &[
-                nic("00:00:00:00:00:01", &["10.0.1.2"]),
-                nic("00:00:00:00:00:02", &["10.0.0.2"]),
-            ],
-        );
-        assert!(
-            by_ip.files[0]
-                .1
-                .contains("00:00:00:00:00:01\",NAME=\"ens224\""),
-            "{by_ip:?}"
-        );
+        let by_slot = plan(&guest, &[nic("00:00:00:00:00:01", &[]), nic("00:00:00:00:00:02", &[])]);
+        assert!(by_slot.files[0].1.contains("00:00:00:00:00:01\",NAME=\"ens192\""), "{by_slot:?}");
+        let by_ip = plan(&guest, &[nic("00:00:00:00:00:01", &["10.0.1.2"]), nic("00:00:00:00:00:02", &["10.0.0.2"])]);
+        assert!(by_ip.files[0].1.contains("00:00:00:00:00:01\",NAME=\"ens224\""), "{by_ip:?}");
     }
 
     #[test]
     fn a_guest_with_rules_of_its_own_is_left_alone() {
-        let guest = GuestFiles::of(&[
-            ("/etc/network/interfaces", IFUPDOWN),
-            (RULES_PATH, "# mine\n"),
-        ]);
-        assert_eq!(
-            plan(&guest, &[nic("00:50:56:a4:2b:1c", &[])]),
-            NetworkPlan::default()
-        );
+        let guest = GuestFiles::of(&[("/etc/network/interfaces", IFUPDOWN), (RULES_PATH, "# mine\n")]);
+        assert_eq!(plan(&guest, &[nic("00:50:56:a4:2b:1c", &[])]), NetworkPlan::default());
     }
 
     #[test]
@@ -277,51 +222,28 @@ mod tests {
                 "/etc/network/interfaces",
                 "iface ens192 inet static\n address 10.0.0.2/24\niface ens256 inet static\n address 10.0.9.9\n",
             ),
-            (
-                "/var/lib/dhcp/dhclient.eth7.leases",
-                "lease {\n  interface \"eth7\";\n  fixed-address 10.0.0.2;\n}\n",
-            ),
+            ("/var/lib/dhcp/dhclient.eth7.leases", "lease {\n  interface \"eth7\";\n  fixed-address 10.0.0.2;\n}\n"),
         ]);
-        let plan = plan(
-            &guest,
-            &[
-                nic("00:00:00:00:00:01", &["10.0.0.2"]),
-                nic("00:00:00:00:00:02", &["10.0.9.9"]),
-            ],
-        );
+        let plan = plan(&guest, &[nic("00:00:00:00:00:01", &["10.0.0.2"]), nic("00:00:00:00:00:02", &["10.0.9.9"])]);
         assert_eq!(
             plan.files[0].1,
             "SUBSYSTEM==\"net\",ACTION==\"add\",ATTR{address}==\"00:00:00:00:00:02\",NAME=\"ens256\"\n"
         );
-        assert!(
-            plan.warnings[0].contains("ens192, eth7"),
-            "{:?}",
-            plan.warnings
-        );
+        assert!(plan.warnings[0].contains("ens192, eth7"), "{:?}", plan.warnings);
     }
 
     #[test]
     fn more_interfaces_than_cards_is_a_warning() {
-        let guest = GuestFiles::of(&[(
-            "/etc/network/interfaces",
-            "iface a inet dhcp\niface b inet dhcp\n",
-        )]);
+        let guest = GuestFiles::of(&[("/etc/network/interfaces", "iface a inet dhcp\niface b inet dhcp\n")]);
         let plan = plan(&guest, &[nic("00:00:00:00:00:01", &[])]);
         assert!(plan.files.is_empty());
-        assert_eq!(
-            plan.warnings,
-            ["cannot tell which network card the guest's a, b is: its name may change"]
-        );
+        assert_eq!(plan.warnings, ["cannot tell which network card the guest's a, b is: its name may change"]);
     }
 
     #[test]
     fn names_that_udev_would_interpret_are_refused() {
         assert!(is_interface_name("ens192") && is_interface_name("br-lan.5"));
-        assert!(
-            !is_interface_name("a\",RUN+=\"x")
-                && !is_interface_name("")
-                && !is_interface_name("sixteen-chars-xx")
-        );
+        assert!(!is_interface_name("a\",RUN+=\"x") && !is_interface_name("") && !is_interface_name("sixteen-chars-xx"));
     }
 
     #[test]

@@ -53,32 +53,23 @@ pub fn interfaces(guest: &GuestFiles) -> Vec<Interface> {
 
 /// Loopback, bridges, bonds, VLANs and the like have no card of their own.
 fn is_virtual(name: &str) -> bool {
-    const STARTS: &[&str] = &[
-        "lo", "br", "bond", "docker", "veth", "virbr", "vlan", "tun", "tap", "wg", "team", "dummy",
-    ];
+    const STARTS: &[&str] =
+        &["lo", "br", "bond", "docker", "veth", "virbr", "vlan", "tun", "tap", "wg", "team", "dummy"];
     name.contains('.')
         || STARTS.iter().any(|s| {
-            name.strip_prefix(s).is_some_and(|rest| {
-                rest.is_empty() || !rest.starts_with(|c: char| c.is_ascii_alphabetic())
-            })
+            name.strip_prefix(s)
+                .is_some_and(|rest| rest.is_empty() || !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
         })
 }
 
 fn address(text: &str) -> Option<IpAddr> {
-    text.trim()
-        .trim_matches(['"', '\'', ';'])
-        .split(['/', ',', ' '])
-        .next()
-        .and_then(|a| a.parse().ok())
+    text.trim().trim_matches(['"', '\'', ';']).split(['/', ',', ' ']).next().and_then(|a| a.parse().ok())
 }
 
 /// Adds what one place says about a name to what another said.
 fn merge(all: &mut Vec<Interface>, name: &str) -> usize {
     all.iter().position(|i| i.name == name).unwrap_or_else(|| {
-        all.push(Interface {
-            name: name.into(),
-            ..Interface::default()
-        });
+        all.push(Interface { name: name.into(), ..Interface::default() });
         all.len() - 1
     })
 }
@@ -91,12 +82,8 @@ fn ifupdown(text: &str) -> Vec<Interface> {
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
             // an alias (ens192:1) belongs to its interface
-            (Some("iface"), Some(name)) => {
-                current = Some(merge(&mut all, name.split(':').next().unwrap_or(name)))
-            }
-            (Some("auto" | "allow-hotplug" | "mapping" | "source" | "source-directory"), _) => {
-                current = None
-            }
+            (Some("iface"), Some(name)) => current = Some(merge(&mut all, name.split(':').next().unwrap_or(name))),
+            (Some("auto" | "allow-hotplug" | "mapping" | "source" | "source-directory"), _) => current = None,
             (Some("address"), Some(value)) => {
                 if let Some(index) = current {
                     all[index].addresses.extend(address(value));
@@ -115,10 +102,7 @@ fn ifupdown(text: &str) -> Vec<Interface> {
 
 /// Red Hat's and SUSE's `ifcfg-ens192`: shell variables.
 fn ifcfg(file_name: &str, text: &str) -> Vec<Interface> {
-    let mut interface = Interface {
-        name: file_name.trim_start_matches("ifcfg-").into(),
-        ..Interface::default()
-    };
+    let mut interface = Interface { name: file_name.trim_start_matches("ifcfg-").into(), ..Interface::default() };
     for line in text.lines() {
         let Some((key, value)) = line.trim().split_once('=') else {
             continue;
@@ -128,9 +112,7 @@ fn ifcfg(file_name: &str, text: &str) -> Vec<Interface> {
             "DEVICE" if !value.is_empty() => interface.name = value.into(),
             "HWADDR" => interface.mac = mac(value),
             "TYPE" if !matches!(value, "Ethernet" | "") => return Vec::new(),
-            k if k.starts_with("IPADDR") || k == "IPV6ADDR" => {
-                interface.addresses.extend(address(value))
-            }
+            k if k.starts_with("IPADDR") || k == "IPV6ADDR" => interface.addresses.extend(address(value)),
             _ => {}
         }
     }
@@ -154,11 +136,7 @@ fn keyfile(text: &str) -> Vec<Interface> {
             _ => {}
         }
     }
-    if interface.name.is_empty() {
-        Vec::new()
-    } else {
-        vec![interface]
-    }
+    if interface.name.is_empty() { Vec::new() } else { vec![interface] }
 }
 
 /// netplan's YAML, read by its indentation: the names below `ethernets:`, and what stands below each.
@@ -185,10 +163,7 @@ fn netplan(text: &str) -> Vec<Interface> {
         }
         if *name_indent.get_or_insert(indent) == indent {
             all.push(Interface {
-                name: content
-                    .trim_end_matches(':')
-                    .trim_matches(['"', '\''])
-                    .into(),
+                name: content.trim_end_matches(':').trim_matches(['"', '\'']).into(),
                 ..Interface::default()
             });
             (in_addresses, in_match, child_indent) = (false, None, None);
@@ -201,27 +176,19 @@ fn netplan(text: &str) -> Vec<Interface> {
         if in_match.is_some_and(|m| indent <= m) {
             in_match = None;
         }
-        let (key, value) = content
-            .split_once(": ")
-            .unwrap_or((content.trim_end_matches(':'), ""));
+        let (key, value) = content.split_once(": ").unwrap_or((content.trim_end_matches(':'), ""));
         match key {
             "addresses" => {
                 // nameservers have addresses too: only those directly below the interface count
                 in_addresses = indent == child;
-                for item in value
-                    .trim_matches(['[', ']'])
-                    .split(',')
-                    .filter(|_| in_addresses)
-                {
+                for item in value.trim_matches(['[', ']']).split(',').filter(|_| in_addresses) {
                     current.addresses.extend(address(item));
                 }
             }
             "match" => (in_match, in_addresses) = (Some(indent), false),
             "macaddress" if in_match.is_some() => current.mac = mac(value),
             "set-name" => current.name = value.trim_matches(['"', '\'']).into(),
-            item if in_addresses && item.starts_with("- ") => {
-                current.addresses.extend(address(&item[2..]))
-            }
+            item if in_addresses && item.starts_with("- ") => current.addresses.extend(address(&item[2..])),
             "nameservers" | "routes" => in_addresses = false,
             item if !item.starts_with('-') => in_addresses = false,
             _ => {}
@@ -244,11 +211,7 @@ fn networkd(text: &str) -> Vec<Interface> {
             _ => {}
         }
     }
-    if interface.name.is_empty() {
-        Vec::new()
-    } else {
-        vec![interface]
-    }
+    if interface.name.is_empty() { Vec::new() } else { vec![interface] }
 }
 
 /// Leases of dhclient, NetworkManager and wicked: an address that the interface had.
@@ -259,22 +222,15 @@ fn lease(file_name: &str, text: &str) -> Vec<Interface> {
         let name = rest.split("-dhcp").next().unwrap_or(rest);
         let index = merge(&mut all, name);
         for part in text.split("<address>").skip(1) {
-            all[index]
-                .addresses
-                .extend(part.split('<').next().and_then(address));
+            all[index].addresses.extend(part.split('<').next().and_then(address));
         }
         return all;
     }
     // internal-<uuid>-<interface>.lease of NetworkManager: key=value
-    if let Some(name) = file_name
-        .strip_suffix(".lease")
-        .and_then(|n| n.strip_prefix("internal-"))
-    {
+    if let Some(name) = file_name.strip_suffix(".lease").and_then(|n| n.strip_prefix("internal-")) {
         let index = merge(&mut all, name.rsplit('-').next().unwrap_or(name));
         for line in text.lines() {
-            all[index]
-                .addresses
-                .extend(line.strip_prefix("ADDRESS=").and_then(address));
+            all[index].addresses.extend(line.strip_prefix("ADDRESS=").and_then(address));
         }
         return all;
     }
@@ -381,21 +337,10 @@ mod tests {
     #[test]
     fn virtual_interfaces_have_no_card() {
         let text = "iface br0 inet static\n address 10.0.0.1\niface bond0 inet dhcp\niface ens192.100 inet dhcp\niface lo inet loopback\n";
+        assert_eq!(interfaces(&GuestFiles::of(&[("/etc/network/interfaces", text)])), []);
+        assert!(!is_virtual("local0") && !is_virtual("broadcom") && is_virtual("br-lan") && is_virtual("docker0"));
         assert_eq!(
-            interfaces(&GuestFiles::of(&[("/etc/network/interfaces", text)])),
-            []
-        );
-        assert!(
-            !is_virtual("local0")
-                && !is_virtual("broadcom")
-                && is_virtual("br-lan")
-                && is_virtual("docker0")
-        );
-        assert_eq!(
-            interfaces(&GuestFiles::of(&[(
-                "/etc/sysconfig/network-scripts/ifcfg-x",
-                "TYPE=Bridge\nDEVICE=x\n"
-            )])),
+            interfaces(&GuestFiles::of(&[("/etc/sysconfig/network-scripts/ifcfg-x", "TYPE=Bridge\nDEVICE=x\n")])),
             []
         );
     }
