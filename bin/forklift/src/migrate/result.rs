@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use forklift_providers::ova::ovf::units::quantity;
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
@@ -19,8 +20,8 @@ pub struct Finished {
 /// Says in one line what will be migrated.
 pub fn describe(vm: &Value) -> String {
     let disks = vm["disks"].as_array().map_or(0, Vec::len);
-    let capacity: u64 =
-        vm["disks"].as_array().into_iter().flatten().filter_map(|disk| disk["CapacityBytes"].as_u64()).sum();
+    let size = |disk: &Value| quantity(disk["Capacity"].as_i64()?, disk["CapacityAllocationUnits"].as_str()?);
+    let capacity: u64 = vm["disks"].as_array().into_iter().flatten().filter_map(size).sum();
     let memory = vm["memoryMB"].as_u64().unwrap_or(0);
     let system = vm["osType"].as_str().unwrap_or("unknown system");
     format!(

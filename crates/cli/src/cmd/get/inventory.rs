@@ -93,7 +93,7 @@ fn columns(kind: Kind) -> &'static [(&'static str, &'static str)] {
             ("CONCERNS (C/W/I)", "concernsHuman"),
         ],
         Kind::Network | Kind::Storage => &[("NAME", "name"), ("ID", "id"), ("VARIANT", "variant")],
-        Kind::Disk => &[("NAME", "name"), ("ID", "id"), ("PATH", "filePath"), ("SIZE", "sizeHuman")],
+        Kind::Disk => &[("NAME", "name"), ("ID", "id"), ("PATH", "FilePath"), ("SIZE", "sizeHuman")],
         Kind::Namespace => &[("NAME", "name"), ("ID", "id")],
         Kind::Appliance => &[("FILE", "file"), ("STATE", "state"), ("REASON", "error")],
     }
@@ -115,10 +115,10 @@ fn augmented(mut item: Value) -> Value {
     }
     if let Some(disks) = item["disks"].as_array() {
         let capacity: f64 =
-            disks.iter().filter_map(|disk| disk["capacity"].as_f64().or(disk["CapacityBytes"].as_f64())).sum();
+            disks.iter().filter_map(bytes).fold(0.0, |sum, size| sum + size);
         item["diskCapacity"] = json!(format!("{:.1} GB", capacity / f64::from(1 << 30)));
     }
-    if let Some(size) = item["capacity"].as_f64() {
+    if let Some(size) = bytes(&item) {
         item["sizeHuman"] = json!(format!("{:.1} GB", size / f64::from(1 << 30)));
     }
     if let Some(power) = item["powerState"].as_str().map(str::to_lowercase) {
@@ -127,6 +127,23 @@ fn augmented(mut item: Value) -> Value {
     }
     item["guest"] = item["guestId"].as_str().or(item["osType"].as_str()).map(Into::into).unwrap_or_default();
     item
+}
+
+/// Returns the size of a disk: bytes where the source counts them, an appliance's number times its unit
+/// ("byte * 2^20", DSP0243 annex C) otherwise.
+fn bytes(disk: &Value) -> Option<f64> {
+    if let Some(size) = disk["capacity"].as_f64() {
+        return Some(size);
+    }
+    let unit = disk["CapacityAllocationUnits"].as_str()?.replace(' ', "").to_lowercase();
+    let factor = match unit.as_str() {
+        "" | "byte" | "bytes" => 1.0,
+        "kilobytes" | "kb" => 1024.0,
+        "megabytes" | "mb" => f64::from(1 << 20),
+        "gigabytes" | "gb" => f64::from(1 << 30),
+        power => power.strip_prefix("byte*2^")?.parse::<i32>().ok().map(|exponent| 2f64.powi(exponent))?,
+    };
+    Some(disk["Capacity"].as_f64()? * factor)
 }
 
 #[cfg(test)]
@@ -142,5 +159,7 @@ mod tests {
             (&vm["memoryGB"], &vm["diskCapacity"], &vm["concernsHuman"]),
             (&json!("1.5 GB"), &json!("3.0 GB"), &json!("1/1/0 (*)"))
         );
+        let disk = augmented(json!({"Capacity": 1024, "CapacityAllocationUnits": "byte * 2^20"}));
+        assert_eq!(disk["sizeHuman"], "1.0 GB");
     }
 }
