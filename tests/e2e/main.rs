@@ -16,7 +16,7 @@ use serde_json::Value;
 /// Namespace of the product's objects.
 const NS: &str = "konveyor-forklift";
 /// Time for what takes no copying or converting.
-const SHORT: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_secs(180);
 /// Time for the conversion of a guest without hardware virtualization.
 const CONVERSION: Duration = Duration::from_secs(30 * 60);
 

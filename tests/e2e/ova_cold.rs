@@ -31,7 +31,7 @@ fn an_appliance_becomes_a_running_vm_over_three_power_cuts() {
     std::fs::create_dir(&catalog).expect("a catalog");
     std::fs::copy(sample(), catalog.join("webserver01.ova")).expect("the sample can be copied");
     let mut stack = Stack::start(folder.path());
-    slow_provider(&stack, "appliances", &catalog, 40 * MIB);
+    slow_provider(&stack, "appliances", &catalog, 24 * MIB);
     stack.mtv(&[
         "create",
         "plan",
@@ -53,14 +53,14 @@ fn an_appliance_becomes_a_running_vm_over_three_power_cuts() {
     stack.mtv(&["start", "plan", "web", "-n", NS]);
 
     // the first cut: with a good part of the disk copied
-    let copied = wait_for("200 MiB are copied", SHORT, || {
+    let copied = wait_for("150 MiB are copied", SHORT, || {
         let plan = stack.get("plan", NS, "web").ok_or("no plan")?;
         let done = vm(&plan, VM)
             .and_then(|vm| step(vm, "DiskTransfer"))
             .and_then(|step| step["progress"]["completed"].as_u64())
             .unwrap_or(0);
         assert_ne!(done, 1024, "the copy ended before the test could cut the power");
-        if done >= 200 { Ok(done * MIB) } else { Err(format!("{done} MiB")) }
+        if done >= 150 { Ok(done * MIB) } else { Err(format!("{done} MiB")) }
     });
     stack.kill();
     stack.up();
