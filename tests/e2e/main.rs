@@ -1,6 +1,7 @@
 //! The promises, each shown once, with the programs as their users run them.
 
 mod bad_input;
+mod hooks;
 mod migrate;
 mod ova_cold;
 mod ova_damage;
