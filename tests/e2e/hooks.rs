@@ -68,7 +68,7 @@ fn playbooks_run_before_and_after_and_a_failing_one_stops_the_machine() {
     let plan = create("stopped", "stopped", "fails", "checks");
     assert!(has_condition(&plan, "Failed"), "{plan:#}");
     let reasons = vm(&plan, "one").expect("the vm")["error"]["reasons"].to_string();
-    assert!(reasons.contains("hook"), "{reasons}");
+    assert!(reasons.contains("playbook failed") && reasons.contains("kubectl logs"), "{reasons}");
     println!("reason: {reasons}");
     assert!(stack.list("virtualmachines", "stopped").is_empty(), "the machine was made although its hook failed");
     assert!(stack.list("jobs", "stopped").is_empty(), "disks were copied although the hook before failed");

@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use forklift_api::worker::{ImportProgress, ImportResult};
+use forklift_api::worker::{ImportProgress, ImportResult, WorkerError};
 use forklift_api::{Conversion, annotations, labels};
 use forklift_core::build::importer_job::ROUND;
 use forklift_core::plan::world::{ConversionFact, HookFact, ImportFact, JobState, Observed, PvcFact, VmFact};
@@ -109,7 +109,7 @@ pub async fn target(
     }
     if needs.target {
         facts.hooks =
-            of.jobs.iter().filter(|job| job.labels().contains_key(labels::STEP)).map(|job| hook(job)).collect();
+            of.jobs.iter().filter(|job| job.labels().contains_key(labels::STEP)).map(|job| hook(of, job)).collect();
         facts.taken_names = taken_names(children, plan, vm);
         facts.vm = children.machines.iter().find(|found| found.name_any() == target_name).map(|found| vm_fact(found));
     }
@@ -294,12 +294,19 @@ fn conversion_fact(conversion: &Conversion) -> ConversionFact {
     }
 }
 
-fn hook(job: &Job) -> HookFact {
+fn hook(of: &OfVm, job: &Job) -> HookFact {
     let status = job.status.as_ref();
-    let message = status.and_then(|status| {
+    let job_says = status.and_then(|status| {
         let conditions = status.conditions.iter().flatten();
         conditions.filter(|condition| condition.type_ == "Failed").find_map(|condition| condition.message.clone())
     });
+    // the Job knows only how often its pods failed; our runner says why
+    let pod_says = of.pods.iter().filter(|pod| owned_by(pod.as_ref(), job)).find_map(|pod| {
+        let error: WorkerError = serde_json::from_str(worker::termination_message(pod, "hook")?).ok()?;
+        let log = format!("kubectl logs -n {} {}", pod.namespace().unwrap_or_default(), pod.name_any());
+        Some(format!("{} (its log: {log})", error.message))
+    });
+    let message = job_says.map(|job_says| pod_says.unwrap_or(job_says));
     HookFact {
         seen: observed(job),
         step: job.labels().get(labels::STEP).cloned().unwrap_or_default(),

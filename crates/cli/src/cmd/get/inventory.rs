@@ -114,8 +114,7 @@ fn augmented(mut item: Value) -> Value {
         item["memoryGB"] = json!(format!("{:.1} GB", memory / 1024.0));
     }
     if let Some(disks) = item["disks"].as_array() {
-        let capacity: f64 =
-            disks.iter().filter_map(bytes).fold(0.0, |sum, size| sum + size);
+        let capacity: f64 = disks.iter().filter_map(bytes).fold(0.0, |sum, size| sum + size);
         item["diskCapacity"] = json!(format!("{:.1} GB", capacity / f64::from(1 << 30)));
     }
     if let Some(size) = bytes(&item) {
