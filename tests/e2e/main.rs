@@ -3,6 +3,7 @@
 mod bad_input;
 mod hooks;
 mod migrate;
+mod ova_cancel;
 mod ova_cold;
 mod ova_damage;
 mod ova_plans;
