@@ -91,7 +91,10 @@ fn yaml(finished: &Finished) -> anyhow::Result<String> {
 fn portable(object: &Value, version: &str, kind: &str) -> Value {
     let mut metadata = json!({"name": object["metadata"]["name"]});
     for key in ["labels", "annotations"] {
-        if let Some(map) = object["metadata"][key].as_object().filter(|map| !map.is_empty()) {
+        let mut map = object["metadata"][key].as_object().cloned().unwrap_or_default();
+        // another cluster binds its own volumes
+        map.retain(|name, _| !name.starts_with("pv.kubernetes.io/") && !name.starts_with("volume.kubernetes.io/"));
+        if !map.is_empty() {
             metadata[key] = json!(map);
         }
     }
