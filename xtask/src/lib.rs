@@ -1,6 +1,7 @@
 //! What the chores are made of, so that tests can call it.
 
 pub mod arch;
+pub mod bench;
 pub mod generate;
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
-//! Chores of the project: generated files and the check of the architecture.
+//! Chores of the project: generated files, the check of the architecture, benches and peers.
 //!
 //! `cargo run -p xtask -- gen` writes what is generated, `gen --check` says what is stale, `arch` compares the
-//! dependencies between crates with the agreed table, `arch --update` writes that table anew.
+//! dependencies between crates with the agreed table, `arch --update` writes that table anew, `bench` measures beside
+//! the peers, `peers` builds those that come as Go modules.
 
 use std::process::ExitCode;
 
@@ -28,6 +29,18 @@ enum Chore {
         #[arg(long)]
         update: bool,
     },
+    /// Run benches beside their peers; without names all of them
+    Bench {
+        names: Vec<String>,
+        /// Where inputs and outputs are made; several GiB
+        #[arg(long)]
+        folder: Option<std::path::PathBuf>,
+        /// Number of pairs, instead of each bench's own
+        #[arg(long)]
+        pairs: Option<usize>,
+    },
+    /// Build the peers that come as Go modules into the user's cache
+    Peers,
 }
 
 fn main() -> ExitCode {
@@ -37,6 +50,8 @@ fn main() -> ExitCode {
         Chore::Gen { check: false } => xtask::generate::write(&root),
         Chore::Arch { update: false } => xtask::arch::check(&root),
         Chore::Arch { update: true } => xtask::arch::update(&root),
+        Chore::Bench { names, folder, pairs } => xtask::bench::run(&names, folder, pairs),
+        Chore::Peers => forklift_testkit::peers::build_all(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 //! Used by tests only.
 
 pub mod appliance;
+pub mod peers;
 pub mod process;
 pub mod stack;
 

@@ -1,0 +1,113 @@
+//! Benches: the peer and ours in turn on the same input, the ratio of the two at the end.
+//!
+//! `./x bench` runs all, `./x bench NAME…` some. Each prints a table of both sides and closes with one line,
+//! `NAME ratio R goal G`: R is the median, over the pairs, of ours divided by the peer's. A goal that is not reached
+//! does not fail the run: figures are for people to read.
+//!
+//! To add one: a function in a file below `bench/`, and a line in [`BENCHES`].
+
+pub mod pair;
+
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// One bench.
+pub struct Bench {
+    /// What a user types and what the closing line begins with.
+    pub name: &'static str,
+    /// What is measured, against which peer.
+    pub about: &'static str,
+    /// Prepares, measures and prints.
+    pub run: fn(&Machine) -> Result<pair::Report>,
+}
+
+/// All benches, in the order in which they run.
+pub const BENCHES: &[Bench] = &[];
+
+/// What a bench needs of the machine.
+pub struct Machine {
+    /// A folder for inputs and outputs, removed after the run.
+    pub folder: PathBuf,
+    /// Number of pairs, where the user wants another than the bench's own.
+    pub pairs: Option<usize>,
+}
+
+impl Machine {
+    /// Builds one of our programs as it is released and returns its path.
+    ///
+    /// # Errors
+    /// Where cargo fails.
+    pub fn release(&self, package: &str, program: &str) -> Result<PathBuf> {
+        let status = Command::new("cargo")
+            .args(["build", "--release", "-q", "-p", package, "--bin", program])
+            .current_dir(crate::root())
+            .status()
+            .context("cannot run cargo")?;
+        if !status.success() {
+            bail!("cargo build --release -p {package} failed");
+        }
+        Ok(self.target().join("release").join(program))
+    }
+
+    /// Builds an example of a crate in the release profile and returns its path.
+    ///
+    /// # Errors
+    /// Where cargo fails.
+    pub fn release_example(&self, package: &str, example: &str) -> Result<PathBuf> {
+        let status = Command::new("cargo")
+            .args(["build", "--release", "-q", "-p", package, "--example", example])
+            .current_dir(crate::root())
+            .status()
+            .context("cannot run cargo")?;
+        if !status.success() {
+            bail!("cargo build --release -p {package} --example {example} failed");
+        }
+        Ok(self.target().join("release/examples").join(example))
+    }
+
+    fn target(&self) -> PathBuf {
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
+    }
+}
+
+/// Runs the benches of these names, or all.
+///
+/// # Errors
+/// Where a name is unknown or a bench cannot be run; the others are run all the same.
+pub fn run(names: &[String], folder: Option<PathBuf>, pairs: Option<usize>) -> Result<()> {
+    for name in names {
+        if !BENCHES.iter().any(|bench| bench.name == name) {
+            let known: Vec<&str> = BENCHES.iter().map(|bench| bench.name).collect();
+            bail!("no bench {name}; there are: {}", known.join(", "));
+        }
+    }
+    let base = folder.unwrap_or_else(std::env::temp_dir);
+    let mut failed = Vec::new();
+    let mut closing = Vec::new();
+    for bench in BENCHES.iter().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name)) {
+        eprintln!("\n== {}: {}", bench.name, bench.about);
+        let folder = base.join(format!("forklift-bench-{}-{}", bench.name, std::process::id()));
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let machine = Machine { folder: folder.clone(), pairs };
+        let report = (bench.run)(&machine);
+        let _ = std::fs::remove_dir_all(&folder);
+        match report {
+            Ok(report) => {
+                println!("{report}");
+                closing.push(report.closing());
+            }
+            Err(error) => {
+                eprintln!("{}: {error:#}", bench.name);
+                failed.push(bench.name);
+            }
+        }
+    }
+    if closing.len() > 1 {
+        println!("\n{}", closing.join("\n"));
+    }
+    if !failed.is_empty() {
+        bail!("could not be run: {}", failed.join(", "));
+    }
+    Ok(())
+}
