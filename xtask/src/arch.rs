@@ -91,7 +91,7 @@ fn broken_rules(workspace: &Workspace) -> Vec<String> {
                 ));
             }
             let composes = matches!(name.as_str(), "forklift" | "forklift-testkit")
-                || workspace.folders.get(name).is_some_and(|folder| folder == "tests");
+                || workspace.folders.get(name).is_some_and(|folder| folder.starts_with("tests"));
             if is_embedded(target) && !is_embedded(name) && !composes {
                 faults.push(format!("{name} -> {target}: only the program and the tests may start the embedded stack"));
             }

@@ -95,7 +95,10 @@ pub async fn delete(server: &Arc<Server>, context: &Context, body: &[u8]) -> Api
     let deletion = Deletion::decode(context, body)?;
     match delete_object(server, context, &deletion).await? {
         Outcome::Gone(object) => {
-            let details = json!({"name": object.key.name, "kind": context.resource.plural, "uid": object.uid, "group": context.resource.group});
+            let mut details = json!({"name": object.key.name, "kind": context.resource.plural, "uid": object.uid});
+            if !context.resource.group.is_empty() {
+                details["group"] = context.resource.group.clone().into();
+            }
             // pods are answered with the object, as their strategy does
             if context.resource.is("", "pods") {
                 return Ok(output::stored(context, StatusCode::OK, &object));

@@ -1,0 +1,27 @@
+//! The chapters, one file each. A new chapter is its file, its `mod` line and its line in [`all`].
+
+mod objects;
+mod watches;
+
+use crate::case::Chapter;
+
+/// All chapters.
+pub fn all() -> Vec<Chapter> {
+    vec![objects::chapter(), watches::chapter()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique() {
+        let mut seen = BTreeSet::new();
+        for chapter in super::all() {
+            assert!(!chapter.cases.is_empty(), "{} has no cases", chapter.name);
+            for test in &chapter.cases {
+                assert!(seen.insert((chapter.name, test.name)), "twice: {} / {}", chapter.name, test.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The two servers: ours in this process on a temporary folder, and kube-apiserver with etcd beside it.
+
+use anyhow::{Context as _, Result};
+
+/// Which server it is; also how `differences.md` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The embedded API server.
+    Ours,
+    /// kube-apiserver with etcd.
+    Real,
+}
+
+impl Kind {
+    /// `ours` or `real`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Real => "real",
+        }
+    }
+}
+
+enum Running {
+    Ours { handle: apiserver::Handle, _folder: tempfile::TempDir },
+    Elsewhere,
+}
+
+/// A running server and a client for it.
+pub struct Server {
+    kind: Kind,
+    url: String,
+    token: String,
+    ca: String,
+    http: reqwest::Client,
+    running: Running,
+}
+
+impl Server {
+    /// Starts the embedded server in this process, as `apiserver::Config::new` sets it up.
+    pub async fn ours() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("conformance-").tempdir()?;
+        let handle = apiserver::start(apiserver::Config::new(folder.path())).await?;
+        let (url, token, ca) = (handle.url(), handle.admin_token().to_string(), handle.ca_pem().to_string());
+        let http = client(Some(&ca))?;
+        Ok(Self { kind: Kind::Ours, url, token, ca, http, running: Running::Ours { handle, _folder: folder } })
+    }
+
+    /// Takes the server at the address in CONFORMANCE_SERVER, with the administrator's token in CONFORMANCE_TOKEN; None
+    /// where none is named. Its certificate is not checked.
+    pub async fn real() -> Result<Option<Self>> {
+        let Ok(url) = std::env::var("CONFORMANCE_SERVER") else {
+            println!("skipped: no kube-apiserver (CONFORMANCE_SERVER, CONFORMANCE_TOKEN)");
+            return Ok(None);
+        };
+        let token =
+            std::env::var("CONFORMANCE_TOKEN").context("CONFORMANCE_SERVER is set, CONFORMANCE_TOKEN is not")?;
+        let http = client(None)?;
+        Ok(Some(Self { kind: Kind::Real, url, token, ca: String::new(), http, running: Running::Elsewhere }))
+    }
+
+    /// Which one it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// `https://127.0.0.1:port`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The administrator's bearer token (group `system:masters`).
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The certificate of the authority that signed the serving certificate, PEM.
+    pub fn ca(&self) -> &str {
+        &self.ca
+    }
+
+    /// A client that trusts the server and sends no credentials by itself.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// Ends the server.
+    pub async fn stop(self) {
+        match self.running {
+            Running::Ours { handle, .. } => handle.shutdown().await,
+            Running::Elsewhere => {}
+        }
+    }
+}
+
+fn client(ca: Option<&str>) -> Result<reqwest::Client> {
+    // several tests of one process do this; the first one wins
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().no_proxy();
+    let builder = match ca {
+        Some(ca) => {
+            let ca =
+                reqwest::Certificate::from_pem(ca.as_bytes()).context("the server's authority is no certificate")?;
+            builder.tls_certs_only([ca])
+        }
+        None => builder.tls_danger_accept_invalid_certs(true),
+    };
+    Ok(builder.build()?)
+}
