@@ -26,13 +26,17 @@ pub struct Module {
 }
 
 /// All Go modules of peers.
-pub const MODULES: &[Module] = &[Module {
-    name: "kubernetes",
-    packages: &["k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kube-controller-manager"],
-    // the server reports the version that it is linked with
-    ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.33.13 \
+pub const MODULES: &[Module] = &[
+    Module {
+        name: "kubernetes",
+        packages: &["k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kube-controller-manager"],
+        // the server reports the version that it is linked with
+        ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.33.13 \
               -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=33",
-}];
+    },
+    // builds a program called `server`: its import path ends in the version
+    Module { name: "etcd", packages: &["go.etcd.io/etcd/server/v3"], ldflags: "-s -w" },
+];
 
 /// Returns the path of an installed program, or says that the test is skipped and returns nothing.
 ///

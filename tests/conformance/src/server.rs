@@ -1,6 +1,7 @@
 //! The two servers: ours in this process on a temporary folder, and kube-apiserver with etcd beside it.
 
 use anyhow::{Context as _, Result};
+use forklift_testkit::peers::kube::KubeApiserver;
 
 /// Which server it is; also how `differences.md` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,7 @@ impl Kind {
 
 enum Running {
     Ours { handle: apiserver::Handle, _folder: tempfile::TempDir },
+    Real { _peer: KubeApiserver },
     Elsewhere,
 }
 
@@ -46,17 +48,25 @@ impl Server {
         Ok(Self { kind: Kind::Ours, url, token, ca, http, running: Running::Ours { handle, _folder: folder } })
     }
 
-    /// Takes the server at the address in CONFORMANCE_SERVER, with the administrator's token in CONFORMANCE_TOKEN; None
-    /// where none is named. Its certificate is not checked.
+    /// Starts kube-apiserver and etcd; None where they are not installed and need not be. With CONFORMANCE_SERVER, an
+    /// address, and CONFORMANCE_TOKEN, its administrator's token, takes that server; its certificate is not checked.
     pub async fn real() -> Result<Option<Self>> {
-        let Ok(url) = std::env::var("CONFORMANCE_SERVER") else {
-            println!("skipped: no kube-apiserver (CONFORMANCE_SERVER, CONFORMANCE_TOKEN)");
-            return Ok(None);
-        };
-        let token =
-            std::env::var("CONFORMANCE_TOKEN").context("CONFORMANCE_SERVER is set, CONFORMANCE_TOKEN is not")?;
-        let http = client(None)?;
-        Ok(Some(Self { kind: Kind::Real, url, token, ca: String::new(), http, running: Running::Elsewhere }))
+        if let Ok(url) = std::env::var("CONFORMANCE_SERVER") {
+            let token = std::env::var("CONFORMANCE_TOKEN").context("CONFORMANCE_TOKEN is not set")?;
+            let http = client(None)?;
+            return Ok(Some(Self {
+                kind: Kind::Real,
+                url,
+                token,
+                ca: String::new(),
+                http,
+                running: Running::Elsewhere,
+            }));
+        }
+        let Some(peer) = tokio::task::spawn_blocking(KubeApiserver::start).await? else { return Ok(None) };
+        let (url, token, ca) = (peer.url().to_string(), peer.token().to_string(), peer.ca()?);
+        let http = client(Some(&ca))?;
+        Ok(Some(Self { kind: Kind::Real, url, token, ca, http, running: Running::Real { _peer: peer } }))
     }
 
     /// Which one it is.
@@ -88,7 +98,8 @@ impl Server {
     pub async fn stop(self) {
         match self.running {
             Running::Ours { handle, .. } => handle.shutdown().await,
-            Running::Elsewhere => {}
+            // dropping it ends its processes
+            Running::Real { .. } | Running::Elsewhere => {}
         }
     }
 }

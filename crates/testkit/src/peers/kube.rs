@@ -43,7 +43,7 @@ impl KubeApiserver {
     /// As [`Self::start`], without kube-controller-manager where `controllers` is false.
     pub fn start_with(controllers: bool) -> Option<Self> {
         let programs = Programs {
-            etcd: peers::program("etcd")?,
+            etcd: peers::go("etcd", "server")?,
             apiserver: peers::go("kubernetes", "kube-apiserver")?,
             manager: peers::go("kubernetes", "kube-controller-manager")?,
         };
@@ -142,6 +142,9 @@ impl KubeApiserver {
                 "none",
                 "--allow-privileged",
                 "--profiling=false",
+                // on by default in the releases before and after this one
+                "--feature-gates",
+                "WatchList=true",
             ],
         )
     }
