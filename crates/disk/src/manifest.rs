@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::chunk_map::{Copied, beside, sync_folder};
 use crate::digest::{Blake3, CHUNK, root};
 use crate::error::{Error, Malformed, Result};
+use crate::open::SIZE;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +123,10 @@ impl Manifest {
                 format!("manifest version {} with {} over {} bytes", self.version, self.algorithm, self.chunk_size);
             return Err(Error::Unsupported { path: path.display().to_string(), what });
         }
+        // a run of zeros is one short entry: without a bound, 40 bytes of text would fill the memory
+        if self.size > SIZE {
+            return Err(malformed(path, "size", format!("{} is more than the {SIZE} of any disk", self.size)));
+        }
         let count = self.size.div_ceil(CHUNK);
         let zero = Blake3::of_zeros(CHUNK);
         let mut chunks: Vec<Copied> = Vec::new();
@@ -206,6 +211,7 @@ mod tests {
         for (change, field) in [
             (Manifest { root: "0".repeat(64), ..manifest.clone() }, "root"),
             (Manifest { size: 99, ..manifest.clone() }, "chunks"),
+            (Manifest { size: u64::MAX, chunks: vec![Entry::Zeros { zeros: 1 << 42 }], ..manifest.clone() }, "size"),
             (Manifest { chunks: vec![Entry::Zeros { zeros: u64::MAX }], ..manifest.clone() }, "chunks"),
         ] {
             let error = change.chunks(&path).expect_err("does not fit");

@@ -54,7 +54,7 @@ pub struct Options {
 
 /// The largest virtual disk: VHDX allows 64 TiB, the others less in practice. A copy keeps some 40
 /// bytes a chunk in memory, so that a header with an absurd size must not get further.
-const SIZE: u64 = 64 << 40;
+pub(crate) const SIZE: u64 = 64 << 40;
 
 /// An open disk.
 pub struct Disk {
