@@ -1,12 +1,17 @@
 //! Members of a tar archive (an OVA is one), read in place: a member is a range of the archive.
+//!
+//! Headers are decoded by the tar crate; the walk is ours, because the archive may be a byte range
+//! behind HTTP, and because what a header claims (a name of 10 GiB) must not be read into memory.
 
-use std::fs::File;
-use std::io::{self, BufReader};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use crate::error::{Error, Malformed, Result};
-use crate::source::FileRange;
+use tar::{EntryType, Header, PaxExtensions};
+
+use crate::error::{Error, Result};
+use crate::place::open_file;
+use crate::source::{Input, Part, Source};
 
 /// A member of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -20,25 +25,28 @@ pub struct Member {
 }
 
 /// An open tar archive.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Archive {
-    file: Arc<File>,
-    path: String,
+    source: Arc<dyn Source>,
     members: Arc<[Member]>,
 }
 
 /// The most members that are listed: an appliance has a handful.
 const MEMBERS: usize = 100_000;
+/// The longest record of names and attributes.
+const RECORD: u64 = 1 << 20;
+const BLOCK: u64 = 512;
 
 impl Archive {
-    /// Opens an archive and lists its members.
+    /// Opens the archive at `path` and lists its members.
     pub fn open(path: &Path) -> Result<Self> {
-        let shown = path.display().to_string();
-        let unreadable = |error| Error::Source { path: shown.clone(), offset: 0, source: error };
-        let file = Arc::new(File::open(path).map_err(unreadable)?);
-        let size = file.metadata().map_err(unreadable)?.len();
-        let members = list(&file, &shown, size)?;
-        Ok(Self { file, path: shown, members: members.into() })
+        Self::over(Arc::new(open_file(path, false)?))
+    }
+
+    /// Lists the members of an archive whose bytes are `source`.
+    pub fn over(source: Arc<dyn Source>) -> Result<Self> {
+        let members = list(&Input::new(source.clone(), Arc::new(AtomicU64::new(0)))?)?;
+        Ok(Self { source, members: members.into() })
     }
 
     /// Returns the members in the archive's order.
@@ -47,16 +55,13 @@ impl Archive {
     }
 
     /// Returns a member's bytes.
-    pub fn member(&self, name: &str) -> Result<FileRange> {
+    pub fn member(&self, name: &str) -> Result<Arc<dyn Source>> {
         let wanted = plain(name);
-        let member = self
-            .members
-            .iter()
-            .find(|member| member.name == wanted)
-            .ok_or_else(|| Error::MemberNotFound { path: self.path.clone(), member: name.to_owned() })?;
-        let shown = format!("{}({})", self.path, member.name);
-        FileRange::part(self.file.clone(), shown.clone(), member.offset, member.length)
-            .map_err(|source| Error::Source { path: shown, offset: member.offset, source })
+        let member = self.members.iter().find(|member| member.name == wanted).ok_or_else(|| {
+            Error::MemberNotFound { path: self.source.name().to_owned(), member: name.to_owned() }
+        })?;
+        let shown = format!("{}({})", self.source.name(), member.name);
+        Ok(Arc::new(Part::new(self.source.clone(), shown, member.offset, member.length)))
     }
 }
 
@@ -64,50 +69,118 @@ fn plain(name: &str) -> &str {
     name.trim_start_matches("./")
 }
 
-fn list(file: &Arc<File>, path: &str, size: u64) -> Result<Vec<Member>> {
-    let malformed = |offset: u64, reason: String| {
-        Error::Malformed(Malformed { path: path.to_owned(), offset, field: "tar header".into(), reason })
-    };
-    let mut archive = tar::Archive::new(BufReader::new(&**file));
+/// What records before a header say of it.
+#[derive(Default)]
+struct Attributes {
+    name: Option<String>,
+    size: Option<u64>,
+    sparse: bool,
+}
+
+fn list(input: &Input) -> Result<Vec<Member>> {
     let mut members = Vec::new();
-    let mut end = 0;
-    let entries = archive.entries_with_seek().map_err(|error| malformed(0, error.to_string()))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => malformed(end, format!("the archive is truncated: {error}")),
-            _ => malformed(end, error.to_string()),
+    let mut attributes = Attributes::default();
+    let mut at = 0;
+    while at < input.length() {
+        let mut block = [0; BLOCK as usize];
+        input.read(&mut block, at, "tar header").map_err(|error| truncated(input, at, error))?;
+        // two blocks of zeros end an archive; what follows them is padding
+        if block.iter().all(|byte| *byte == 0) {
+            break;
+        }
+        let header = Header::from_byte_slice(&block);
+        check_sum(input, &block, at)?;
+        let malformed = |error: std::io::Error| input.malformed(at, "tar header", error.to_string());
+        let kind = header.entry_type();
+        let size = attributes.size.filter(|_| kind.is_file()).map_or_else(|| header.entry_size(), Ok).map_err(malformed)?;
+        let start = at + BLOCK;
+        let name = match attributes.name.take() {
+            Some(name) => name,
+            None => String::from_utf8_lossy(&header.path_bytes()).into_owned(),
+        };
+        let end = start.checked_add(size).filter(|end| *end <= input.length()).ok_or_else(|| {
+            let (name, have) = (short(&name), input.length());
+            input.malformed(at, "tar header", format!("member {name:?} of {size} bytes ends beyond {have}: the archive is truncated"))
         })?;
-        let (offset, length) = (entry.raw_file_position(), entry.size());
-        end = offset.saturating_add(length);
-        if end > size {
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            return Err(malformed(
-                entry.raw_header_position(),
-                format!("member {name:?} ends at {end}, the archive at {size}: it is truncated"),
-            ));
-        }
-        let kind = entry.header().entry_type();
-        if kind.is_gnu_sparse() {
-            return Err(Error::Unsupported {
-                path: path.to_owned(),
-                what: "GNU sparse member: its bytes do not lie in one piece".into(),
-            });
-        }
-        if kind.is_file() || kind.is_contiguous() {
-            let name = plain(&String::from_utf8_lossy(&entry.path_bytes())).to_owned();
-            members.push(Member { name, offset, length });
+        match kind {
+            EntryType::GNULongName => attributes.name = Some(long_name(input, start, size)?),
+            EntryType::GNULongLink | EntryType::XGlobalHeader => {
+                // a link's target and attributes of all members say nothing about bytes
+            }
+            EntryType::XHeader => read_pax(input, start, size, &mut attributes)?,
+            _ if kind.is_gnu_sparse() || attributes.sparse => {
+                return Err(input.unsupported(format!("sparse member {:?}: its bytes do not lie in one piece", short(&name))));
+            }
+            _ => {
+                if kind.is_file() || kind.is_contiguous() {
+                    members.push(Member { name: plain(&name).to_owned(), offset: start, length: size });
+                }
+                attributes = Attributes::default();
+            }
         }
         if members.len() > MEMBERS {
-            return Err(malformed(end, format!("more than {MEMBERS} members")));
+            return Err(input.malformed(at, "tar header", format!("more than {MEMBERS} members")));
         }
+        at = end.next_multiple_of(BLOCK);
+    }
+    if members.is_empty() && at == 0 {
+        return Err(input.malformed(0, "tar header", "there is none"));
     }
     Ok(members)
+}
+
+fn truncated(input: &Input, at: u64, error: Error) -> Error {
+    match error {
+        Error::Malformed(_) => input.malformed(at, "tar header", "the archive is truncated"),
+        other => other,
+    }
+}
+
+/// Compares the header's sum of bytes, its own field counted as spaces.
+fn check_sum(input: &Input, block: &[u8], at: u64) -> Result<()> {
+    let sum = |bytes: Option<&[u8]>| bytes.unwrap_or_default().iter().map(|byte| u32::from(*byte)).sum::<u32>();
+    let found = sum(block.get(..148)) + 8 * u32::from(b' ') + sum(block.get(156..));
+    match Header::from_byte_slice(block).cksum() {
+        Ok(stored) if stored == found => Ok(()),
+        Ok(stored) => Err(input.malformed(at + 148, "tar checksum", format!("is {stored}, the bytes give {found}"))),
+        Err(_) => Err(input.malformed(at + 148, "tar checksum", "is no number: this is no tar archive")),
+    }
+}
+
+fn record(input: &Input, at: u64, size: u64) -> Result<Vec<u8>> {
+    input.read_vec(at, size, RECORD, "tar record of attributes")
+}
+
+fn long_name(input: &Input, at: u64, size: u64) -> Result<String> {
+    let bytes = record(input, at, size)?;
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    Ok(String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned())
+}
+
+fn read_pax(input: &Input, at: u64, size: u64, attributes: &mut Attributes) -> Result<()> {
+    let bytes = record(input, at, size)?;
+    for extension in PaxExtensions::new(&bytes) {
+        let malformed = || input.malformed(at, "tar record of attributes", "is not well formed");
+        let extension = extension.map_err(|_| malformed())?;
+        let value = String::from_utf8_lossy(extension.value_bytes()).into_owned();
+        match extension.key_bytes() {
+            b"path" => attributes.name = Some(value),
+            b"size" => attributes.size = Some(value.parse().map_err(|_| malformed())?),
+            key if key.starts_with(b"GNU.sparse") => attributes.sparse = true,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A name for a message: hostile archives have long ones.
+fn short(name: &str) -> String {
+    name.chars().take(100).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Source;
 
     fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -133,7 +206,7 @@ mod tests {
         member.read_at(&mut buf, 9).expect("reads");
         assert_eq!(&buf, b"the disk");
         assert!(member.read_at(&mut buf, 10).is_err(), "not beyond the member");
-        let error = archive.member("b.vmdk").expect_err("is not there");
+        let error = archive.member("b.vmdk").err().expect("is not there");
         assert_eq!(error.code(), "SourceUnreadable");
     }
 
@@ -143,9 +216,9 @@ mod tests {
         let path = dir.path().join("a.ova");
         let bytes = archive(&[("a.ovf", &[b'x'; 5000])]);
         std::fs::write(&path, &bytes[..3000]).expect("writes");
-        let error = Archive::open(&path).expect_err("truncated");
+        let error = Archive::open(&path).err().expect("truncated");
         assert!(error.to_string().contains("truncated"), "{error}");
         std::fs::write(&path, [0x55; 4096]).expect("writes");
-        assert_eq!(Archive::open(&path).expect_err("no archive").code(), "Malformed");
+        assert_eq!(Archive::open(&path).err().expect("no archive").code(), "Malformed");
     }
 }

@@ -2,8 +2,11 @@
 //! the facts come from; none of them trusts a number that it has not compared with the file's size.
 
 pub mod chain;
+mod pieces;
 pub mod qcow2;
 pub mod raw;
+pub mod vhd;
+pub mod vhdx;
 pub mod vmdk;
 
 /// Reads integers at fixed offsets of a header; a header is read whole, so that these never fail

@@ -19,11 +19,15 @@ pub enum Format {
     Vmdk,
     /// VMDK as appliances carry it: compressed grains with markers.
     StreamOptimized,
+    /// VHD of Virtual PC, Hyper-V generation 1 and Azure.
+    Vhd,
+    /// VHDX of Hyper-V.
+    Vhdx,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Qcow2, Self::Vmdk, Self::StreamOptimized];
+    pub const ALL: [Self; 6] = [Self::Raw, Self::Qcow2, Self::Vmdk, Self::StreamOptimized, Self::Vhd, Self::Vhdx];
 
     /// Returns the name, as commands take and show it.
     pub fn name(self) -> &'static str {
@@ -32,6 +36,8 @@ impl Format {
             Self::Qcow2 => "qcow2",
             Self::Vmdk => "vmdk",
             Self::StreamOptimized => "streamOptimized",
+            Self::Vhd => "vhd",
+            Self::Vhdx => "vhdx",
         }
     }
 }
@@ -44,7 +50,7 @@ impl fmt::Display for Format {
 
 /// A format's name is not known.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown disk format {0:?}; known: raw, qcow2, vmdk, streamOptimized")]
+#[error("unknown disk format {0:?}; known: raw, qcow2, vmdk, streamOptimized, vhd, vhdx")]
 pub struct UnknownFormat(String);
 
 impl FromStr for Format {
@@ -56,6 +62,8 @@ impl FromStr for Format {
             "qcow2" => Ok(Self::Qcow2),
             "vmdk" => Ok(Self::Vmdk),
             "streamoptimized" => Ok(Self::StreamOptimized),
+            "vhd" | "vpc" => Ok(Self::Vhd),
+            "vhdx" => Ok(Self::Vhdx),
             _ => Err(UnknownFormat(text.to_owned())),
         }
     }

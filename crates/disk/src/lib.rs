@@ -34,6 +34,8 @@ mod inflate;
 pub mod job;
 pub mod manifest;
 pub mod open;
+pub mod place;
+mod probe;
 pub mod progress;
 pub mod source;
 pub mod target;

@@ -6,15 +6,10 @@
 //!                                 files it names ◄────┘  beside it only, unless the caller allows more
 //! ```
 //!
-//! An image may name other files (a backing file, extents). An appliance comes from strangers: one
-//! that names `/etc/shadow` as its backing file must not be read into a disk. Only siblings in the
-//! same folder or archive are opened by default, and symbolic links are not followed there.
+//! Which files an image may name is decided in [`place`](crate::place).
 
-use std::fs::{File, OpenOptions};
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,10 +19,14 @@ use crate::extents::Extents;
 use crate::format::chain::{Chain, DEPTH};
 use crate::format::qcow2::Qcow2;
 use crate::format::raw::Raw;
+use crate::format::vhd::{self, Vhd};
+use crate::format::vhdx::{self, Vhdx};
 use crate::format::vmdk::Vmdk;
 use crate::gzip::GzipSource;
 use crate::image::{Format, Image};
-use crate::source::{FileRange, Input, Source, advise_sequential};
+use crate::place::{Folder, Place, open_file};
+use crate::probe::{Found, probe};
+use crate::source::{Input, Source};
 
 /// Which files an image may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,12 +67,16 @@ pub struct Disk {
 impl Disk {
     /// Opens the disk at `path`.
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
-        let place = Place::find(path, options)?;
-        let stored: Arc<dyn Source> = match &options.member {
-            Some(member) => place.sibling(member)?,
-            None => Arc::new(open_file(path, false)?),
-        };
-        Self::from_source(stored, options, Some(&place))
+        match &options.member {
+            Some(member) => {
+                let archive = Archive::open(path)?;
+                Self::from_source(archive.member(member)?, options, Some(&archive))
+            }
+            None => {
+                let folder = Folder::of(path, options.references == References::Anywhere);
+                Self::from_source(Arc::new(open_file(path, false)?), options, Some(&folder))
+            }
+        }
     }
 
     /// Opens the disk whose stored bytes are `stored`, at no place that could hold other files.
@@ -81,13 +84,18 @@ impl Disk {
         Self::from_source(stored, options, None)
     }
 
-    fn from_source(stored: Arc<dyn Source>, options: &Options, place: Option<&Place>) -> Result<Self> {
+    /// Opens the disk whose stored bytes are `stored`; files that it names are looked for in `place`.
+    pub fn at(stored: Arc<dyn Source>, options: &Options, place: &dyn Place) -> Result<Self> {
+        Self::from_source(stored, options, Some(place))
+    }
+
+    fn from_source(stored: Arc<dyn Source>, options: &Options, place: Option<&dyn Place>) -> Result<Self> {
         let read = Arc::new(AtomicU64::new(0));
         let opener = Opener { place, read: read.clone(), parts: Mutex::default() };
         let source: Arc<dyn Source> =
             if options.gzip { Arc::new(GzipSource::new(stored.clone())) } else { stored.clone() };
         let sequential = source.sequential();
-        let image = opener.open(source.clone(), options.format, 0)?;
+        let image = opener.open(opener.input(source.clone())?, options.format, 0)?;
         if image.size() > SIZE {
             return Err(Error::Malformed(crate::error::Malformed {
                 path: source.name().to_owned(),
@@ -187,125 +195,82 @@ impl Disk {
     }
 }
 
-/// Where the files lie that an image may name.
-enum Place {
-    Folder { folder: PathBuf, anywhere: bool },
-    Archive(Archive),
-}
-
-impl Place {
-    fn find(path: &Path, options: &Options) -> Result<Self> {
-        if options.member.is_some() {
-            return Ok(Self::Archive(Archive::open(path)?));
-        }
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Ok(Self::Folder { folder: folder.to_owned(), anywhere: options.references == References::Anywhere })
-    }
-
-    fn sibling(&self, name: &str) -> Result<Arc<dyn Source>> {
-        match self {
-            Self::Archive(archive) => Ok(Arc::new(archive.member(name)?)),
-            Self::Folder { folder, anywhere: true } => Ok(Arc::new(open_file(&folder.join(name), false)?)),
-            Self::Folder { folder, anywhere: false } => {
-                if name.is_empty() || name.contains(['/', '\\', '\0']) || name == ".." || name == "." {
-                    return Err(Error::Unsupported {
-                        path: folder.display().to_string(),
-                        what: format!("the image names {name:?}, which is not a file beside it"),
-                    });
-                }
-                Ok(Arc::new(open_file(&folder.join(name), true)?))
-            }
-        }
-    }
-}
-
-fn open_file(path: &Path, beside: bool) -> Result<FileRange> {
-    let shown = path.display().to_string();
-    let flags = if beside { libc::O_NOFOLLOW | libc::O_NONBLOCK } else { libc::O_NONBLOCK };
-    let open = || {
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-        regular(&file)?;
-        advise_sequential(&file);
-        FileRange::whole(Arc::new(file), shown.clone())
-    };
-    open().map_err(|source| Error::Source { path: shown.clone(), offset: 0, source })
-}
-
-/// A pipe or a socket would be waited for without end.
-fn regular(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    let kind = file.metadata()?.file_type();
-    if kind.is_file() || kind.is_block_device() {
-        return Ok(());
-    }
-    Err(io::Error::other("is neither a file nor a block device"))
-}
-
 struct Opener<'a> {
-    place: Option<&'a Place>,
+    place: Option<&'a dyn Place>,
     read: Arc<AtomicU64>,
     parts: Mutex<Vec<Arc<dyn Source>>>,
 }
 
 impl Opener<'_> {
-    fn open(&self, source: Arc<dyn Source>, format: Option<Format>, depth: usize) -> Result<Box<dyn Image>> {
-        let input = self.input(source)?;
+    fn open(&self, input: Input, format: Option<Format>, depth: usize) -> Result<Box<dyn Image>> {
         let found = match format {
             Some(Format::Raw) => Found::Raw,
-            // what a descriptor calls VMDK may be any of its kinds
-            Some(_) | None => probe(&input)?,
+            _ => probe(&input)?,
         };
-        let matches = match (format, found) {
-            (None, _) | (Some(Format::Raw), Found::Raw) => true,
-            (Some(Format::Qcow2), Found::Qcow2) => true,
-            (Some(Format::Vmdk | Format::StreamOptimized), Found::Sparse | Found::Descriptor) => true,
-            (Some(_), _) => false,
-        };
-        if !matches {
-            let wanted = format.map_or("", Format::name);
+        if let Some(wanted) = format.filter(|format| !found.is(*format)) {
             return Err(input.malformed(0, "magic", format!("the file is not {wanted}, which it is said to be")));
         }
         match found {
             Found::Raw => Ok(Box::new(Raw::open(input)?)),
             Found::Qcow2 => {
                 let image = Qcow2::open(input.clone())?;
-                let header = image.header();
-                match header.backing.clone() {
-                    None => Ok(Box::new(image)),
-                    Some(name) => {
-                        let format = header.backing_format.as_deref().and_then(|name| name.parse().ok());
-                        let base = self.base(&input, &name, format, depth)?;
-                        Ok(Box::new(Chain::new(Box::new(image), base)))
-                    }
-                }
+                let Some(name) = image.header().backing.clone() else {
+                    return Ok(Box::new(image));
+                };
+                let format = image.header().backing_format.as_deref().and_then(|name| name.parse().ok());
+                let base = self.open(self.beside(&input, &name, depth)?, format, depth + 1)?;
+                Ok(Box::new(Chain::new(Box::new(image), base)))
             }
-            Found::Sparse => self.vmdk(Vmdk::open_monolithic(input.clone())?, &input, depth),
+            Found::Sparse | Found::Cowd | Found::SeSparse => {
+                self.vmdk(Vmdk::open_monolithic(input.clone())?, &input, depth)
+            }
             Found::Descriptor => {
                 let image = Vmdk::open_descriptor(&input, |name| self.input(self.sibling(&input, name)?))?;
                 self.vmdk(image, &input, depth)
+            }
+            Found::Vhd => {
+                let image = Vhd::open(input.clone())?;
+                let Some(parent) = image.parent().cloned() else {
+                    return Ok(Box::new(image));
+                };
+                let under = self.beside(&input, &parent.name, depth)?;
+                if vhd::identity(&under)? != parent.id {
+                    return Err(not_the_parent(&input, "parent unique ID", under.name()));
+                }
+                Ok(Box::new(Chain::new(Box::new(image), self.open(under, Some(Format::Vhd), depth + 1)?)))
+            }
+            Found::Vhdx => {
+                let image = Vhdx::open(input.clone())?;
+                let Some(parent) = image.parent().cloned() else {
+                    return Ok(Box::new(image));
+                };
+                let under = self.beside(&input, &parent.name, depth)?;
+                if !parent.ids.contains(&vhdx::identity(&under)?) {
+                    return Err(not_the_parent(&input, "parent_linkage", under.name()));
+                }
+                Ok(Box::new(Chain::new(Box::new(image), self.open(under, Some(Format::Vhdx), depth + 1)?)))
             }
         }
     }
 
     fn vmdk(&self, image: Vmdk, input: &Input, depth: usize) -> Result<Box<dyn Image>> {
-        match image.descriptor().parent.clone() {
-            None => Ok(Box::new(image)),
-            Some(name) => {
-                let base = self.base(input, &name, Some(Format::Vmdk), depth)?;
-                Ok(Box::new(Chain::new(Box::new(image), base)))
-            }
+        let Some(parent) = image.descriptor().parent.clone() else {
+            return Ok(Box::new(image));
+        };
+        let under = self.beside(input, &parent.name, depth)?;
+        if Vmdk::identity(&under)?.is_some_and(|id| id != parent.id) {
+            return Err(not_the_parent(input, "parentCID", under.name()));
         }
+        Ok(Box::new(Chain::new(Box::new(image), self.open(under, Some(Format::Vmdk), depth + 1)?)))
     }
 
-    fn base(&self, input: &Input, name: &str, format: Option<Format>, depth: usize) -> Result<Box<dyn Image>> {
+    /// Opens the file that an image lies over.
+    fn beside(&self, input: &Input, name: &str, depth: usize) -> Result<Input> {
         if depth + 1 >= DEPTH {
-            return Err(input.malformed(
-                0,
-                "backing file",
-                format!("the chain is longer than {DEPTH}, or goes in a circle"),
-            ));
+            let reason = format!("the chain is longer than {DEPTH}, or goes in a circle");
+            return Err(input.malformed(0, "backing file", reason));
         }
-        self.open(self.sibling(input, name)?, format, depth + 1)
+        self.input(self.sibling(input, name)?)
     }
 
     fn input(&self, source: Arc<dyn Source>) -> Result<Input> {
@@ -321,49 +286,6 @@ impl Opener<'_> {
     }
 }
 
-/// What the first bytes are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    Raw,
-    Qcow2,
-    Sparse,
-    Descriptor,
-}
-
-/// Formats that are recognised in order to say so.
-const NOT_READ: &[(usize, &[u8], &str)] = &[
-    (0, b"COWD", "ESX sparse VMDK (COWD)"),
-    (0, b"vhdxfile", "VHDX"),
-    (0, b"conectix", "dynamic VHD"),
-    (0, b"QED\0", "QED"),
-    (0, b"LUKS\xba\xbe", "LUKS-encrypted image"),
-    (0, b"\x1f\x8b\x08", "gzip stream: say that it is compressed"),
-    (64, b"\x7f\x10\xda\xbe", "VDI"),
-];
-
-fn probe(input: &Input) -> Result<Found> {
-    let mut head = vec![0; input.length().min(512) as usize];
-    input.read(&mut head, 0, "magic")?;
-    let at = |offset: usize, magic: &[u8]| head.get(offset..).is_some_and(|rest| rest.starts_with(magic));
-    if at(0, b"KDMV") {
-        return Ok(Found::Sparse);
-    }
-    if at(0, b"QFI\xfb") {
-        return Ok(Found::Qcow2);
-    }
-    let text = head.trim_ascii_start();
-    if text.starts_with(b"# Disk DescriptorFile") || text.starts_with(b"# disk DescriptorFile") {
-        return Ok(Found::Descriptor);
-    }
-    if let Some((_, _, name)) = NOT_READ.iter().find(|(offset, magic, _)| at(*offset, magic)) {
-        return Err(input.unsupported(*name));
-    }
-    if input.length() >= 512 {
-        let mut tail = [0; 8];
-        input.read(&mut tail, input.length() - 512, "VHD footer")?;
-        if &tail == b"conectix" {
-            return Err(input.unsupported("fixed VHD"));
-        }
-    }
-    Ok(Found::Raw)
+fn not_the_parent(input: &Input, field: &str, found: &str) -> Error {
+    input.malformed(0, field, format!("{found} is another disk, or was changed after this one was made over it"))
 }

@@ -1,9 +1,9 @@
 //! Where the bytes of an image come from: positioned reads over a byte range.
 //!
 //! ```text
-//! file      [....................................]      FileRange { start: 0, length: file }
-//! archive   [ hdr | member bytes ...... | hdr |..]      FileRange { start: after hdr, length: member }
-//! gzip      [ FileRange ] ──inflate──► bytes            gzip::GzipSource
+//! file      [....................................]      FileRange
+//! archive   [ hdr | member bytes ...... | hdr |..]      Part { start: after hdr, length: member }
+//! gzip      [ any of them ] ──inflate──► bytes          gzip::GzipSource
 //! ```
 //!
 //! [`Input`] is what the formats read from: it checks bounds (a read past the end names the field
@@ -58,12 +58,11 @@ pub trait Source: Send + Sync {
     fn stamp(&self) -> io::Result<String>;
 }
 
-/// A file, or a part of one.
+/// A file or block device.
 #[derive(Debug)]
 pub struct FileRange {
     file: Arc<File>,
     name: String,
-    start: u64,
     length: u64,
 }
 
@@ -71,16 +70,7 @@ impl FileRange {
     /// Returns the whole of a file or block device.
     pub fn whole(file: Arc<File>, name: String) -> io::Result<Self> {
         let length = file_length(&file)?;
-        Ok(Self { file, name, start: 0, length })
-    }
-
-    /// Returns a part of a file; it has to lie within.
-    pub fn part(file: Arc<File>, name: String, start: u64, length: u64) -> io::Result<Self> {
-        let end = start.checked_add(length).ok_or(io::ErrorKind::InvalidInput)?;
-        if end > file_length(&file)? {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(Self { file, name, start, length })
+        Ok(Self { file, name, length })
     }
 }
 
@@ -98,15 +88,15 @@ impl Source for FileRange {
         if end.is_none_or(|end| end > self.length) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.file.read_exact_at(buf, self.start + offset)
+        self.file.read_exact_at(buf, offset)
     }
 
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
         if offset >= self.length {
             return Ok(None);
         }
-        let (from, end) = (self.start + offset, self.start + self.length);
-        let data = match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
+        let end = self.length;
+        let data = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(data) if data >= end => return Ok(None),
             Ok(data) => data,
             Err(rustix::io::Errno::NXIO) => return Ok(None),
@@ -114,12 +104,66 @@ impl Source for FileRange {
             Err(_) => return Ok(Some(offset..self.length)),
         };
         let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(data)).unwrap_or(end).clamp(data, end);
-        Ok(Some(data - self.start..hole - self.start))
+        Ok(Some(data..hole))
     }
 
     fn stamp(&self) -> io::Result<String> {
         let meta = self.file.metadata()?;
         Ok(format!("{}:{}.{:09}", meta.len(), meta.mtime(), meta.mtime_nsec()))
+    }
+}
+
+/// A range of another source: a member of an archive.
+pub struct Part {
+    whole: Arc<dyn Source>,
+    name: String,
+    start: u64,
+    length: u64,
+}
+
+impl Part {
+    /// Returns `length` bytes of `whole` from `start`; the caller knows that they lie within.
+    pub fn new(whole: Arc<dyn Source>, name: String, start: u64, length: u64) -> Self {
+        Self { whole, name, start, length }
+    }
+}
+
+impl Source for Part {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.length)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.length) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.whole.read_at(buf, self.start + offset)
+    }
+
+    fn sequential(&self) -> bool {
+        self.whole.sequential()
+    }
+
+    fn pin(&self, ranges: &[Range<u64>]) -> io::Result<()> {
+        let shifted = ranges.iter().map(|range| range.start + self.start..range.end + self.start);
+        self.whole.pin(&shifted.collect::<Vec<_>>())
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        if offset >= self.length {
+            return Ok(None);
+        }
+        let end = self.start + self.length;
+        let data = self.whole.next_data(self.start + offset)?.filter(|data| data.start < end);
+        Ok(data.map(|data| data.start.max(self.start) - self.start..data.end.min(end) - self.start))
+    }
+
+    fn stamp(&self) -> io::Result<String> {
+        self.whole.stamp()
     }
 }
 
@@ -215,6 +259,11 @@ impl Input {
         }
         self.read.fetch_add(buf.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Returns the data range at or after `offset`, where the source knows its holes.
+    pub fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
+        self.source.next_data(offset).map_err(|error| failed(&*self.source, offset, error))
     }
 
     /// Returns the bytes of `field`, at most `limit` of them.

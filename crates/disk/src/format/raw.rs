@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::extents::{Extents, Kind};
 use crate::image::{Format, Image};
 use crate::source::Input;
@@ -31,24 +31,7 @@ impl Image for Raw {
     }
 
     fn extents(&self, range: Range<u64>, extents: &mut Extents) -> Result<()> {
-        let mut at = range.start;
-        while at < range.end {
-            let data = self.input.source().next_data(at).map_err(|source| Error::Source {
-                path: self.input.name().to_owned(),
-                offset: at,
-                source,
-            })?;
-            let Some(data) = data.filter(|data| data.start < range.end && data.end > at) else {
-                break;
-            };
-            let start = data.start.max(at);
-            let end = data.end.min(range.end);
-            extents.push(at, start - at, Kind::Unallocated);
-            extents.push(start, end - start, Kind::Data);
-            at = end;
-        }
-        extents.push(at, range.end.saturating_sub(at), Kind::Unallocated);
-        Ok(())
+        extents_of(&self.input, 0, 0, range, extents)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
@@ -57,4 +40,23 @@ impl Image for Raw {
         rest.fill(0);
         if bytes.is_empty() { Ok(()) } else { self.input.read(bytes, offset, "data") }
     }
+}
+
+/// Appends what a range of the virtual disk holds whose byte `base` is the file's byte `offset`:
+/// data where the source stores any; its holes and what lies beyond its end are unallocated.
+pub(super) fn extents_of(input: &Input, offset: u64, base: u64, range: Range<u64>, extents: &mut Extents) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let from = offset + (at - base);
+        let Some(data) = input.next_data(from)?.filter(|data| data.end > from) else {
+            break;
+        };
+        let start = (data.start.max(from) - offset).saturating_add(base).min(range.end);
+        let end = (data.end - offset).saturating_add(base).min(range.end);
+        extents.push(at, start - at, Kind::Unallocated);
+        extents.push(start, end - start, Kind::Data);
+        at = end;
+    }
+    extents.push(at, range.end.saturating_sub(at), Kind::Unallocated);
+    Ok(())
 }

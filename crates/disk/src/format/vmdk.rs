@@ -8,9 +8,10 @@
 //!
 //! A monolithic sparse or streamOptimized file is one sparse extent that carries its descriptor.
 //! Facts: VMware's "Virtual Disk Format 5.0" technical note; ranges of real files from qemu-img and
-//! ovftool-shaped exports.
+//! ovftool-shaped exports. For seSparse see [`sesparse`].
 
 pub mod descriptor;
+pub mod sesparse;
 pub mod sparse;
 
 use std::ops::Range;
@@ -21,11 +22,13 @@ use crate::image::{Format, Image};
 use crate::source::Input;
 
 use descriptor::Descriptor;
+use sesparse::SeSparse;
 use sparse::Sparse;
 
 /// A part of the virtual disk.
 enum Part {
     Sparse(Sparse),
+    SeSparse(SeSparse),
     Flat { input: Input, offset: u64 },
     Zero,
 }
@@ -40,8 +43,13 @@ pub struct Vmdk {
 }
 
 impl Vmdk {
-    /// Opens a file that is a sparse extent with its descriptor inside.
+    /// Opens a file that is a sparse extent, with its descriptor inside or without any.
     pub fn open_monolithic(input: Input) -> Result<Self> {
+        if sesparse::is(&input)? {
+            let sparse = SeSparse::open(input)?;
+            let (size, part) = (sparse.size(), Part::SeSparse(sparse));
+            return Ok(Self { parts: vec![(0..size, part)], size, format: Format::Vmdk, descriptor: Descriptor::default() });
+        }
         let sparse = Sparse::open(input.clone())?;
         let descriptor = match sparse.descriptor()? {
             Some(text) => Descriptor::parse(&input, &text)?,
@@ -80,19 +88,17 @@ impl Vmdk {
                     file.check(offset, length, &format!("{} of {}", field(), input.name()))?;
                     Part::Flat { input: file, offset }
                 }
-                descriptor::Kind::Sparse => {
-                    let sparse = Sparse::open(sibling(&extent.file)?)?;
-                    if sparse.size() < length {
-                        let have = sparse.size();
-                        return Err(input.malformed(
-                            0,
-                            field(),
-                            format!("{:?} holds {have} bytes, not {length}", extent.file),
-                        ));
-                    }
-                    Part::Sparse(sparse)
-                }
+                descriptor::Kind::Sparse => Part::Sparse(Sparse::open(sibling(&extent.file)?)?),
+                descriptor::Kind::SeSparse => Part::SeSparse(SeSparse::open(sibling(&extent.file)?)?),
             };
+            let have = match &part {
+                Part::Sparse(sparse) => sparse.size(),
+                Part::SeSparse(sparse) => sparse.size(),
+                Part::Flat { .. } | Part::Zero => length,
+            };
+            if have < length {
+                return Err(input.malformed(0, field(), format!("{:?} holds {have} bytes, not {length}", extent.file)));
+            }
             parts.push((size..end, part));
             size = end;
         }
@@ -100,6 +106,18 @@ impl Vmdk {
             return Err(input.malformed(0, "extent description", "there is none"));
         }
         Ok(Self { parts, size, format: Format::Vmdk, descriptor })
+    }
+
+    /// Returns the content ID that a child of this image names; none where there is no descriptor.
+    pub fn identity(input: &Input) -> Result<Option<String>> {
+        let mut magic = [0; 4];
+        input.read(&mut magic, 0, "magic")?;
+        let text = match &magic {
+            b"KDMV" => Sparse::open(input.clone())?.descriptor()?,
+            b"COWD" | b"\xbe\xba\xfe\xca" => None,
+            _ => Some(input.read_vec(0, input.length().min(descriptor::BYTES), descriptor::BYTES, "descriptor")?),
+        };
+        Ok(text.map(|text| Descriptor::parse(input, &text)).transpose()?.and_then(|descriptor| descriptor.id))
     }
 
     /// Returns the descriptor.
@@ -130,7 +148,8 @@ impl Image for Vmdk {
         self.each(range, |part, base, range| {
             match part {
                 Part::Sparse(sparse) => sparse.extents(base, range, extents)?,
-                Part::Flat { input, offset } => flat_extents(input, *offset, base, range, extents),
+                Part::SeSparse(sparse) => sparse.extents(base, range, extents)?,
+                Part::Flat { input, offset } => super::raw::extents_of(input, *offset, base, range, extents)?,
                 Part::Zero => extents.push(range.start, range.end - range.start, Kind::Zero),
             }
             Ok(())
@@ -146,6 +165,7 @@ impl Image for Vmdk {
             rest = later;
             match part {
                 Part::Sparse(sparse) => sparse.read_at(now, range.start - base),
+                Part::SeSparse(sparse) => sparse.read_at(now, range.start - base),
                 Part::Flat { input, offset } => input.read(now, offset + (range.start - base), "flat extent"),
                 Part::Zero => {
                     now.fill(0);
@@ -171,26 +191,7 @@ impl Image for Vmdk {
         if let Some((_, Part::Sparse(sparse))) = self.parts.first() {
             details.push(("grain size", sparse.grain().to_string()));
         }
-        details.extend(self.descriptor.parent.clone().map(|name| ("parent", name)));
+        details.extend(self.descriptor.parent.clone().map(|parent| ("parent", parent.name)));
         details
     }
-}
-
-/// Holes of a flat file are unallocated, as those of a raw image.
-fn flat_extents(input: &Input, offset: u64, base: u64, range: Range<u64>, extents: &mut Extents) {
-    let mut at = range.start;
-    while at < range.end {
-        // a source that cannot tell its holes is all data
-        let from = offset + (at - base);
-        let found = input.source().next_data(from).unwrap_or(Some(from..u64::MAX));
-        let Some(data) = found.filter(|data| data.end > from) else {
-            break;
-        };
-        let start = (data.start.max(from) - offset).saturating_add(base).min(range.end);
-        let end = (data.end - offset).saturating_add(base).min(range.end);
-        extents.push(at, start - at, Kind::Unallocated);
-        extents.push(start, end - start, Kind::Data);
-        at = end;
-    }
-    extents.push(at, range.end.saturating_sub(at), Kind::Unallocated);
 }

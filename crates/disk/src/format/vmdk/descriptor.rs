@@ -11,8 +11,10 @@ const EXTENTS: usize = 65_536;
 /// How an extent stores its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Grains behind a directory.
+    /// Grains behind a directory: of hosted products, or ESX's COWD.
     Sparse,
+    /// Grains behind two levels of tables: ESX's delta disks since VMFS 6.
+    SeSparse,
     /// Bytes as they are.
     Flat,
     /// Nothing: zeros.
@@ -32,15 +34,26 @@ pub struct ExtentLine {
     pub offset: u64,
 }
 
+/// What a delta disk says of its parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// `parentFileNameHint`.
+    pub name: String,
+    /// `parentCID`, lower case: the content that the parent has to have.
+    pub id: String,
+}
+
 /// What a descriptor says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Descriptor {
     /// `createType`.
     pub create_type: String,
+    /// `CID`, lower case: changes with the disk's bytes.
+    pub id: Option<String>,
     /// The extents in order.
     pub extents: Vec<ExtentLine>,
-    /// The parent's file name, for a delta disk.
-    pub parent: Option<String>,
+    /// The parent of a delta disk.
+    pub parent: Option<Parent>,
 }
 
 impl Descriptor {
@@ -63,15 +76,17 @@ impl Descriptor {
                 let value = value.trim().trim_matches('"');
                 match key.trim() {
                     "createType" => descriptor.create_type = value.to_owned(),
+                    "CID" => descriptor.id = Some(value.to_ascii_lowercase()),
+                    "encryption.keySafe" | "encryption.data" => return Err(input.unsupported("encrypted VMDK")),
                     "parentCID" => parent_id = Some(value.to_ascii_lowercase()),
                     "parentFileNameHint" => hint = Some(value.to_owned()),
                     _ => {}
                 }
             }
         }
-        if parent_id.is_some_and(|id| id != "ffffffff") {
+        if let Some(id) = parent_id.filter(|id| id != "ffffffff") {
             let missing = || input.malformed(0, "parentFileNameHint", "is missing in a delta disk");
-            descriptor.parent = Some(hint.ok_or_else(missing)?);
+            descriptor.parent = Some(Parent { name: hint.ok_or_else(missing)?, id });
         }
         Ok(descriptor)
     }
@@ -83,7 +98,8 @@ fn parse_extent(line: &str) -> Result<Result<ExtentLine, String>, &'static str> 
     let mut words = head.split_whitespace().skip(1);
     let sectors = words.next().and_then(|word| word.parse().ok()).ok_or("no size")?;
     let kind = match words.next().ok_or("no type")?.to_ascii_uppercase().as_str() {
-        "SPARSE" => Kind::Sparse,
+        "SPARSE" | "VMFSSPARSE" => Kind::Sparse,
+        "SESPARSE" => Kind::SeSparse,
         "FLAT" | "VMFS" => Kind::Flat,
         "ZERO" => {
             return Ok(Ok(ExtentLine { sectors, kind: Kind::Zero, file: String::new(), offset: 0 }));
@@ -109,7 +125,8 @@ mod tests {
         assert_eq!(parsed(r#"RW 4192256 SPARSE "a b-s001.vmdk""#), line(4192256, Kind::Sparse, "a b-s001.vmdk", 0));
         assert_eq!(parsed(r#"RW 63 FLAT "d-flat.vmdk" 128"#), line(63, Kind::Flat, "d-flat.vmdk", 128));
         assert_eq!(parsed("RW 9 ZERO"), line(9, Kind::Zero, "", 0));
-        assert_eq!(parse_extent(r#"RW 9 SESPARSE "x""#), Ok(Err("SESPARSE".into())));
+        assert_eq!(parsed(r#"RW 9 SESPARSE "x""#), line(9, Kind::SeSparse, "x", 0));
+        assert_eq!(parse_extent(r#"RW 9 VMFSRDM "x""#), Ok(Err("VMFSRDM".into())));
         assert_eq!(parse_extent("RW nine FLAT"), Err("no size"));
         assert_eq!(parse_extent("RW 9 FLAT x"), Err("no file name"));
     }

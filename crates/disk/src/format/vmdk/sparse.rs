@@ -9,6 +9,9 @@
 //!
 //! A stream knows its directory only at the end: the header then has the offset
 //! `0xffffffffffffffff` and the footer, a second header two sectors before the end, the real one.
+//! ESX's older sparse extent (COWD) has another header and the same two levels of tables, with 4,096
+//! grains a table.
+//!
 //! The directory is kept in memory, table entries are read for the range at hand: memory does not
 //! grow with what is stored. Each marker is compared with the grain that was looked for.
 
@@ -21,6 +24,7 @@ use crate::inflate::{Packing, inflate, with_packed};
 use crate::source::Input;
 
 const MAGIC: u32 = 0x564d_444b;
+const COWD: &[u8; 4] = b"COWD";
 const SECTOR: u64 = 512;
 const AT_END: u64 = u64::MAX;
 /// The largest grain; 64 KiB is what everyone writes.
@@ -106,6 +110,30 @@ impl Header {
     }
 }
 
+impl Header {
+    /// Parses the header of ESX's older sparse extent.
+    fn parse_cowd(input: &Input, bytes: &[u8]) -> Result<Self> {
+        let fields = Fields(bytes);
+        let sectors = |position: usize| u64::from(fields.u32_le(position)) * SECTOR;
+        if fields.u32_le(4) != 1 {
+            return Err(input.unsupported(format!("COWD extent version {}", fields.u32_le(4))));
+        }
+        let header = Self {
+            flags: 0,
+            capacity: sectors(12),
+            grain: sectors(16),
+            descriptor: (0, 0),
+            per_table: 4096,
+            directory: sectors(20),
+        };
+        if !header.grain.is_power_of_two() || header.grain > GRAIN_BYTES {
+            let reason = format!("{} bytes are not a power of two up to {GRAIN_BYTES}", header.grain);
+            return Err(input.malformed(16, "granularity", reason));
+        }
+        Ok(header)
+    }
+}
+
 /// Where a grain is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -119,7 +147,10 @@ impl Sparse {
     pub fn open(input: Input) -> Result<Self> {
         let mut bytes = [0; SECTOR as usize];
         input.read(&mut bytes, 0, "header")?;
-        let mut header = Header::parse(&input, &bytes, 0)?;
+        let mut header = match bytes.starts_with(COWD) {
+            true => Header::parse_cowd(&input, &bytes)?,
+            false => Header::parse(&input, &bytes, 0)?,
+        };
         if header.directory == AT_END {
             let footer = find_footer(&input)?;
             header = Header { descriptor: header.descriptor, ..footer };
@@ -129,7 +160,8 @@ impl Sparse {
         }
         let entries = header.capacity.div_ceil(header.grain * header.per_table);
         let bytes = input.read_vec(header.directory, entries * 4, DIRECTORY_BYTES, "grain directory")?;
-        let directory = bytes.as_chunks::<4>().0.iter().map(|entry| u32::from_le_bytes(*entry)).collect();
+        let directory: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|entry| u32::from_le_bytes(*entry)).collect();
+        check_tables(&input, &header, &directory)?;
         Ok(Self { input, header, directory })
     }
 
@@ -315,6 +347,28 @@ impl Sparse {
         out.copy_from_slice(&whole[skip..skip + out.len()]);
         Ok(())
     }
+}
+
+/// Refuses grain tables that overlap each other, the header or the directory.
+fn check_tables(input: &Input, header: &Header, directory: &[u32]) -> Result<()> {
+    let length = header.per_table * 4;
+    let own = header.directory..header.directory + directory.len() as u64 * 4;
+    let mut used: Vec<(u64, usize)> =
+        (0..).zip(directory).filter(|(_, sector)| **sector != 0).map(|(index, at)| (u64::from(*at) * SECTOR, index)).collect();
+    used.sort_unstable();
+    let mut before: Option<u64> = None;
+    for (start, index) in used {
+        let refused =
+            |what: &str| Err(input.malformed(header.directory + index as u64 * 4, "grain directory", format!("table {index} at {start} overlaps {what}")));
+        if start < own.end && start + length > own.start {
+            return refused("the directory");
+        }
+        if before.is_some_and(|other| other + length > start) {
+            return refused("another table");
+        }
+        before = Some(start);
+    }
+    Ok(())
 }
 
 /// Finds the footer: two sectors before the end, or a little earlier in a padded file.
