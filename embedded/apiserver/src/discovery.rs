@@ -3,12 +3,15 @@
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{ApiError, ApiResult};
 use crate::registry::{Access, Group, Resource};
 use crate::server::Server;
 
 const STORED_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// The same verbs in the order in which kube-apiserver shows them for custom resources.
+const CUSTOM_VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 
 fn answer(value: &Value) -> Response {
     json_text(value.to_string(), "application/json")
@@ -50,10 +53,24 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
     })
 }
 
-fn aggregated(groups: &[Group]) -> Response {
+fn aggregated(groups: &[Group], headers: &HeaderMap) -> Response {
     let items: Vec<Value> = groups.iter().map(group_discovery).collect();
     let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items});
-    json_text(list.to_string(), "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
+    let text = list.to_string();
+    let tag = Sha256::digest(&text).iter().fold(String::new(), |tag, byte| format!("{tag}{byte:02X}"));
+    let tag = format!("\"{tag}\"");
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|t| t.as_bytes() == tag.as_bytes());
+    let mut response = json_text(text, "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    if known {
+        *response.body_mut() = axum::body::Body::empty();
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
 }
 
 fn group_discovery(group: &Group) -> Value {
@@ -73,7 +90,14 @@ fn group_discovery(group: &Group) -> Value {
 }
 
 fn verbs(resource: &Resource) -> Value {
-    if resource.access == Access::Ask { json!(["create"]) } else { json!(STORED_VERBS) }
+    match resource.access {
+        Access::Ask => json!(["create"]),
+        Access::Stored if resource.is("", "namespaces") => {
+            STORED_VERBS.iter().filter(|v| **v != "deletecollection").copied().collect()
+        }
+        Access::Stored if resource.custom => json!(CUSTOM_VERBS),
+        Access::Stored => json!(STORED_VERBS),
+    }
 }
 
 /// Subresources with kind (group, version, kind) and verbs.
@@ -129,7 +153,7 @@ fn resource_discovery(resource: &Resource) -> Value {
 pub fn core_versions(server: &Server, headers: &HeaderMap) -> Response {
     if wants_aggregated(headers) {
         let groups: Vec<Group> = server.registry.groups().into_iter().filter(|g| g.name.is_empty()).collect();
-        return aggregated(&groups);
+        return aggregated(&groups, headers);
     }
     let addresses = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": server.address.to_string()}]);
     answer(&json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}))
@@ -145,7 +169,7 @@ fn group_value(group: &Group) -> Value {
 pub fn groups(server: &Server, headers: &HeaderMap) -> Response {
     let groups: Vec<Group> = server.registry.groups().into_iter().filter(|g| !g.name.is_empty()).collect();
     if wants_aggregated(headers) {
-        return aggregated(&groups);
+        return aggregated(&groups, headers);
     }
     let list: Vec<Value> = groups.iter().map(group_value).collect();
     answer(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}))
@@ -158,7 +182,7 @@ pub fn group(server: &Server, name: &str) -> ApiResult<Response> {
         .groups()
         .into_iter()
         .find(|g| !name.is_empty() && g.name == name)
-        .ok_or_else(ApiError::no_such_path)?;
+        .ok_or_else(ApiError::no_such_page)?;
     let mut value = group_value(&group);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
@@ -168,6 +192,9 @@ pub fn group(server: &Server, name: &str) -> ApiResult<Response> {
 /// GET /api/v1 and /apis/GROUP/VERSION.
 pub fn resources(server: &Server, group: &str, version: &str) -> ApiResult<Response> {
     let all: Vec<_> = server.registry.all().into_iter().filter(|r| r.group == group && r.version == version).collect();
+    if all.is_empty() && !server.registry.knows_group(group) {
+        return Err(ApiError::no_such_page());
+    }
     if all.is_empty() {
         return Err(ApiError::no_such_path());
     }

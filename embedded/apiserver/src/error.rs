@@ -73,7 +73,7 @@ impl Cause {
 pub struct ApiError {
     /// HTTP status code.
     pub code: u16,
-    /// Kubernetes' reason.
+    /// Kubernetes' reason; empty where the answer is the plain message.
     pub reason: &'static str,
     /// What failed, on what.
     pub message: String,
@@ -141,9 +141,17 @@ impl ApiError {
         error
     }
 
+    /// 404 for a path outside of the groups that are served: a text, no Status.
+    pub fn no_such_page() -> Self {
+        Self::new(404, "", "404 page not found")
+    }
+
     /// 405.
     pub fn method_not_allowed() -> Self {
-        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        let message = "the server does not allow this method on the requested resource";
+        let mut error = Self::new(405, "MethodNotAllowed", message);
+        error.details = Some(json!({}));
+        error
     }
 
     /// 406.
@@ -259,6 +267,9 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if self.reason.is_empty() {
+            return (code, format!("{}\n", self.message)).into_response();
+        }
         let mut response =
             (code, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.status().to_string())
                 .into_response();

@@ -136,8 +136,8 @@ pub enum Form {
     Metadata,
 }
 
-/// Chooses the form from the Accept header.
-pub fn form(headers: &HeaderMap) -> ApiResult<Form> {
+/// Chooses the form from the Accept header, and whether it is wanted as YAML.
+pub fn form(headers: &HeaderMap) -> ApiResult<(Form, bool)> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     for item in accept.split(',') {
         let mut pieces = item.split(';').map(str::trim);
@@ -145,17 +145,19 @@ pub fn form(headers: &HeaderMap) -> ApiResult<Form> {
         if !matches!(media, "application/json" | "*/*" | "application/*" | "" | "application/yaml") {
             continue;
         }
+        let yaml = media == "application/yaml";
         let parameters: Vec<(&str, &str)> = pieces.filter_map(|p| p.split_once('=')).collect();
         let get = |name: &str| parameters.iter().find(|(k, _)| *k == name).map(|(_, v)| *v);
+        let meta = get("g").is_none_or(|g| g == "meta.k8s.io") && get("v").is_none_or(|v| v == "v1" || v == "v1beta1");
         match get("as") {
-            None => return Ok(Form::Object),
-            Some("Table") if get("v").is_none_or(|v| v == "v1" || v == "v1beta1") => return Ok(Form::Table),
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => return Ok(Form::Metadata),
+            None => return Ok((Form::Object, yaml)),
+            Some("Table") if meta => return Ok((Form::Table, yaml)),
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") if meta => return Ok((Form::Metadata, yaml)),
             // the next alternative may fit
             Some(_) => {}
         }
     }
-    Err(ApiError::not_acceptable("only the following media types are accepted: application/json"))
+    Err(ApiError::not_acceptable("only the following media types are accepted: application/json, application/yaml"))
 }
 
 /// One request for a resource.
@@ -172,6 +174,8 @@ pub struct Context {
     pub user: User,
     /// Wanted form.
     pub form: Form,
+    /// Whether it is wanted as YAML.
+    pub yaml: bool,
     /// Field manager: the parameter, or the program in the user agent.
     pub manager: String,
     /// Body's media type.
@@ -198,11 +202,13 @@ impl Context {
             named => named.to_string(),
         };
         let content_type = text(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_string();
+        let (form, yaml) = form(headers)?;
         Ok(Self {
             resource,
             target,
             method,
-            form: form(headers)?,
+            form,
+            yaml,
             params,
             user,
             manager,

@@ -1,5 +1,7 @@
 //! Label and field selectors.
 
+mod labels;
+
 use serde_json::Value;
 
 use crate::error::{ApiError, ApiResult};
@@ -12,6 +14,10 @@ enum Operator {
     NotIn(Vec<String>),
     Exists,
     Absent,
+    /// `key>3`: the label is a number above it.
+    Above(i64),
+    /// `key<3`.
+    Below(i64),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +42,7 @@ impl Selector {
                 return Err(ApiError::bad_request(format!("field label not supported: {path}")));
             }
         }
-        Ok(Self { labels: parse_labels(labels)?, fields })
+        Ok(Self { labels: labels::parse(labels)?, fields })
     }
 
     /// Whether everything matches.
@@ -91,11 +97,14 @@ pub fn label_selector_matches(selector: &Value, labels: Option<&Value>) -> bool 
 }
 
 fn holds(requirement: &Requirement, value: Option<&str>) -> bool {
+    let number = || value.and_then(|v| v.parse::<i64>().ok());
     match &requirement.operator {
         Operator::In(values) => value.is_some_and(|v| values.iter().any(|w| w == v)),
         Operator::NotIn(values) => value.is_none_or(|v| !values.iter().any(|w| w == v)),
         Operator::Exists => value.is_some(),
         Operator::Absent => value.is_none(),
+        Operator::Above(limit) => number().is_some_and(|n| n > *limit),
+        Operator::Below(limit) => number().is_some_and(|n| n < *limit),
     }
 }
 
@@ -175,67 +184,52 @@ fn field(value: &Value, path: &str) -> String {
 
 fn parse_fields(text: &str) -> ApiResult<Vec<(String, String, bool)>> {
     let mut fields = Vec::new();
-    for part in text.split(',').filter(|p| !p.trim().is_empty()) {
-        let (path, value, equal) = if let Some((p, v)) = part.split_once("!=") {
-            (p, v, false)
-        } else if let Some((p, v)) = part.split_once("==") {
-            (p, v, true)
-        } else if let Some((p, v)) = part.split_once('=') {
-            (p, v, true)
+    for part in terms(text) {
+        let at = part.find(['=', '!']).unwrap_or(part.len());
+        let (path, rest) = part.split_at(at);
+        let (value, equal) = if let Some(value) = rest.strip_prefix("!=") {
+            (value, false)
+        } else if let Some(value) = rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')) {
+            (value, true)
         } else {
-            return Err(ApiError::bad_request(format!("invalid field selector: {part:?}; can't understand it")));
+            return Err(ApiError::bad_request(format!("invalid selector: '{text}'; can't understand '{part}'")));
         };
-        fields.push((path.trim().to_string(), value.trim().to_string(), equal));
+        fields.push((path.to_string(), unescape(value)?, equal));
     }
     Ok(fields)
 }
 
-/// Splits at commas that are not within parentheses.
-fn parts(text: &str) -> Vec<&str> {
-    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+/// Splits at commas that no backslash stands before.
+fn terms(text: &str) -> Vec<&str> {
+    let (mut start, mut escaped, mut found) = (0, false, Vec::new());
     for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                found.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
+        if c == ',' && !escaped {
+            found.push(&text[start..at]);
+            start = at + 1;
         }
+        escaped = c == '\\' && !escaped;
     }
     found.push(&text[start..]);
-    found.into_iter().map(str::trim).filter(|p| !p.is_empty()).collect()
+    found.into_iter().filter(|p| !p.is_empty()).collect()
 }
 
-fn parse_labels(text: &str) -> ApiResult<Vec<Requirement>> {
-    let wrong = |part: &str| ApiError::bad_request(format!("unable to parse requirement: {part:?}"));
-    let mut requirements = Vec::new();
-    for part in parts(text) {
-        let set = |rest: &str| -> Option<Vec<String>> {
-            let inner = rest.trim().strip_prefix('(')?.strip_suffix(')')?;
-            Some(inner.split(',').map(|v| v.trim().to_string()).collect())
-        };
-        let requirement = if let Some((key, rest)) = part.split_once(" notin") {
-            (key, Operator::NotIn(set(rest).ok_or_else(|| wrong(part))?))
-        } else if let Some((key, rest)) = part.split_once(" in") {
-            (key, Operator::In(set(rest).ok_or_else(|| wrong(part))?))
-        } else if let Some((key, value)) = part.split_once("!=") {
-            (key, Operator::NotIn(vec![value.trim().to_string()]))
-        } else if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-            (key, Operator::In(vec![value.trim().to_string()]))
-        } else if let Some(key) = part.strip_prefix('!') {
-            (key, Operator::Absent)
-        } else {
-            (part, Operator::Exists)
-        };
-        let key = requirement.0.trim();
-        if key.is_empty() || key.contains(char::is_whitespace) {
-            return Err(wrong(part));
+fn unescape(value: &str) -> ApiResult<String> {
+    let mut text = String::new();
+    let mut letters = value.chars();
+    while let Some(c) = letters.next() {
+        match c {
+            '\\' => match letters.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => text.push(escaped),
+                _ => return Err(ApiError::bad_request("invalid field selector: invalid escape sequence in value")),
+            },
+            '=' | ',' => {
+                let why = format!("invalid field selector: unescaped character in value: {}", u32::from(c));
+                return Err(ApiError::bad_request(why));
+            }
+            plain => text.push(plain),
         }
-        requirements.push(Requirement { key: key.to_string(), operator: requirement.1 });
     }
-    Ok(requirements)
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -244,16 +238,23 @@ mod tests {
 
     #[test]
     fn label_selectors_of_every_form() {
-        let labels = [("app", "a"), ("tier", "x")];
+        let labels = [("app", "a"), ("tier", "x"), ("size", "3")];
         let matches = |text: &str| {
-            parse_labels(text).unwrap().iter().all(|r| holds(r, labels.iter().find(|l| l.0 == r.key).map(|l| l.1)))
+            labels::parse(text).unwrap().iter().all(|r| holds(r, labels.iter().find(|l| l.0 == r.key).map(|l| l.1)))
         };
-        for yes in ["app=a", "app==a,tier!=y", "app in (a, b),tier", "app notin (c)", "!gone", ""] {
+        for yes in ["app=a", "app==a,tier!=y", "app in (a, b),tier", "app notin (c)", "!gone", "size>2,size<4", ""] {
             assert!(matches(yes), "{yes}");
         }
-        for no in ["app=b", "gone", "!app", "app notin (a,b)", "app in (b)"] {
+        for no in ["app=b", "gone", "!app", "app notin (a,b)", "app in (b)", "size>3", "app<1", "gone>1"] {
             assert!(!matches(no), "{no}");
         }
-        assert!(parse_labels("a b c").is_err());
+    }
+
+    #[test]
+    fn field_selectors_may_escape() {
+        let parsed = parse_fields(r"a=x\,y,b!=c").unwrap();
+        assert_eq!(parsed, [("a".into(), "x,y".into(), true), ("b".into(), "c".into(), false)]);
+        assert!(parse_fields("a=b=c").is_err());
+        assert!(parse_fields("a").is_err());
     }
 }

@@ -35,9 +35,10 @@ pub use output::json_response;
 pub async fn handle(server: Arc<Server>, request: Request<Body>) -> ApiResult<Response> {
     let (parts, body) = request.into_parts();
     let user = parts.extensions.get::<User>().cloned().ok_or_else(ApiError::unauthorized)?;
-    let target = Target::parse(parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
-    let resource =
-        server.registry.find(&target.group, &target.version, &target.plural).ok_or_else(ApiError::no_such_path)?;
+    let target = Target::parse(parts.uri.path()).ok_or_else(ApiError::no_such_page)?;
+    let resource = server.registry.find(&target.group, &target.version, &target.plural).ok_or_else(|| {
+        if server.registry.knows_group(&target.group) { ApiError::no_such_path() } else { ApiError::no_such_page() }
+    })?;
     let context = Context::new(resource, target, parts.method, &parts.uri, &parts.headers, user)?;
     check_scope(&context)?;
     authorize(&server, &context)?;
@@ -50,6 +51,9 @@ pub async fn handle(server: Arc<Server>, request: Request<Body>) -> ApiResult<Re
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             response.headers_mut().append(header::WARNING, value);
         }
+    }
+    if context.yaml && verb(&context) != "watch" {
+        response = output::as_yaml(response).await;
     }
     Ok(response)
 }
@@ -135,8 +139,11 @@ async fn route(server: &Arc<Server>, context: &Arc<Context>, body: Bytes) -> Api
             Err(ApiError::method_not_allowed())
         }
         ("delete", "") => delete::delete(server, context, &body).await,
+        ("deletecollection", "") if context.resource.is("", "namespaces") => Err(ApiError::method_not_allowed()),
         ("deletecollection", "") => delete::delete_collection(server, context, &body).await,
-        (_, "" | "status" | "scale") => Err(ApiError::method_not_allowed()),
+        (_, "status") if context.resource.status => Err(ApiError::method_not_allowed()),
+        (_, "scale") if context.resource.scale.is_some() => Err(ApiError::method_not_allowed()),
+        (_, "") => Err(ApiError::method_not_allowed()),
         _ => Err(ApiError::no_such_path()),
     }
 }

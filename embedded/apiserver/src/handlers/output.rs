@@ -1,7 +1,7 @@
 //! Objects and lists in the form that was asked for.
 
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
@@ -30,6 +30,41 @@ pub fn served(resource: &Resource, object: &Object) -> Value {
 /// A stored object's bytes in the served version.
 pub fn served_bytes(resource: &Resource, object: &Object) -> Bytes {
     if convert::is_identity(resource) { object.json.clone() } else { Bytes::from(served(resource, object).to_string()) }
+}
+
+/// A stored object's bytes as the item of a list: built-in kinds leave out what the list says already.
+fn item_bytes(resource: &Resource, object: &Object) -> Bytes {
+    let whole = served_bytes(resource, object);
+    if resource.custom {
+        return whole;
+    }
+    let head = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", resource.kind, resource.api_version());
+    if whole.starts_with(head.as_bytes()) {
+        let mut item = BytesMut::with_capacity(whole.len());
+        item.put_u8(b'{');
+        item.put_slice(whole.get(head.len()..).unwrap_or_default());
+        return item.freeze();
+    }
+    let mut value = served(resource, object);
+    if let Value::Object(map) = &mut value {
+        map.shift_remove("kind");
+        map.shift_remove("apiVersion");
+    }
+    Bytes::from(value.to_string())
+}
+
+/// The response in YAML, where it is JSON.
+pub async fn as_yaml(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let yaml = async {
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.ok()?;
+        serde_saphyr::to_string(&serde_json::from_slice::<Value>(&bytes).ok()?).ok()
+    };
+    let Some(text) = yaml.await else {
+        return crate::error::ApiError::internal("the answer cannot be written as YAML").into_response();
+    };
+    parts.headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/yaml"));
+    Response::from_parts(parts, Body::from(text))
 }
 
 /// One object, as value in the served version, in the wanted form.
@@ -81,7 +116,7 @@ pub fn list(context: &Context, objects: &[std::sync::Arc<Object>], metadata: Val
                 if index > 0 {
                     out.put_u8(b',');
                 }
-                out.put_slice(&served_bytes(resource, object));
+                out.put_slice(&item_bytes(resource, object));
             }
             out.put_slice(b"]}");
             json_response(StatusCode::OK, out.freeze())

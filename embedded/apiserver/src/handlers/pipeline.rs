@@ -57,8 +57,11 @@ pub fn check_type(resource: &Resource, value: &mut Value) -> ApiResult<()> {
             resource.kind
         )));
     }
-    map.insert("apiVersion".into(), version.into());
-    map.insert("kind".into(), resource.kind.clone().into());
+    // in front, where lists can cut them off without reading the object
+    map.shift_remove("kind");
+    map.shift_remove("apiVersion");
+    map.shift_insert(0, "apiVersion".into(), version.into());
+    map.shift_insert(0, "kind".into(), resource.kind.clone().into());
     Ok(())
 }
 
@@ -118,7 +121,9 @@ pub fn check(server: &Server, context: &Context, old: Option<&Value>, value: &Va
     let mut causes = resources::metadata::validate(&context.resource, value);
     let shape = schema::validate(value, context.resource.schema(), "");
     // what a built-in kind's status must have is for its controllers to know
-    causes.extend(shape.into_iter().filter(|c| context.resource.custom || !c.field.starts_with("status")));
+    let shape = shape.into_iter().filter(|c| context.resource.custom || !c.field.starts_with("status"));
+    // the metadata's own rules have said it already
+    causes.extend(shape.filter(|c| !(c.reason == "FieldValueRequired" && c.field.starts_with("metadata."))));
     match old {
         None => causes.extend(resources::validate_create(server, context, value)),
         Some(old) => causes.extend(resources::validate_update(server, context, old, value)),
@@ -205,6 +210,10 @@ fn prepare_update(
     }
     take_in(context, value)?;
     isolate(context, old, value);
+    let fixed = resources::metadata::fixed(old, value);
+    if !fixed.is_empty() {
+        return Err(context.invalid(name, fixed));
+    }
     resources::metadata::keep(old, value);
     resources::prepare_update(server, context, old, value);
     if context.resource.generation
@@ -327,6 +336,7 @@ impl Context {
                 groups: vec!["system:masters".into()],
             },
             form: crate::request::Form::Object,
+            yaml: false,
             manager: "kube-apiserver".into(),
             content_type: String::new(),
             warnings: std::sync::Mutex::default(),

@@ -9,8 +9,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::output;
-use crate::error::{ApiError, ApiResult};
-use crate::request::Context;
+use crate::error::{ApiError, ApiResult, Cause};
+use crate::request::{Context, Params};
 use crate::selector::Selector;
 use crate::server::Server;
 use crate::storage::{Compacted, Key, Object};
@@ -23,6 +23,7 @@ pub fn find(server: &Server, context: &Context) -> ApiResult<Arc<Object>> {
 
 /// GET of one object.
 pub fn get(server: &Server, context: &Context) -> ApiResult<Response> {
+    reached(server, revision(context.params.text("resourceVersion"))?)?;
     let object = find(server, context)?;
     Ok(output::stored(context, StatusCode::OK, &object))
 }
@@ -52,7 +53,57 @@ pub fn revision(text: &str) -> ApiResult<Option<u64>> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid resource version: {text:?}")))
+    text.parse().map(Some).map_err(|_| {
+        ApiError::bad_request(format!(
+            "invalid resource version: resourceVersion: Invalid value: {text:?}: it is an unsigned number"
+        ))
+    })
+}
+
+/// Refuses a revision of the future.
+pub fn reached(server: &Server, asked: Option<u64>) -> ApiResult<()> {
+    let current = server.store.revision();
+    match asked {
+        Some(asked) if asked > current => Err(too_new(asked, current)),
+        _ => Ok(()),
+    }
+}
+
+/// What list options may not be combined; `watching` tells lists and watches apart.
+pub fn check_options(params: &Params, watching: bool) -> ApiResult<()> {
+    let matching = params.text("resourceVersionMatch");
+    let known: &[&str] = if watching { &["NotOlderThan"] } else { &["Exact", "NotOlderThan", ""] };
+    let known: Vec<String> = known.iter().map(|k| (*k).to_string()).collect();
+    let initial = params.has("sendInitialEvents");
+    let mut causes = Vec::new();
+    let mut forbid = |field: &str, why: &str| causes.push(Cause::forbidden(field, why));
+    if watching && initial && matching != "NotOlderThan" {
+        forbid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+    }
+    if !watching && initial {
+        forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
+    }
+    if !matching.is_empty() {
+        if watching && !initial {
+            forbid(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
+        }
+        if !watching && params.text("resourceVersion").is_empty() {
+            forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if !params.text("continue").is_empty() {
+            forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+        }
+        if !watching && matching == "Exact" && params.text("resourceVersion") == "0" {
+            forbid("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+        if !known.iter().any(|k| k == matching) {
+            causes.push(Cause::unsupported("resourceVersionMatch", &matching.into(), &known));
+        }
+    }
+    if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", causes)) }
 }
 
 /// 504 for a revision that is not there yet.
@@ -85,27 +136,17 @@ fn decode_continue(token: &str) -> ApiResult<(u64, String, String)> {
 
 /// GET of a collection.
 pub fn list(server: &Server, context: &Context) -> ApiResult<Response> {
-    let selector = selector(context)?;
     let params = &context.params;
+    check_options(params, false)?;
+    let selector = selector(context)?;
     let limit = params.number("limit")?.and_then(|l| usize::try_from(l).ok()).filter(|l| *l > 0);
     let token = params.text("continue");
     let asked = revision(params.text("resourceVersion"))?;
     let matching = params.text("resourceVersionMatch");
-    match matching {
-        "" | "Exact" | "NotOlderThan" => {}
-        other => {
-            return Err(ApiError::bad_request(format!(
-                "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-            )));
-        }
-    }
-    if !matching.is_empty() && asked.is_none() {
-        return Err(ApiError::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"));
-    }
     let storage = &context.resource.storage;
-    let current = server.store.revision();
-    if asked.is_some_and(|a| a > current) {
-        return Err(too_new(asked.unwrap_or(0), current));
+    reached(server, asked)?;
+    if !token.is_empty() && asked.is_some_and(|a| a > 0) {
+        return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
     }
     let (mut objects, at) = if !token.is_empty() {
         let (at, ns, name) = decode_continue(token)?;

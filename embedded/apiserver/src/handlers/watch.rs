@@ -109,17 +109,13 @@ fn line(kind: &str, object: &Value) -> Bytes {
 
 /// GET with `watch=true`.
 pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> {
-    let selector = read::selector(&context)?;
     let params = &context.params;
+    read::check_options(params, true)?;
+    let selector = read::selector(&context)?;
     let from = read::revision(params.text("resourceVersion"))?;
     let send_initial = match params.text("sendInitialEvents") {
         "" => None,
-        _ if params.text("resourceVersionMatch") != "NotOlderThan" => {
-            return Err(ApiError::bad_request(
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            ));
-        }
-        text => Some(text == "true"),
+        _ => Some(params.flag("sendInitialEvents")),
     };
     let bookmarks = params.flag("allowWatchBookmarks");
     let lasts = params

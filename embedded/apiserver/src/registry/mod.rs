@@ -167,6 +167,11 @@ impl Registry {
         look(&self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
+    /// Whether anything of the group is served.
+    pub fn knows_group(&self, group: &str) -> bool {
+        self.read(|t| t.by_path.keys().any(|(g, _, _)| g == group))
+    }
+
     /// The resource at a path.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
         self.read(|t| t.by_path.get(&(group.to_string(), version.to_string(), plural.to_string())).cloned())

@@ -12,6 +12,7 @@ use crate::registry::Resource;
 static SUBDOMAIN: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").ok());
 static LABEL: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$").ok());
+static LABEL_1035: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[a-z]([-a-z0-9]*[a-z0-9])?$").ok());
 static WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$").ok());
 
 fn is(regex: &LazyLock<Option<Regex>>, text: &str) -> bool {
@@ -20,6 +21,7 @@ fn is(regex: &LazyLock<Option<Regex>>, text: &str) -> bool {
 
 const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const LABEL_1035_RULE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const KEY_RULE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
@@ -77,20 +79,35 @@ fn drop_empty(metadata: &mut serde_json::Map<String, Value>) {
     }
 }
 
-fn check_name(resource: &Resource, name: &str) -> Option<String> {
-    let label_sized = matches!((resource.group.as_str(), resource.plural.as_str()), ("", "namespaces" | "services"));
+fn check_name(resource: &Resource, name: &str) -> Vec<String> {
+    let rule = |fits: bool, longest: usize, text: &str| {
+        let mut faults = Vec::new();
+        if name.len() > longest {
+            faults.push(format!("must be no more than {longest} characters"));
+        }
+        if !fits {
+            faults.push(text.to_string());
+        }
+        faults
+    };
     match (resource.group.as_str(), resource.plural.as_str()) {
         // these follow names from elsewhere, such as system:node:x
-        ("rbac.authorization.k8s.io", _) => (name == "." || name == ".." || name.contains('/') || name.contains('%'))
-            .then(|| "may not be '.' or '..' or contain '/' or '%'".to_string()),
-        _ if label_sized && name.len() > 63 => Some("must be no more than 63 characters".into()),
-        _ if label_sized => (!is(&LABEL, name)).then(|| LABEL_RULE.to_string()),
-        _ if name.len() > 253 => Some("must be no more than 253 characters".into()),
-        _ => (!is(&SUBDOMAIN, name)).then(|| SUBDOMAIN_RULE.to_string()),
+        ("rbac.authorization.k8s.io", _) => path_segment(name),
+        ("", "namespaces") => rule(is(&LABEL, name), 63, LABEL_RULE),
+        ("", "services") => rule(is(&LABEL_1035, name), 63, LABEL_1035_RULE),
+        _ => rule(is(&SUBDOMAIN, name), 253, SUBDOMAIN_RULE),
     }
 }
 
-fn qualified(key: &str) -> Option<&'static str> {
+fn path_segment(name: &str) -> Vec<String> {
+    if matches!(name, "." | "..") {
+        return vec![format!("may not be '{name}'")];
+    }
+    ["/", "%"].iter().filter(|c| name.contains(**c)).map(|c| format!("may not contain '{c}'")).collect()
+}
+
+/// What is wrong with a key of labels or annotations.
+pub fn qualified(key: &str) -> Option<&'static str> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(p, n)| (Some(p), n));
     if prefix.is_some_and(|p| p.is_empty() || p.len() > 253 || !is(&SUBDOMAIN, p)) {
         return Some(
@@ -103,6 +120,14 @@ fn qualified(key: &str) -> Option<&'static str> {
     (!is(&WORD, name)).then_some(KEY_RULE)
 }
 
+/// What is wrong with a label's value.
+pub fn label_value(text: &str) -> Option<&'static str> {
+    if text.len() > 63 {
+        return Some("must be no more than 63 characters");
+    }
+    (!text.is_empty() && !is(&WORD, text)).then_some(VALUE_RULE)
+}
+
 /// Labels below `path`.
 pub fn check_labels(labels: Option<&Value>, path: &str) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -110,11 +135,8 @@ pub fn check_labels(labels: Option<&Value>, path: &str) -> Vec<Cause> {
         if let Some(why) = qualified(key) {
             causes.push(Cause::invalid(path, &key.clone().into(), why));
         }
-        let text = value.as_str().unwrap_or_default();
-        if text.len() > 63 {
-            causes.push(Cause::invalid(path, value, "must be no more than 63 characters"));
-        } else if !text.is_empty() && !is(&WORD, text) {
-            causes.push(Cause::invalid(path, value, VALUE_RULE));
+        if let Some(why) = label_value(value.as_str().unwrap_or_default()) {
+            causes.push(Cause::invalid(path, value, why));
         }
     }
     causes
@@ -124,7 +146,16 @@ pub fn check_labels(labels: Option<&Value>, path: &str) -> Vec<Cause> {
 pub fn validate(resource: &Resource, value: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let name = meta::name(value);
-    if let Some(why) = check_name(resource, name) {
+    let stem = meta::text(value, "/metadata/generateName");
+    if !stem.is_empty() {
+        // a stem may end in a dash
+        let stem_as_name =
+            if stem.len() > 1 && stem.ends_with('-') { format!("{}a", &stem[..stem.len() - 1]) } else { stem.into() };
+        for why in check_name(resource, &stem_as_name) {
+            causes.push(Cause::invalid("metadata.generateName", &stem.into(), &why));
+        }
+    }
+    for why in check_name(resource, name) {
         causes.push(Cause::invalid("metadata.name", &name.into(), &why));
     }
     causes.extend(check_labels(value.pointer("/metadata/labels"), "metadata.labels"));
@@ -145,19 +176,19 @@ pub fn validate(resource: &Resource, value: &Value) -> Vec<Cause> {
     for finalizer in meta::finalizers(value) {
         if let Some(why) = qualified(&finalizer) {
             causes.push(Cause::invalid("metadata.finalizers", &finalizer.clone().into(), why));
+        } else if needs_group(resource, &finalizer) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.push(Cause::invalid("metadata.finalizers", &finalizer.clone().into(), why));
         }
     }
     let owners = value.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten();
     let mut controllers = 0;
-    for (index, owner) in owners.enumerate() {
+    for owner in owners {
         controllers += usize::from(owner.get("controller").and_then(Value::as_bool) == Some(true));
         for field in ["apiVersion", "kind", "name", "uid"] {
             if meta::text(owner, &format!("/{field}")).is_empty() {
-                let at = format!("metadata.ownerReferences[{index}].{field}");
-                // the schema reports an absent field, this an empty one
-                if owner.get(field).is_some() {
-                    causes.push(Cause::invalid(at, &"".into(), &format!("{field} must not be empty")));
-                }
+                let why = if field == "apiVersion" { "version must not be empty" } else { "must not be empty" };
+                causes.push(Cause::invalid(format!("metadata.ownerReferences.{field}"), &"".into(), why));
             }
         }
     }
@@ -167,6 +198,27 @@ pub fn validate(resource: &Resource, value: &Value) -> Vec<Cause> {
             &Value::Null,
             "Only one reference can have Controller set to true",
         ));
+    }
+    causes
+}
+
+/// Whether a finalizer of one word is none of those that Kubernetes itself uses; only custom resources and the kinds of
+/// the extension groups may have such ones.
+fn needs_group(resource: &Resource, finalizer: &str) -> bool {
+    let lenient =
+        resource.custom || matches!(resource.group.as_str(), "apiextensions.k8s.io" | "apiregistration.k8s.io");
+    !lenient && !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion")
+}
+
+/// What a change wants of the fields that stay as they are; said before [`keep`] puts them back.
+pub fn fixed(old: &Value, value: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let at = |v: &Value| v.pointer(&format!("/metadata/{field}")).cloned().unwrap_or_default();
+        let (before, wanted) = (at(old), at(value));
+        if !wanted.is_null() && wanted != before {
+            causes.push(Cause::invalid(format!("metadata.{field}"), &wanted, "field is immutable"));
+        }
     }
     causes
 }

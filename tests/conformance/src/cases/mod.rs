@@ -1,5 +1,8 @@
 //! The chapters, one file each. A new chapter is its file, its `mod` line and its line in [`all`].
 
+mod discovery;
+mod lists;
+mod metadata;
 mod objects;
 mod watches;
 
@@ -7,7 +10,7 @@ use crate::case::Chapter;
 
 /// All chapters.
 pub fn all() -> Vec<Chapter> {
-    vec![objects::chapter(), watches::chapter()]
+    vec![discovery::chapter(), lists::chapter(), metadata::chapter(), objects::chapter(), watches::chapter()]
 }
 
 #[cfg(test)]
