@@ -36,6 +36,8 @@ pub const MODULES: &[Module] = &[
     },
     // builds a program called `server`: its import path ends in the version
     Module { name: "etcd", packages: &["go.etcd.io/etcd/server/v3"], ldflags: "-s -w" },
+    // ours: structured-merge-diff as an oracle for server-side apply
+    Module { name: "smd", packages: &["."], ldflags: "-s -w" },
 ];
 
 /// Returns the path of an installed program, or says that the test is skipped and returns nothing.

@@ -112,6 +112,11 @@ impl ApiError {
         Self::new(400, "BadRequest", message)
     }
 
+    /// 500 without a reason, as Kubernetes answers faults that it has no kind of error for.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
+    }
+
     /// 401.
     pub fn unauthorized() -> Self {
         Self::new(401, "Unauthorized", "Unauthorized")

@@ -1,200 +1,148 @@
-//! Comparing two versions, merging a configuration into one, taking fields out of one.
+//! Putting a configuration over a live value.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::set::{FieldSet, Parts, element, parts};
-use crate::schema::{ListKind, Schema};
+use super::step::Step;
+use super::types::{Atom, List, Map, Shape, Type};
+use super::validate::mismatch;
 
-/// Which paths differ between two versions.
-#[derive(Debug, Default)]
-pub struct Difference {
-    /// Only in the new one.
-    pub added: FieldSet,
-    /// In both, with another value.
-    pub modified: FieldSet,
-    /// Only in the old one.
-    pub removed: FieldSet,
+/// Merges two whole objects: nothing of the live one goes, plain values are the configuration's where it has them, list
+/// elements keep the live order unless the configuration orders them otherwise.
+pub fn merge(live: &Value, config: &Value, ty: Type) -> Result<Value, String> {
+    Ok(walk(Some(live), Some(config), ty)?.unwrap_or(Value::Null))
 }
 
-impl Difference {
-    fn take(&mut self, step: &str, child: Difference) {
-        for (mine, below) in
-            [(&mut self.added, child.added), (&mut self.modified, child.modified), (&mut self.removed, child.removed)]
+fn walk(live: Option<&Value>, config: Option<&Value>, ty: Type) -> Result<Option<Value>, String> {
+    let atom = ty.atom();
+    let (before, after) = (atom.of(live), atom.of(config));
+    if config.is_none() {
+        return by_shape(live, config, before);
+    }
+    if live.is_some() && !before.same(&after) {
+        // only for its faults: the configuration has another shape and replaces the value
+        by_shape(live, config, before)?;
+    }
+    by_shape(live, config, after)
+}
+
+fn by_shape(live: Option<&Value>, config: Option<&Value>, atom: Atom) -> Result<Option<Value>, String> {
+    let leaf = || Ok(config.or(live).cloned());
+    match atom.shape() {
+        Shape::None => Err("schema error: invalid atom: inlined".into()),
+        Shape::Scalar(scalar) => match (live, config) {
+            (Some(live), Some(config)) => match (mismatch(scalar, live), mismatch(scalar, config)) {
+                (Some(error), Some(_)) => Err(error),
+                _ => leaf(),
+            },
+            _ => leaf(),
+        },
+        Shape::Map(map) => {
+            let (before, after) = (live.and_then(Value::as_object), config.and_then(Value::as_object));
+            let empty = before.is_none_or(serde_json::Map::is_empty) && after.is_none_or(serde_json::Map::is_empty);
+            if map.atomic || empty { leaf() } else { maps(before, after, map) }
+        }
+        Shape::List(list) => {
+            let (before, after) = (live.and_then(Value::as_array), config.and_then(Value::as_array));
+            let empty = before.is_none_or(Vec::is_empty) && after.is_none_or(Vec::is_empty);
+            if list.is_atomic() || empty { leaf() } else { lists(before, after, list) }
+        }
+    }
+}
+
+type Fields = serde_json::Map<String, Value>;
+
+fn maps(live: Option<&Fields>, config: Option<&Fields>, map: Map) -> Result<Option<Value>, String> {
+    let mut out = Fields::new();
+    for (name, before) in live.into_iter().flatten() {
+        if let Some(merged) = walk(Some(before), config.and_then(|c| c.get(name)), map.child(name))? {
+            out.insert(name.clone(), merged);
+        }
+    }
+    for (name, after) in config.into_iter().flatten() {
+        if live.is_none_or(|live| !live.contains_key(name))
+            && let Some(merged) = walk(None, Some(after), map.child(name))?
         {
-            if !below.is_empty() {
-                mine.children.insert(step.to_string(), below);
-            }
+            out.insert(name.clone(), merged);
         }
     }
+    Ok((!out.is_empty()).then_some(Value::Object(out)))
 }
 
-/// Compares the contents of two versions of the same value.
-pub fn compare(old: &Value, new: &Value, schema: &Schema) -> Difference {
-    let mut difference = Difference::default();
-    let (old_parts, new_parts) = (steps(old, schema), steps(new, schema));
-    let old_by_step: HashMap<&str, &Value> = old_parts.iter().map(|(s, v, _)| (s.as_str(), *v)).collect();
-    let new_steps: HashSet<&str> = new_parts.iter().map(|(s, _, _)| s.as_str()).collect();
-    for (step, after, below) in &new_parts {
-        match old_by_step.get(step.as_str()) {
+/// Elements of one list: their steps in order, and the value of each (null for those that occur several times).
+struct Index<'a> {
+    steps: Vec<Step>,
+    values: BTreeMap<Step, &'a Value>,
+}
+
+fn index<'a>(items: Option<&'a Vec<Value>>, list: List, duplicates: bool) -> Result<Index<'a>, String> {
+    static SEVERAL: Value = Value::Null;
+    let mut index = Index { steps: Vec::new(), values: BTreeMap::new() };
+    for (at, item) in items.into_iter().flatten().enumerate() {
+        let step = list.step(item).map_err(|error| format!("element {at}: {error}"))?;
+        match index.values.get_mut(&step) {
+            Some(_) if !duplicates => return Err(format!("duplicate entries for key {step}")),
+            Some(value) => *value = &SEVERAL,
             None => {
-                difference.added.members.insert(step.clone());
-                difference.take(step, compare(&Value::Null, after, below));
-            }
-            Some(before) => {
-                let both = is_container(before, below)
-                    && is_container(after, below)
-                    && before.is_object() == after.is_object();
-                if both {
-                    difference.take(step, compare(before, after, below));
-                } else if before != after {
-                    difference.modified.members.insert(step.clone());
-                    difference.take(step, compare(before, after, below));
-                }
+                index.values.insert(step.clone(), item);
             }
         }
+        index.steps.push(step);
     }
-    for (step, before, below) in &old_parts {
-        if !new_steps.contains(step.as_str()) {
-            difference.removed.members.insert(step.clone());
-            difference.take(step, compare(before, &Value::Null, below));
+    Ok(index)
+}
+
+/// Walks both lists side by side. Elements that both have keep the configuration's order among themselves; elements of
+/// the live list alone stay behind the neighbour they had.
+fn lists(live: Option<&Vec<Value>>, config: Option<&Vec<Value>>, list: List) -> Result<Option<Value>, String> {
+    let wanted = index(config, list, false)?;
+    let known = index(live, list, true)?;
+    let mut out = Vec::with_capacity(known.steps.len().max(wanted.steps.len()));
+    let mut take = |before: Option<&Value>, after: Option<&Value>| {
+        // a fault below an element leaves the element out; both sides were checked before
+        if let Ok(Some(merged)) = walk(before, after, list.element) {
+            out.push(merged);
         }
-    }
-    difference
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Object(map) => map.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        _ => value.is_null(),
-    }
-}
-
-fn is_container(value: &Value, schema: &Schema) -> bool {
-    !matches!(parts(value, schema), Parts::Leaf)
-}
-
-fn steps<'a>(value: &'a Value, schema: &'a Schema) -> Vec<(String, &'a Value, &'a Schema)> {
-    match parts(value, schema) {
-        Parts::Leaf => Vec::new(),
-        Parts::Fields(fields) => fields.into_iter().map(|(step, item, below, _)| (step, item, below)).collect(),
-        Parts::Elements(elements) => elements,
-    }
-}
-
-static FREE: std::sync::LazyLock<Schema> =
-    std::sync::LazyLock::new(|| Schema { preserve_unknown: true, ..Schema::default() });
-
-/// Puts a configuration over the live value.
-pub fn merge(live: &Value, config: &Value, schema: &Schema) -> Value {
-    match (live, config) {
-        (Value::Object(live), Value::Object(config)) if !schema.atomic => {
-            let mut out = live.clone();
-            for (name, item) in config {
-                let below: &Schema = schema.field(name).map_or(&FREE, |s| s);
-                let merged = match live.get(name) {
-                    Some(before) => merge(before, item, below),
-                    None => item.clone(),
-                };
-                out.insert(name.clone(), merged);
+    };
+    let mut shared = wanted.steps.iter().filter(|step| known.values.contains_key(*step));
+    let mut next_shared = shared.next();
+    let mut done: BTreeSet<&Step> = BTreeSet::new();
+    let (mut l, mut c) = (0, 0);
+    while l < known.steps.len() || c < wanted.steps.len() {
+        if let (Some(step), Some(other)) = (known.steps.get(l), wanted.steps.get(c)) {
+            if step == other {
+                done.insert(step);
+                take(known.values.get(step).copied(), wanted.values.get(step).copied());
+                l += 1;
+                c += 1;
+                next_shared = shared.next();
+                continue;
             }
-            Value::Object(out)
+            if wanted.values.contains_key(step) && next_shared.is_some_and(|next| next != step) {
+                // shared, but its turn comes later
+                l += 1;
+                continue;
+            }
         }
-        (Value::Array(live), Value::Array(config)) if schema.list != ListKind::Atomic => {
-            Value::Array(merge_lists(live, config, schema))
+        if let Some(step) = known.steps.get(l) {
+            if !wanted.values.contains_key(step) {
+                take(live.and_then(|live| live.get(l)), None);
+                l += 1;
+                continue;
+            }
+            if done.contains(step) {
+                l += 1;
+            }
         }
-        // null says "this field, unset", and is kept out of objects by pruning
-        (_, config) => config.clone(),
-    }
-}
-
-/// Elements of the configuration in its order; the others stay where they were relative to their neighbours.
-fn merge_lists(live: &[Value], config: &[Value], schema: &Schema) -> Vec<Value> {
-    let below: &Schema = schema.items.as_deref().unwrap_or(&FREE);
-    let key = |item: &Value| element(&schema.list, schema, item).unwrap_or_else(|| item.to_string());
-    let wanted: Vec<String> = config.iter().map(key).collect();
-    let mut out = Vec::new();
-    let mut next = 0;
-    for before in live {
-        let step = key(before);
-        match wanted.iter().position(|w| *w == step) {
-            None => out.push(before.clone()),
-            Some(at) => {
-                for index in next..=at {
-                    out.push(merged_element(live, config, index, &key, below));
-                }
-                next = next.max(at + 1);
+        if let Some(step) = wanted.steps.get(c) {
+            done.insert(step);
+            take(known.values.get(step).copied(), wanted.values.get(step).copied());
+            c += 1;
+            if next_shared == Some(step) {
+                next_shared = shared.next();
             }
         }
     }
-    for index in next..config.len() {
-        out.push(merged_element(live, config, index, &key, below));
-    }
-    out
-}
-
-fn merged_element(
-    live: &[Value],
-    config: &[Value],
-    index: usize,
-    key: &impl Fn(&Value) -> String,
-    below: &Schema,
-) -> Value {
-    let Some(item) = config.get(index) else { return Value::Null };
-    let step = key(item);
-    match live.iter().find(|l| key(l) == step) {
-        Some(before) => merge(before, item, below),
-        None => item.clone(),
-    }
-}
-
-/// Takes out what the manager set before (`last`) and nobody owns now.
-pub fn prune(value: &mut Value, schema: &Schema, last: &FieldSet, owned: &FieldSet) {
-    let none = FieldSet::default();
-    match value {
-        Value::Object(map) if !schema.atomic => {
-            let old = std::mem::take(map);
-            for (name, mut item) in old {
-                let step = format!("f:{name}");
-                if last.members.contains(&step) && !owned.touches(&step) {
-                    continue;
-                }
-                if let Some(last_below) = last.children.get(&step) {
-                    let below: &Schema = schema.field(&name).map_or(&FREE, |s| s);
-                    let had = !is_empty(&item);
-                    prune(&mut item, below, last_below, owned.children.get(&step).unwrap_or(&none));
-                    if had && is_empty(&item) && !owned.touches(&step) {
-                        continue;
-                    }
-                }
-                map.insert(name, item);
-            }
-        }
-        Value::Array(list) if schema.list != ListKind::Atomic => {
-            let below: &Schema = schema.items.as_deref().unwrap_or(&FREE);
-            let old = std::mem::take(list);
-            for mut item in old {
-                let Some(step) = element(&schema.list, schema, &item) else {
-                    list.push(item);
-                    continue;
-                };
-                if last.members.contains(&step) && !owned.touches(&step) {
-                    continue;
-                }
-                if let Some(last_below) = last.children.get(&step) {
-                    prune(&mut item, below, last_below, owned.children.get(&step).unwrap_or(&none));
-                }
-                list.push(item);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// An object with only the given top-level fields of `value`.
-pub fn only(value: &Value, fields: &[&str]) -> Value {
-    let map = value.as_object().into_iter().flatten().filter(|(k, _)| fields.contains(&k.as_str()));
-    Value::Object(map.map(|(k, v)| (k.clone(), v.clone())).collect::<Map<_, _>>())
+    Ok((!out.is_empty()).then_some(Value::Array(out)))
 }

@@ -3,47 +3,70 @@
 //! Every writer is noted in `metadata.managedFields` with the fields it wrote. Applying a configuration merges it into
 //! the live object, takes out what the same manager applied before and leaves out now, and is refused where another
 //! manager owns a field that would change, unless forced. Semantics: <https://kubernetes.io/docs/reference/using-api/server-side-apply/>.
+//!
+//! ```text
+//!  mod       requests: managers by name and path, kubectl's migration, what nobody manages
+//!  managers  managedFields on the wire          owners   who owns what after an update, an apply
+//!  merge, compare, fields, validate             values and sets by type
+//!  types     what a schema says of a value      set, step  paths
+//! ```
+//! `fuzz` compares `owners` and below with the Go module that kube-apiserver uses.
 
+mod compare;
+mod fields;
+#[cfg(test)]
+mod fuzz;
 mod managers;
 mod merge;
+mod owners;
 mod set;
+mod step;
+mod types;
+mod validate;
+
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, ApiResult};
 use crate::meta;
 use crate::request::Context;
-use managers::{Manager, Managers};
+use managers::{Managers, Name};
+use owners::{Conflict, Refused};
 use set::FieldSet;
+use types::Type;
 
-/// Most managers that came by update; older ones are put together.
-const MAX_UPDATERS: usize = 10;
+/// Client-side apply's note of what it applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Fields that nobody manages.
-const UNMANAGED: &[&[&str]] = &[
-    &["apiVersion"],
-    &["kind"],
-    &["metadata", "name"],
-    &["metadata", "namespace"],
-    &["metadata", "creationTimestamp"],
-    &["metadata", "selfLink"],
-    &["metadata", "uid"],
-    &["metadata", "generation"],
-    &["metadata", "managedFields"],
-    &["metadata", "resourceVersion"],
-];
-
-fn strip(set: &mut FieldSet, context: &Context) {
-    for path in UNMANAGED {
-        set.remove(path);
+static UNMANAGED: LazyLock<FieldSet> = LazyLock::new(|| {
+    let mut set = FieldSet::default();
+    for field in ["apiVersion", "kind", "metadata"] {
+        set.extend(&FieldSet::of_fields(&[field]));
     }
-    set.members.remove("f:metadata");
-    // what this path cannot change belongs to nobody here
-    if context.resource.status && context.target.subresource.is_empty() {
-        set.remove(&["status"]);
-    } else if context.target.subresource == "status" {
-        set.members.retain(|step| step == "f:status");
-        set.children.retain(|step, _| step == "f:status");
+    for field in [
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    ] {
+        set.extend(&FieldSet::of_fields(&["metadata", field]));
+    }
+    set
+});
+
+/// What this path cannot change belongs to nobody by it: the status by the object's own path, the rest by the status'.
+fn ignored(context: &Context) -> FieldSet {
+    match context.target.subresource.as_str() {
+        "" if context.resource.status => FieldSet::of_fields(&["status"]),
+        "status" => FieldSet::of_fields(&["spec"]),
+        _ => FieldSet::default(),
     }
 }
 
@@ -60,21 +83,42 @@ fn skeleton(context: &Context, new: &Value) -> Value {
         if new.pointer("/spec/template").is_some() {
             empty["spec"]["template"] = json!({"metadata": {}, "spec": {"containers": []}});
         }
+        for field in ["strategy", "updateStrategy"] {
+            if new.pointer(&format!("/spec/{field}")).is_some() {
+                empty["spec"][field] = json!({});
+            }
+        }
     }
     empty
 }
 
+/// The managers that an update starts from: those of the request's object when it brings some, else the live ones.
+fn decode_for_update(context: &Context, old: Option<&Value>, new: &Value) -> Managers {
+    let live = || old.and_then(|old| Managers::decode(old).ok()).unwrap_or_else(Managers::none);
+    if !context.target.subresource.is_empty() {
+        return live();
+    }
+    let given = new.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let reset = given.is_some_and(|entries| match entries.as_slice() {
+        [] => true,
+        [only] => only.as_object().is_some_and(|entry| entry.values().all(Value::is_null)),
+        _ => false,
+    });
+    if reset {
+        return Managers::none();
+    }
+    match Managers::decode(new) {
+        Ok(given) if !given.is_empty() => given,
+        _ => live(),
+    }
+}
+
 /// Notes who changed what in an update (create, update, patch).
 pub fn track_update(context: &Context, old: Option<&Value>, new: &mut Value) {
-    let schema = context.resource.schema();
-    let reset = new
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array)
-        .is_some_and(|m| m.is_empty() || m.iter().all(|e| e.as_object().is_some_and(serde_json::Map::is_empty)));
-    let mut managers = if reset { Managers::default() } else { old.map(Managers::decode).unwrap_or_default() };
-    if reset && old.is_some() {
-        managers.encode(new);
-        return;
+    let mut managers = decode_for_update(context, old, new);
+    if managers.is_empty() && old.is_some() {
+        // tracking starts at creation or with an apply; an object without managers stays so
+        return managers.encode(new);
     }
     let empty;
     let before = match old {
@@ -84,113 +128,123 @@ pub fn track_update(context: &Context, old: Option<&Value>, new: &mut Value) {
             &empty
         }
     };
-    let difference = merge::compare(before, new, schema);
-    let mut mine = difference.added.union(&difference.modified);
-    strip(&mut mine, context);
-    for manager in &mut managers.list {
-        manager.fields = manager.fields.difference_below(&difference.removed);
+    let maker = Name::updater(context, &context.manager);
+    if let Err(error) = update(&mut managers, context, before, new, &maker) {
+        tracing::warn!(%error, kind = context.resource.kind, name = meta::name(new), "cannot track field managers");
+        managers = Managers::none();
     }
-    if !mine.is_empty() {
-        let me = Manager::update(context);
-        for manager in managers.list.iter_mut().filter(|m| !m.same(&me)) {
-            manager.fields = manager.fields.difference(&mine);
-        }
-        managers.add(me, &mine);
-    }
-    managers.cap(MAX_UPDATERS);
+    managers.cap();
     managers.encode(new);
+}
+
+fn update(managers: &mut Managers, context: &Context, old: &Value, new: &Value, maker: &Name) -> Result<(), String> {
+    let ty = Type::root(context.resource.schema());
+    let present = Name::present();
+    managers.owners.update(old, new, ty, &present, &ignored(context))?;
+    managers.strip(&present, &UNMANAGED);
+    managers.take_present(maker);
+    Ok(())
 }
 
 /// The live object with the configuration applied, managers included.
 pub fn apply(context: &Context, live: Option<&Value>, config: &Value, force: bool) -> ApiResult<Value> {
-    let schema = context.resource.schema();
+    let failed = |error: String| ApiError::unknown(format!("failed to decode managed fields: {error}"));
+    let managers = live.map(Managers::decode).transpose().map_err(failed)?.unwrap_or_else(Managers::none);
+    let kubectl = context.manager == "kubectl";
+    let result = match apply_once(context, live, config, managers.clone(), force) {
+        Err(Refused::Conflicts(conflicts)) if kubectl && !force => {
+            // what client-side apply set and nobody changed since is kubectl's own
+            let allowed = live.and_then(|live| last_applied_fields(context, live)).unwrap_or_default();
+            let left: Vec<_> = conflicts.into_iter().filter(|c| !allowed.has_path(&c.path)).collect();
+            if left.is_empty() {
+                apply_once(context, live, config, managers, true)
+            } else {
+                Err(Refused::Conflicts(left))
+            }
+        }
+        result => result,
+    };
+    let mut merged = result.map_err(|refused| match refused {
+        Refused::Conflicts(conflicts) => conflict(&conflicts),
+        Refused::Shape(error) => ApiError::unknown(error),
+    })?;
+    if kubectl && !annotation(&merged).is_empty() {
+        let mut applied = config.clone();
+        if let Some(annotations) = applied.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+            annotations.shift_remove(LAST_APPLIED);
+        }
+        applied.sort_all_objects();
+        merged["metadata"]["annotations"][LAST_APPLIED] = format!("{applied}\n").into();
+    }
+    Ok(merged)
+}
+
+fn apply_once(
+    context: &Context,
+    live: Option<&Value>,
+    config: &Value,
+    mut managers: Managers,
+    force: bool,
+) -> Result<Value, Refused<Name>> {
+    let ty = Type::root(context.resource.schema());
+    let me = Name::applier(context, &context.manager);
+    let shown = || {
+        let (resource, target) = (&context.resource, &context.target);
+        format!("{}/{}; {}/{}, Kind={}", target.namespace, target.name, resource.group, resource.version, resource.kind)
+    };
+    validate::validate(config, ty, false)
+        .map_err(|e| Refused::Shape(format!("failed to create typed patch object ({}): {e}", shown())))?;
     let nothing = json!({});
     let before = live.unwrap_or(&nothing);
-    let mut managers = live.map(Managers::decode).unwrap_or_default();
-    if let Some(live) = live
-        && managers.list.is_empty()
-    {
+    if live.is_some() && managers.is_empty() {
         // an object from before managers were tracked: its fields belong to whoever made it
-        let mut all = set::of_value(live, schema);
-        strip(&mut all, context);
-        managers.add(Manager::before_first_apply(context), &all);
+        let first = Name::updater(context, "before-first-apply");
+        update(&mut managers, context, &skeleton(context, before), before, &first)
+            .map_err(|e| Refused::Shape(format!("failed to create manager for existing fields: {e}")))?;
     }
-    let mut mine = set::of_value(config, schema);
-    strip(&mut mine, context);
-    let me = Manager::apply(context);
-    let last = managers.list.iter().find(|m| m.same(&me)).map(|m| m.fields.clone()).unwrap_or_default();
-    let config = unmanaged_out(context, config);
-    let mut merged = merge::merge(before, &config, schema);
-    drop_added_nulls(&mut merged, &config);
-    let owned = managers.list.iter().filter(|m| !m.same(&me)).fold(mine.clone(), |all, m| all.union(&m.fields));
-    merge::prune(&mut merged, schema, &last, &owned);
-    let difference = merge::compare(before, &merged, schema);
-    let changed = difference.added.union(&difference.modified);
-    let mut conflicts: Vec<(&Manager, FieldSet)> =
-        managers.list.iter().filter(|m| !m.same(&me)).map(|m| (m, m.fields.intersection(&changed))).collect();
-    conflicts.retain(|(_, fields)| !fields.is_empty());
-    if !conflicts.is_empty() && !force {
-        return Err(conflict(&conflicts));
-    }
-    for manager in managers.list.iter_mut().filter(|m| !m.same(&me)) {
-        manager.fields =
-            manager.fields.difference(&manager.fields.intersection(&changed)).difference_below(&difference.removed);
-    }
-    managers.set(me, mine);
+    let merged = managers.owners.apply(before, config, ty, &me, force, &ignored(context))?;
+    managers.strip(&me, &UNMANAGED);
+    managers.applied(&me, &context.resource.api_version(), merged.is_some());
+    let mut merged = merged.unwrap_or_else(|| before.clone());
     managers.encode(&mut merged);
     Ok(merged)
 }
 
-/// The configuration without what this path does not change.
-fn unmanaged_out(context: &Context, config: &Value) -> Value {
-    let mut config = if context.target.subresource == "status" {
-        merge::only(config, &["apiVersion", "kind", "metadata", "status"])
-    } else {
-        config.clone()
-    };
-    if context.resource.status
-        && context.target.subresource.is_empty()
-        && let Value::Object(map) = &mut config
-    {
-        map.shift_remove("status");
-    }
-    let metadata = meta::metadata_mut(&mut config);
-    for field in ["creationTimestamp", "selfLink", "generation", "managedFields"] {
-        metadata.shift_remove(field);
-    }
-    config
+fn annotation(object: &Value) -> &str {
+    let annotations = object.pointer("/metadata/annotations");
+    annotations.and_then(|a| a.get(LAST_APPLIED)).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A null in the configuration unsets the field.
-fn drop_added_nulls(merged: &mut Value, config: &Value) {
-    if let (Value::Object(merged), Value::Object(config)) = (merged, config) {
-        for (name, item) in config {
-            if item.is_null() {
-                continue;
-            }
-            if let Some(child) = merged.get_mut(name) {
-                drop_added_nulls(child, item);
-            }
-        }
+/// The fields of the last client-side apply that are still as it set them.
+fn last_applied_fields(context: &Context, live: &Value) -> Option<FieldSet> {
+    let ty = Type::root(context.resource.schema());
+    let last: Value = serde_json::from_str(annotation(live)).ok()?;
+    if meta::text(&last, "/apiVersion") != context.resource.api_version() {
+        return None;
     }
+    validate::validate(&last, ty, false).ok()?;
+    let fields = fields::of_value(&last, ty).ok()?;
+    let difference = compare::compare(&last, live, ty).ok()?;
+    Some(fields.difference(&difference.modified).difference(&difference.added).difference(&difference.removed))
 }
 
-fn conflict(conflicts: &[(&Manager, FieldSet)]) -> ApiError {
-    let mut found: Vec<(String, String)> = Vec::new();
-    for (manager, fields) in conflicts {
-        found.extend(fields.paths().into_iter().map(|path| (manager.show(), path)));
-    }
-    let causes = found.iter().map(|(who, path)| json!({"reason": "FieldManagerConflict", "message": format!("conflict with {who}"), "field": path})).collect();
+fn conflict(conflicts: &[Conflict<Name>]) -> ApiError {
+    let mut found: Vec<(String, String)> =
+        conflicts.iter().map(|c| (c.owner.to_string(), set::show(&c.path))).collect();
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let cause = |(who, path): &(String, String)| json!({"reason": "FieldManagerConflict", "message": format!("conflict with {who}"), "field": path});
+    let causes = found.iter().map(cause).collect();
     let message = match found.as_slice() {
         [(who, path)] => format!("Apply failed with 1 conflict: conflict with {who}: {path}"),
         many => {
-            let mut managers: Vec<&String> = many.iter().map(|(who, _)| who).collect();
-            managers.sort();
-            managers.dedup();
             let mut lines = Vec::new();
-            for manager in managers {
-                lines.push(format!("conflicts with {manager}:"));
-                lines.extend(many.iter().filter(|(who, _)| who == manager).map(|(_, path)| format!("- {path}")));
+            let mut last = "";
+            for (who, path) in many {
+                if who != last {
+                    lines.push(format!("conflicts with {who}:"));
+                    last = who;
+                }
+                lines.push(format!("- {path}"));
             }
             format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
         }

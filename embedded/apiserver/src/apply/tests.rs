@@ -16,8 +16,10 @@ fn context(plural: &str, manager: &str) -> Context {
 
 fn owners(value: &Value) -> String {
     let mut text = String::new();
-    for manager in Managers::decode(value).list {
-        text += &format!("{} {}: {}\n", manager.operation, manager.name, manager.fields.paths().join(" "));
+    for owner in Managers::decode(value).unwrap().owners.list {
+        let paths: Vec<String> = owner.fields.paths().iter().map(|path| set::show(path)).collect();
+        let operation = if owner.applied { "Apply" } else { "Update" };
+        text += &format!("{operation} {}: {}\n", owner.name.manager, paths.join(" "));
     }
     text
 }
@@ -84,7 +86,7 @@ fn updates_take_ownership() {
     assert_eq!(owners(&new), "Update kubectl: .data.k .data.m\n");
     let error = apply(&a, Some(&new), &cm(json!({"k": "1"})), false).unwrap_err();
     assert!(
-        error.message.starts_with("Apply failed with 1 conflict: conflict with \"kubectl\" using v1 at 2"),
+        error.message.starts_with("Apply failed with 1 conflict: conflict with \"kubectl\" using v1: .data.k"),
         "{}",
         error.message
     );
@@ -123,6 +125,6 @@ fn lists_merge_by_their_keys() {
 fn fields_survive_the_wire() {
     let fields = json!({"f:metadata": {"f:labels": {".": {}, "f:app": {}}, "f:finalizers": {".": {}, "v:\"x\"": {}}},
         "f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:image": {}}}}});
-    assert_eq!(FieldSet::decode(&fields).encode(), fields);
+    assert_eq!(FieldSet::decode(&fields).unwrap().encode(), fields);
     assert!(Arc::ptr_eq(&crate::schema::Schema::any(), &crate::schema::Schema::any()));
 }

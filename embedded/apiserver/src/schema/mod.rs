@@ -109,9 +109,20 @@ impl Schema {
         Ok(Arc::new(root))
     }
 
+    /// Reads a JSON schema of any value.
+    #[cfg(test)]
+    pub fn parse(schema: &Value) -> Result<Self, String> {
+        parse::parse(schema, "")
+    }
+
     /// Shape of the field `name` of an object.
     pub fn field(&self, name: &str) -> Option<&Arc<Schema>> {
         self.properties.get(name).or(self.additional.as_ref())
+    }
+
+    /// Whether a string may also be written as another plain value: a date and time.
+    pub fn is_loose_text(&self) -> bool {
+        self.checks.as_ref().is_some_and(|checks| checks.format.as_deref() == Some("date-time"))
     }
 
     pub(crate) fn take_in_metadata(&mut self) {

@@ -74,11 +74,14 @@ fn script(kubectl: &Kubectl) {
     assert!(kubectl.good("explain pod.spec.containers.image", "").contains("Container image name"));
     kubectl.good("patch wd w --subresource=status --type=merge -p {\"status\":{\"phase\":\"Done\"}}", "");
     kubectl.good("wait --for=jsonpath={.status.phase}=Done wd/w --timeout=10s", "");
+    // what client-side apply set is kubectl's own to change by server-side apply, what others set is not
+    kubectl.good("apply --server-side -f -", &widget("{size: 4}"));
+    kubectl.good("patch wd w --type=merge -p {\"spec\":{\"size\":5}}", "");
     let (good, text) = kubectl.run("apply --server-side -f -", &widget("{size: 4}"));
     assert!(
         !good
             && text
-                .contains("Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using ex.io/v1"),
+                .contains("Apply failed with 1 conflict: conflict with \"kubectl-patch\" using ex.io/v1: .spec.size"),
         "{text}"
     );
     kubectl.good("apply --server-side --force-conflicts -f -", &widget("{size: 4}"));
