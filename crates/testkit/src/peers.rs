@@ -38,6 +38,8 @@ pub const MODULES: &[Module] = &[
     Module { name: "etcd", packages: &["go.etcd.io/etcd/server/v3"], ldflags: "-s -w" },
     // ours: structured-merge-diff as an oracle for server-side apply
     Module { name: "smd", packages: &["."], ldflags: "-s -w" },
+    Module { name: "protobuf", packages: &["."], ldflags: "-s -w" },
+    Module { name: "client-go", packages: &["."], ldflags: "-s -w" },
 ];
 
 /// Returns the path of an installed program, or says that the test is skipped and returns nothing.
@@ -68,6 +70,19 @@ pub fn go(module: &str, program: &str) -> Option<PathBuf> {
         }
         Err(error) => absent(program, &format!("`./x peers` builds it; now it fails: {error:#}")),
     }
+}
+
+/// Returns a Python that has this module: the one of `./x setup`, else the machine's.
+///
+/// # Panics
+/// Where there is none and `REQUIRE_PEERS` is set.
+pub fn python(module: &str) -> Option<PathBuf> {
+    let own = cache().join("venv/bin/python3");
+    let has = |python: &PathBuf| {
+        Command::new(python).args(["-c", &format!("import {module}")]).output().is_ok_and(|done| done.status.success())
+    };
+    let found = [own, PathBuf::from("python3")].into_iter().find(has);
+    found.or_else(|| absent(&format!("Python's {module}"), "`./x setup` installs it"))
 }
 
 fn absent<T>(name: &str, hint: &str) -> Option<T> {

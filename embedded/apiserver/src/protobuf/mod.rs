@@ -1,8 +1,11 @@
 //! Request bodies in Kubernetes' protobuf form, which typed clients (kubectl create, client-go) send for built-in kinds.
 //!
 //! A table of field numbers turns them into the JSON that everything else here works on. Answers are always JSON:
-//! such clients accept both. Go writes fields that are not optional even when they are empty; what JSON would leave
+//! such clients accept both. Go writes fields that are not optional even when they are empty; what its JSON would leave
 //! out is left out here too, so that defaults apply.
+//!
+//! The table is made from the published Go types by `tests/peers/protobuf` (`go run . table`), whose `samples` are
+//! what the decoder is tested with.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -24,61 +27,46 @@ enum Shape {
 }
 
 struct Field {
+    /// Name in JSON; empty where the message stands in the one around it.
     name: &'static str,
     shape: Shape,
     kind: &'static str,
+    /// JSON leaves it out when it is zero.
+    optional: bool,
 }
 
 type Message = HashMap<u64, Field>;
 
-/// Made by examples/protobuf_table.rs.
-static MESSAGES: LazyLock<HashMap<&'static str, Message>> = LazyLock::new(|| {
-    let line = |line: &'static str| {
-        let mut words = line.split(' ');
-        let name = words.next()?;
-        let field = |word: &'static str| {
-            let mut pieces = word.splitn(3, ':');
-            let (number, name, kind) = (pieces.next()?.parse().ok()?, pieces.next()?, pieces.next()?);
-            let (shape, kind) = match (kind.strip_prefix('*'), kind.strip_prefix('%')) {
-                (Some(kind), _) => (Shape::Many, kind),
-                (_, Some(kind)) => (Shape::Map, kind),
-                (None, None) => (Shape::One, kind),
-            };
-            Some((number, Field { name, shape, kind }))
-        };
-        Some((name, words.filter_map(field).collect()))
-    };
-    include_str!("messages.txt").lines().filter_map(line).collect()
+/// The messages, and which of them a kind (`GROUP/VERSION/KIND`) is.
+struct Table {
+    messages: HashMap<&'static str, Message>,
+    kinds: HashMap<&'static str, &'static str>,
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let mut table = Table { messages: HashMap::new(), kinds: HashMap::new() };
+    for line in include_str!("messages.txt").lines() {
+        // some messages have no fields
+        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match name.strip_prefix('@') {
+            Some(kind) => _ = table.kinds.insert(kind, rest),
+            None => _ = table.messages.insert(name, rest.split(' ').filter_map(field).collect()),
+        }
+    }
+    table
 });
 
-/// Fields whose content Go puts into the struct around them.
-const INLINE: &[&str] = &[
-    "localObjectReference",
-    "volumeSource",
-    "handler",
-    "persistentVolumeSource",
-    "ephemeralContainerCommon",
-    "typedLocalObjectReference",
-];
-/// Booleans that JSON leaves out when false.
-const PLAIN_FLAGS: &[&str] = &[
-    "hostNetwork",
-    "hostPID",
-    "hostIPC",
-    "stdin",
-    "stdinOnce",
-    "tty",
-    "readOnly",
-    "publishNotReadyAddresses",
-    "unschedulable",
-    "paused",
-];
-/// Messages whose numbers JSON leaves out when zero.
-const PLAIN_NUMBERS: &[&str] =
-    &["core.v1.Probe", "core.v1.ServicePort", "core.v1.ContainerPort", "core.v1.Event", "apis.meta.v1.ObjectMeta"];
-/// Messages that mean nothing when empty.
-const PLAIN_MESSAGES: &[&str] =
-    &["strategy", "updateStrategy", "status", "metadata", "resources", "source", "defaultRequest"];
+fn field(word: &'static str) -> Option<(u64, Field)> {
+    let mut pieces = word.splitn(3, ':');
+    let (number, name, form) = (pieces.next()?.parse().ok()?, pieces.next()?, pieces.next()?);
+    let (form, optional) = form.strip_suffix('?').map_or((form, false), |form| (form, true));
+    let (shape, kind) = match (form.strip_prefix('*'), form.strip_prefix('%')) {
+        (Some(kind), _) => (Shape::Many, kind),
+        (_, Some(kind)) => (Shape::Map, kind),
+        (None, None) => (Shape::One, form),
+    };
+    Some((number, Field { name, shape, kind, optional }))
+}
 
 /// The object in the body.
 pub fn decode(body: &[u8]) -> Result<Value, String> {
@@ -99,14 +87,10 @@ pub fn decode(body: &[u8]) -> Result<Value, String> {
             _ => {}
         }
     }
-    let (group, version) = api_version.split_once('/').unwrap_or(("core", &api_version));
-    let package = group.split('.').next().unwrap_or_default();
-    let name = [format!("{package}.{version}.{kind}"), format!("apis.meta.v1.{kind}")]
-        .into_iter()
-        .find(|n| MESSAGES.contains_key(n.as_str()));
+    let name = TABLE.kinds.get(format!("{api_version}/{kind}").as_str());
     let name =
         name.ok_or_else(|| format!("kind {kind:?} of {api_version:?} is not known in protobuf form; send JSON"))?;
-    let mut value = message(&name, raw, 0)?;
+    let mut value = message(name, raw, 0)?;
     if let Value::Object(map) = &mut value {
         map.insert("apiVersion".into(), api_version.into());
         map.insert("kind".into(), kind.into());
@@ -122,10 +106,10 @@ fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Value, String> {
     if depth > 64 {
         return Err("the body is nested too deeply".into());
     }
-    if let Some(special) = special(name, bytes)? {
+    if let Some(special) = special(name, bytes, depth)? {
         return Ok(special);
     }
-    let Some(fields) = MESSAGES.get(name) else { return Err(format!("message {name} is not known")) };
+    let Some(fields) = TABLE.messages.get(name) else { return Err(format!("message {name} is not known")) };
     let mut map = Map::new();
     for entry in Wire(bytes) {
         let (number, item) = entry?;
@@ -133,11 +117,11 @@ fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Value, String> {
         match field.shape {
             Shape::One => {
                 let value = one(field.kind, &item, depth)?;
-                if INLINE.contains(&field.name) {
+                if field.name.is_empty() {
                     if let Value::Object(inner) = value {
                         map.extend(inner);
                     }
-                } else if !left_out(name, field, &value) {
+                } else if !left_out(field, &value) {
                     map.insert(field.name.into(), value);
                 }
             }
@@ -163,7 +147,8 @@ fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Value, String> {
             }
         }
     }
-    Ok(Value::Object(map))
+    // a Go type that is a list of its own is a message with one field
+    Ok(map.remove("[]").unwrap_or(Value::Object(map)))
 }
 
 fn one_empty(kind: &str) -> Value {
@@ -175,14 +160,15 @@ fn one_empty(kind: &str) -> Value {
     }
 }
 
-fn left_out(message: &str, field: &Field, value: &Value) -> bool {
+fn left_out(field: &Field, value: &Value) -> bool {
     match value {
         Value::Null => true,
+        _ if !field.optional => false,
         Value::String(text) => text.is_empty(),
-        Value::Bool(flag) => !flag && PLAIN_FLAGS.contains(&field.name),
-        Value::Number(number) => number.as_i64() == Some(0) && PLAIN_NUMBERS.contains(&message),
-        Value::Object(map) => map.is_empty() && PLAIN_MESSAGES.contains(&field.name),
-        Value::Array(_) => false,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
     }
 }
 
@@ -193,14 +179,19 @@ fn one(kind: &str, item: &Item, depth: usize) -> Result<Value, String> {
         #[expect(clippy::cast_possible_wrap, reason = "negative numbers come in two's complement")]
         ("i", Item::Number(number)) => (*number as i64).into(),
         ("b", Item::Number(number)) => (*number != 0).into(),
-        ("d", Item::Number(number)) => f64::from_bits(*number).into(),
+        ("d", Item::Number(number)) => match f64::from_bits(*number) {
+            // whole ones are written without a fraction
+            #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
+            whole if whole.fract() == 0.0 && whole.abs() < 1e15 => (whole as i64).into(),
+            other => other.into(),
+        },
         (_, Item::Bytes(bytes)) => message(kind, bytes, depth + 1)?,
         _ => return Err(format!("a value of type {kind} has the wrong wire form")),
     })
 }
 
 /// Messages whose JSON is not an object with their fields.
-fn special(name: &str, bytes: &[u8]) -> Result<Option<Value>, String> {
+fn special(name: &str, bytes: &[u8], depth: usize) -> Result<Option<Value>, String> {
     let mut numbers: HashMap<u64, u64> = HashMap::new();
     let mut texts: HashMap<u64, Vec<&[u8]>> = HashMap::new();
     if !matches!(
@@ -211,10 +202,11 @@ fn special(name: &str, bytes: &[u8]) -> Result<Option<Value>, String> {
             | "apis.meta.v1.MicroTime"
             | "runtime.RawExtension"
             | "apis.meta.v1.FieldsV1"
-            | "apis.meta.v1.Verbs"
-            | "authentication.v1.ExtraValue"
-            | "authorization.v1.ExtraValue"
             | "apis.meta.v1.Duration"
+            | "apiextensions.v1.JSON"
+            | "apiextensions.v1.JSONSchemaPropsOrArray"
+            | "apiextensions.v1.JSONSchemaPropsOrBool"
+            | "apiextensions.v1.JSONSchemaPropsOrStringArray"
     ) {
         return Ok(None);
     }
@@ -240,16 +232,41 @@ fn special(name: &str, bytes: &[u8]) -> Result<Option<Value>, String> {
             let form = if name.ends_with("MicroTime") { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
             time.strftime(form).to_string().into()
         }
-        "runtime.RawExtension" | "apis.meta.v1.FieldsV1" => {
+        "apiextensions.v1.JSONSchemaPropsOrArray"
+        | "apiextensions.v1.JSONSchemaPropsOrBool"
+        | "apiextensions.v1.JSONSchemaPropsOrStringArray" => alternatives(name, &numbers, &texts, depth)?,
+        "runtime.RawExtension" | "apis.meta.v1.FieldsV1" | "apiextensions.v1.JSON" => {
             let raw = texts.get(&1).and_then(|t| t.first()).copied().unwrap_or(b"null");
             serde_json::from_slice(raw).map_err(|e| format!("embedded JSON is broken: {e}"))?
         }
         "apis.meta.v1.Duration" => format!("{}s", number(1) / 1_000_000_000).into(),
-        _ => {
-            texts.get(&1).into_iter().flatten().map(|t| utf8(t).map(Value::from)).collect::<Result<Vec<_>, _>>()?.into()
-        }
+        _ => return Ok(None),
     };
     Ok(Some(value))
+}
+
+/// The places of a JSON schema that hold a schema or something else.
+fn alternatives(
+    name: &str,
+    numbers: &HashMap<u64, u64>,
+    texts: &HashMap<u64, Vec<&[u8]>>,
+    depth: usize,
+) -> Result<Value, String> {
+    const SCHEMA: &str = "apiextensions.v1.JSONSchemaProps";
+    let schema = |bytes: &&[u8]| message(SCHEMA, bytes, depth + 1);
+    let first = |field: u64| texts.get(&field).and_then(|found| found.first());
+    if name.ends_with("OrBool") {
+        return match first(2) {
+            Some(bytes) => schema(bytes),
+            None => Ok((numbers.get(&1) == Some(&1)).into()),
+        };
+    }
+    match (first(1), texts.get(&2)) {
+        (Some(bytes), _) => schema(bytes),
+        (None, Some(many)) if name.ends_with("OrArray") => many.iter().map(schema).collect(),
+        (None, Some(many)) => many.iter().map(|text| utf8(text).map(Value::from)).collect(),
+        (None, None) => Ok(Value::Null),
+    }
 }
 
 enum Item<'a> {
@@ -334,5 +351,42 @@ mod tests {
         );
         assert!(decode(&body[..body.len() - 1]).is_err());
         assert!(decode(b"{}").is_err());
+    }
+
+    /// Go writes null, empty lists and empty maps where a field that is not optional is unset.
+    fn without_nothing(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                map.values_mut().for_each(without_nothing);
+                map.retain(|_, value| !value.is_null() && value != &json!([]) && value != &json!({}));
+            }
+            Value::Array(list) => list.iter_mut().for_each(without_nothing),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn random_objects_of_every_kind_are_read_as_go_reads_them() {
+        let Some(program) = forklift_testkit::peers::go("protobuf", "protobuf") else { return };
+        let count = std::env::var("PROTOBUF_SAMPLES").unwrap_or_else(|_| "3".into());
+        let output = std::process::Command::new(program).args(["samples", &count, "7"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let (mut seen, mut wrong) = (0, String::new());
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            let mut words = line.splitn(3, ' ');
+            let (kind, body, expected) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+            let mut expected: Value = serde_json::from_str(expected).unwrap();
+            let mut read = decode(&STANDARD.decode(body).unwrap()).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            without_nothing(&mut expected);
+            without_nothing(&mut read);
+            seen += 1;
+            if read != expected && wrong.len() < 5000 {
+                for change in json_patch::diff(&read, &expected).0.iter().take(3) {
+                    wrong += &format!("{kind}: {change}\n");
+                }
+            }
+        }
+        assert!(seen > 150, "only {seen} objects");
+        assert!(wrong.is_empty(), "what Go reads is otherwise:\n{wrong}");
     }
 }
