@@ -39,7 +39,9 @@ pub fn root(server: &Server) -> Response {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|(v, _)| format!("/apis/{}/{v}", group.name)));
     }
-    paths.extend(["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(String::from));
+    paths.extend(crate::health::paths());
+    paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(String::from));
+    paths.sort();
     answer(&json!({"paths": paths}))
 }
 
@@ -118,6 +120,8 @@ fn subresources(resource: &Resource) -> Vec<(&str, String, String, String, Value
             "binding" => (own(kind), json!(["create"])),
             "log" => (own(kind), json!(["get"])),
             "finalize" => (own(kind), json!(["update"])),
+            "attach" | "exec" | "portforward" => (own(kind), json!(["create", "get"])),
+            "proxy" => (own(kind), json!(["create", "delete", "get", "patch", "update"])),
             // known to the path parser so that its refusal is clear, but not offered
             _ => continue,
         };

@@ -164,6 +164,13 @@ impl ApiError {
         Self::new(406, "NotAcceptable", message)
     }
 
+    /// 403 about a path.
+    pub fn forbidden_path(why: &str) -> Self {
+        let mut error = Self::new(403, "Forbidden", format!("forbidden: {why}"));
+        error.details = Some(json!({}));
+        error
+    }
+
     /// 409 on create.
     pub fn already_exists(group: &str, plural: &str, name: &str) -> Self {
         Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", qualified(plural, group)))
@@ -236,6 +243,11 @@ impl ApiError {
     /// 500.
     pub fn internal(message: impl std::fmt::Display) -> Self {
         Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
+    }
+
+    /// 504: the time for it is over.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self::new(504, "Timeout", message)
     }
 
     /// 503.

@@ -10,13 +10,19 @@
 //! It knows Kubernetes and nothing of what is stored in it. README.md tells what is real and what is not.
 
 mod apply;
+mod audit;
 mod auth;
+mod compression;
 mod controllers;
 mod convert;
 mod discovery;
 mod error;
+mod gate;
 mod handlers;
+mod health;
+mod limits;
 mod meta;
+mod metrics;
 mod openapi;
 mod patch;
 mod protobuf;
@@ -33,13 +39,20 @@ mod tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
+use base64::Engine as _;
 
+/// The audit log's place and policy.
+pub use audit::{AuditConfig, GroupResources, Level, Policy, Rule};
 /// Who made a request; handlers behind [`Config::extra_routes`] find it in the request's extensions.
 pub use auth::User;
 /// The error type whose response is a `metav1.Status`, for handlers behind [`Config::extra_routes`].
 pub use error::ApiError;
+/// What clients may take.
+pub use limits::Limits;
 
 /// What the server needs to know.
 pub struct Config {
@@ -57,8 +70,18 @@ pub struct Config {
     pub names: Vec<String>,
     /// Events kept per resource for watches.
     pub history: usize,
+    /// Certificates of authorities (PEM) whose client certificates are accepted beside the server's own.
+    pub client_ca: Option<String>,
+    /// The audit log; None keeps none.
+    pub audit: Option<AuditConfig>,
+    /// What clients may take.
+    pub limits: Limits,
+    /// How long the server goes on serving after it said that it is not ready any more, for balancers before it.
+    pub shutdown_delay: Duration,
+    /// Longest wait for requests in flight at the end.
+    pub grace: Duration,
     /// Handlers for paths that this server does not know, such as other groups' subresources. They run behind
-    /// authentication; the user is in the request's extensions as [`User`].
+    /// authentication and authorization; the user is in the request's extensions as [`User`].
     pub extra_routes: axum::Router,
 }
 
@@ -73,6 +96,11 @@ impl Config {
             kubelet_token: String::new(),
             names: Vec::new(),
             history: 1000,
+            client_ca: None,
+            audit: Some(AuditConfig::default()),
+            limits: Limits::default(),
+            shutdown_delay: Duration::ZERO,
+            grace: Duration::from_secs(10),
             extra_routes: axum::Router::new(),
         }
     }
@@ -84,6 +112,7 @@ pub struct Handle {
     address: SocketAddr,
     admin_token: String,
     authority: tls::Authority,
+    shutdown_delay: Duration,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -107,13 +136,16 @@ pub async fn start(config: Config) -> anyhow::Result<Handle> {
     names.sort();
     names.dedup();
     let (certificate, key) = serving_certificate(&config, &authority, &names)?;
-    let tls = tls::server_config(&certificate, &key)?;
+    let client_authorities = format!("{}\n{}", authority.pem, config.client_ca.as_deref().unwrap_or_default());
+    let tls = tls::server_config(&certificate, &key, &client_authorities)?;
+    let shutdown_delay = config.shutdown_delay;
     let extra_routes = config.extra_routes.clone();
     let server = server::Server::open(config, &admin_token, &authority.pem, address)?;
     controllers::bootstrap(&server).await?;
+    server.bootstrapped.store(true, Ordering::Relaxed);
     controllers::spawn(&server);
     let task = tokio::spawn(server::serve(server.clone(), listener, tls, extra_routes));
-    Ok(Handle { server, address, admin_token, authority, task })
+    Ok(Handle { server, address, admin_token, authority, shutdown_delay, task })
 }
 
 fn serving_certificate(
@@ -153,14 +185,7 @@ impl Handle {
 
     /// A kubeconfig for the administrator.
     pub fn kubeconfig(&self) -> String {
-        use base64::Engine as _;
-        let ca = base64::engine::general_purpose::STANDARD.encode(&self.authority.pem);
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: embedded\nclusters:\n- name: embedded\n  cluster:\n    server: {}\n    certificate-authority-data: {ca}\n\
-             contexts:\n- name: embedded\n  context:\n    cluster: embedded\n    user: admin\nusers:\n- name: admin\n  user:\n    token: {}\n",
-            self.url(),
-            self.admin_token,
-        )
+        self.kubeconfig_for("admin", &format!("token: {}", self.admin_token))
     }
 
     /// Issues a serving certificate from the server's authority: certificate and key, both PEM.
@@ -168,14 +193,51 @@ impl Handle {
         self.authority.issue(names)
     }
 
-    /// Ends watches and connections, waits for accepted writes and closes the store.
+    /// Issues a client certificate: the user is its common name, the group its organisation. Certificate and key, PEM.
+    pub fn issue_client_certificate(
+        &self,
+        user: &str,
+        group: Option<&str>,
+        days: u16,
+    ) -> anyhow::Result<(String, String)> {
+        self.authority.issue_client(user, group, days)
+    }
+
+    /// A kubeconfig with a client certificate instead of a token.
+    pub fn kubeconfig_with_certificate(&self, user: &str, group: Option<&str>, days: u16) -> anyhow::Result<String> {
+        let (certificate, key) = self.issue_client_certificate(user, group, days)?;
+        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let credentials =
+            format!("client-certificate-data: {}\n    client-key-data: {}", encode(&certificate), encode(&key));
+        Ok(self.kubeconfig_for(user, &credentials))
+    }
+
+    fn kubeconfig_for(&self, user: &str, credentials: &str) -> String {
+        let ca = base64::engine::general_purpose::STANDARD.encode(&self.authority.pem);
+        let user = serde_json::Value::from(user);
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: embedded\nclusters:\n- name: embedded\n  cluster:\n    server: {}\n    certificate-authority-data: {ca}\n\
+             contexts:\n- name: embedded\n  context:\n    cluster: embedded\n    user: {user}\nusers:\n- name: {user}\n  user:\n    {credentials}\n",
+            self.url(),
+        )
+    }
+
+    /// Says that it is not ready any more, ends watches, lets requests in flight finish, and closes the store.
     pub async fn shutdown(self) {
+        self.server.draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(self.shutdown_delay).await;
         self.server.stop.cancel();
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the server's task ended badly");
         }
-        let store = self.server.store.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
+        let server = self.server.clone();
+        let close = move || {
+            server.store.close();
+            if let Some(log) = &server.audit {
+                log.close();
+            }
+        };
+        if let Err(error) = tokio::task::spawn_blocking(close).await {
             tracing::error!(%error, "the store was not closed properly");
         }
     }

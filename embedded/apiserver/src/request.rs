@@ -54,7 +54,8 @@ impl Target {
     }
 }
 
-fn decode_segment(text: &str) -> String {
+/// Undoes percent-encoding.
+pub fn decode_segment(text: &str) -> String {
     if !text.contains('%') {
         return text.to_string();
     }
@@ -76,6 +77,86 @@ fn decode_segment(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// What a request is about, before it is known whether anybody serves it.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// Kubernetes' verb; the method in small letters when it is not about a resource.
+    pub verb: &'static str,
+    /// The resource or object; None for other paths.
+    pub target: Option<Target>,
+    /// The path.
+    pub path: String,
+    /// Whether nothing is to be stored.
+    pub dry_run: bool,
+    /// Whether the client wants to be told as things happen.
+    pub follow: bool,
+}
+
+impl Info {
+    /// Reads method, path and query.
+    pub fn of(method: &Method, uri: &Uri) -> Self {
+        let path = uri.path().to_string();
+        let mut target = Target::parse(&path);
+        let query = uri.query().unwrap_or_default();
+        let parameters = || query.split('&').map(|p| p.split_once('=').unwrap_or((p, "")));
+        let flag = |name: &str| parameters().any(|(k, v)| k == name && is_true(v));
+        let verb = match &target {
+            Some(target) => verb(method, !target.name.is_empty(), flag("watch")),
+            None => match method.as_str() {
+                "GET" => "get",
+                "HEAD" => "head",
+                "POST" => "post",
+                "PUT" => "put",
+                "PATCH" => "patch",
+                "DELETE" => "delete",
+                "OPTIONS" => "options",
+                _ => "",
+            },
+        };
+        // a rule for one object by name holds for a list or watch of just this object too
+        if let Some(target) = &mut target
+            && target.name.is_empty()
+            && matches!(verb, "list" | "watch" | "deletecollection")
+        {
+            let selector = parameters().find(|(k, _)| *k == "fieldSelector").map(|(_, v)| decode_segment(v));
+            let name = selector.as_deref().unwrap_or_default().split(',').find_map(|s| s.strip_prefix("metadata.name="));
+            target.name = name.unwrap_or_default().trim_start_matches('=').to_string();
+        }
+        Self { verb, target, path, dry_run: parameters().any(|(k, _)| k == "dryRun"), follow: flag("follow") }
+    }
+
+    /// Whether the request may stay open for as long as the client likes.
+    pub fn is_long_running(&self) -> bool {
+        let Some(target) = &self.target else { return false };
+        let log = target.subresource == "log" && self.follow;
+        self.verb == "watch" || log || crate::handlers::is_connect(target)
+    }
+
+    /// Whether the request may change something.
+    pub fn is_mutating(&self) -> bool {
+        !matches!(self.verb, "get" | "list" | "watch" | "head" | "options")
+    }
+}
+
+/// Kubernetes' verb for a method on a resource.
+pub fn verb(method: &Method, named: bool, watch: bool) -> &'static str {
+    match method.as_str() {
+        "GET" | "HEAD" if watch => "watch",
+        "GET" | "HEAD" if named => "get",
+        "GET" | "HEAD" => "list",
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" if named => "delete",
+        "DELETE" => "deletecollection",
+        _ => "",
+    }
+}
+
+fn is_true(text: &str) -> bool {
+    matches!(text, "" | "1" | "t" | "T" | "true" | "True" | "TRUE")
+}
+
 /// Query parameters.
 #[derive(Clone, Debug, Default)]
 pub struct Params(HashMap<String, String>);
@@ -95,7 +176,7 @@ impl Params {
 
     /// Whether the parameter is set to true.
     pub fn flag(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|v| matches!(v.as_str(), "" | "1" | "t" | "true" | "True" | "TRUE"))
+        self.0.get(name).is_some_and(|v| is_true(v))
     }
 
     /// Whether the parameter is there.

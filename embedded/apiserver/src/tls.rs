@@ -8,7 +8,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -70,6 +71,32 @@ impl Authority {
         params
     }
 
+    /// Issues a client certificate, valid for `days`: the user is its common name, the group its organisation (the
+    /// certificates that are made here carry one; certificates of others may carry more).
+    pub fn issue_client(&self, user: &str, group: Option<&str>, days: u16) -> anyhow::Result<(String, String)> {
+        let ca_key = KeyPair::from_pem(&self.key)?;
+        let issuer = Issuer::new(Self::params(), ca_key);
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, user);
+        if let Some(group) = group {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let now = jiff::Timestamp::now();
+        let day = |offset: i64| -> anyhow::Result<_> {
+            let date = (now + jiff::SignedDuration::from_hours(24 * offset)).to_zoned(jiff::tz::TimeZone::UTC).date();
+            Ok(rcgen::date_time_ymd(date.year().into(), u8::try_from(date.month())?, u8::try_from(date.day())?))
+        };
+        params.not_before = day(-1)?;
+        params.not_after = day(i64::from(days) + 1)?;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &issuer)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
     /// Issues a serving certificate for DNS names and addresses: certificate (PEM) and key (PEM).
     pub fn issue(&self, names: &[String]) -> anyhow::Result<(String, String)> {
         let ca_key = KeyPair::from_pem(&self.key)?;
@@ -85,16 +112,24 @@ impl Authority {
     }
 }
 
-/// Server side of TLS with h2 and HTTP/1.1.
-pub fn server_config(certificate: &str, key: &str) -> anyhow::Result<Arc<ServerConfig>> {
+/// Server side of TLS with h2 and HTTP/1.1; clients may show a certificate of one of `client_authorities` (PEM).
+pub fn server_config(certificate: &str, key: &str, client_authorities: &str) -> anyhow::Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .context("the serving certificate is damaged")?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).context("the serving key is damaged")?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(client_authorities.as_bytes()) {
+        roots.add(authority.context("a client authority's certificate is damaged")?)?;
+    }
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .context("cannot check client certificates with these authorities")?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))

@@ -1,9 +1,11 @@
 //! Who makes a request: the administrator, configured tokens, and service accounts by signed tokens.
 
+pub mod certificate;
+pub mod impersonate;
 pub mod rbac;
 pub mod token;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,12 +25,18 @@ pub struct User {
     pub uid: String,
     /// Groups.
     pub groups: Vec<String>,
+    /// Further facts that the authenticator gave, such as the token's pod.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
     /// Somebody without credentials.
     pub fn anonymous() -> Self {
-        Self { name: "system:anonymous".into(), uid: String::new(), groups: vec!["system:unauthenticated".into()] }
+        Self {
+            name: "system:anonymous".into(),
+            groups: vec!["system:unauthenticated".into()],
+            ..Self::default()
+        }
     }
 
     /// Whether everything is allowed.
@@ -41,6 +49,9 @@ impl User {
         let mut info = json!({"username": self.name, "groups": self.groups});
         if !self.uid.is_empty() {
             info["uid"] = self.uid.clone().into();
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
         }
         info
     }
@@ -67,20 +78,28 @@ impl Auth {
         };
         let mut fixed = HashMap::new();
         for (token, name, groups) in tokens {
-            fixed.insert(token, User { name, uid: String::new(), groups: all(groups) });
+            fixed.insert(token, User { name, groups: all(groups), ..User::default() });
         }
         fixed.insert(
             admin.trim().to_string(),
-            User { name: "kubernetes-admin".into(), uid: String::new(), groups: all(vec!["system:masters".into()]) },
+            User { name: "kubernetes-admin".into(), groups: all(vec!["system:masters".into()]), ..User::default() },
         );
         Ok(Self { fixed, signer: token::Signer::new(key.trim().as_bytes()) })
     }
 
-    /// The user of a request, by its bearer token.
-    pub fn authenticate(&self, store: &Store, headers: &HeaderMap) -> Option<User> {
-        let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| self.user_of(store, token.trim(), &[])).flatten()
+    /// The user of a request: by its bearer token, else by the connection's certificate, else nobody in particular.
+    /// None when a credential is shown and not good.
+    pub fn authenticate(&self, store: &Store, headers: &HeaderMap, certificate: Option<&User>) -> Option<User> {
+        let bearer = websocket_token(headers).or_else(|| {
+            let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_string())
+        });
+        match (bearer.filter(|t| !t.is_empty()), certificate) {
+            (Some(token), _) => self.user_of(store, &token, &[]),
+            (None, Some(user)) => Some(user.clone()),
+            (None, None) => Some(User::anonymous()),
+        }
     }
 
     /// The user of a token; `audiences` empty accepts the API server's own.
@@ -112,7 +131,20 @@ impl Auth {
                 return None;
             }
         }
-        Some(service_account_user(namespace, name, uid))
+        let mut user = service_account_user(namespace, name, uid);
+        let mut add = |key: &str, value: String| {
+            user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
+        };
+        let jti = claims.get("jti").and_then(Value::as_str).unwrap_or_default();
+        if !jti.is_empty() {
+            add("credential-id", format!("JTI={jti}"));
+        }
+        let pod = of("/kubernetes.io/pod/name");
+        if !pod.is_empty() {
+            add("pod-name", pod.to_string());
+            add("pod-uid", of("/kubernetes.io/pod/uid").to_string());
+        }
+        Some(user)
     }
 
     /// Signs a token for a service account.
@@ -120,6 +152,18 @@ impl Auth {
         self.signer.sign(claims)
     }
 }
+
+/// Browsers cannot set headers on a WebSocket: they show the token as a sub-protocol.
+/// <https://github.com/kubernetes/kubernetes/pull/47740>
+fn websocket_token(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::UPGRADE).filter(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))?;
+    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    let encoded = offers.flat_map(|v| v.split(',')).find_map(|p| p.trim().strip_prefix(WEBSOCKET_TOKEN))?;
+    String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
+}
+
+/// Begin of the sub-protocol that carries a token.
+pub const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// The user that a service account is.
 pub fn service_account_user(namespace: &str, name: &str, uid: &str) -> User {
@@ -131,5 +175,6 @@ pub fn service_account_user(namespace: &str, name: &str, uid: &str) -> User {
             format!("system:serviceaccounts:{namespace}"),
             "system:authenticated".into(),
         ],
+        ..User::default()
     }
 }

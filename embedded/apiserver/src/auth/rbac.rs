@@ -1,5 +1,6 @@
 //! Authorization by the stored RBAC objects. Members of `system:masters` may do everything.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -57,51 +58,84 @@ fn rule_allows(rule: &Value, wanted: &Attributes) -> bool {
         && (names.peek().is_none() || !wanted.name.is_empty() && names.any(|n| n == wanted.name))
 }
 
-fn applies_to(binding: &Value, user: &User) -> bool {
+/// The subject of the binding that means this user, as RBAC words it.
+fn subject_of(binding: &Value, user: &User) -> Option<String> {
     let namespace = crate::meta::namespace(binding);
-    binding.get("subjects").and_then(Value::as_array).into_iter().flatten().any(|subject| {
+    binding.get("subjects").and_then(Value::as_array).into_iter().flatten().find_map(|subject| {
         let text = |field: &str| subject.get(field).and_then(Value::as_str).unwrap_or_default();
+        let name = text("name");
         match text("kind") {
-            "User" => text("name") == user.name,
-            "Group" => user.groups.iter().any(|g| g == text("name")),
+            "User" => (name == user.name).then(|| format!("User \"{name}\"")),
+            "Group" => user.groups.iter().any(|g| g == name).then(|| format!("Group \"{name}\"")),
             "ServiceAccount" => {
                 let namespace = if text("namespace").is_empty() { namespace } else { text("namespace") };
-                user.name == format!("system:serviceaccount:{namespace}:{}", text("name"))
+                (user.name == format!("system:serviceaccount:{namespace}:{name}"))
+                    .then(|| format!("ServiceAccount \"{name}/{namespace}\""))
             }
-            _ => false,
+            _ => None,
         }
     })
 }
 
-/// Rules of a role; those of an aggregated cluster role are gathered from the roles that it selects.
-fn rules(store: &Store, kind: &str, namespace: &str, name: &str) -> Vec<Value> {
+/// Rules of a role, None when it is not there; those of an aggregated cluster role are gathered from the roles that it
+/// selects, which may be aggregated in turn.
+fn rules(store: &Store, kind: &str, namespace: &str, name: &str) -> Option<Vec<Value>> {
     let (resource, namespace) = if kind == "Role" { ("roles", namespace) } else { ("clusterroles", "") };
     let resource: Arc<str> = format!("{GROUP}/{resource}").into();
-    let Some(role) = store.get(&Key::new(&resource, namespace, name)) else { return Vec::new() };
-    let role = role.value();
-    let mut found = role.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
-    let selectors = role.pointer("/aggregationRule/clusterRoleSelectors").and_then(Value::as_array);
-    for selector in selectors.into_iter().flatten() {
-        for other in store.list(&resource, None).0 {
-            let other = other.value();
-            if crate::meta::name(&other) != name
-                && crate::selector::label_selector_matches(selector, other.pointer("/metadata/labels"))
-            {
-                found.extend(other.get("rules").and_then(Value::as_array).cloned().unwrap_or_default());
+    let role = store.get(&Key::new(&resource, namespace, name))?.value();
+    let mut found = Vec::new();
+    let mut seen = HashSet::from([name.to_string()]);
+    let mut open = vec![role];
+    while let Some(role) = open.pop() {
+        found.extend(role.get("rules").and_then(Value::as_array).cloned().unwrap_or_default());
+        let selectors = role.pointer("/aggregationRule/clusterRoleSelectors").and_then(Value::as_array);
+        for selector in selectors.into_iter().flatten() {
+            for other in store.list(&resource, None).0 {
+                let other = other.value();
+                if crate::selector::label_selector_matches(selector, other.pointer("/metadata/labels"))
+                    && seen.insert(crate::meta::name(&other).to_string())
+                {
+                    open.push(other);
+                }
             }
         }
     }
-    found
+    Some(found)
 }
 
 /// All rules that hold for the user in the namespace.
 pub fn rules_for(store: &Store, user: &User, namespace: &str) -> Vec<Value> {
+    bound_rules(store, user, namespace).into_iter().flat_map(|bound| bound.rules).collect()
+}
+
+/// The rules that one binding gives, with the binding's own words for them.
+struct Bound {
+    rules: Vec<Value>,
+    /// `ClusterRoleBinding "b" of ClusterRole "r" to Group "g"`.
+    why: String,
+    /// What is wrong with the binding, such as a role that is not there.
+    error: Option<String>,
+}
+
+fn bound_rules(store: &Store, user: &User, namespace: &str) -> Vec<Bound> {
     let mut found = Vec::new();
     let mut gather = |binding: &Value, namespace: &str| {
-        if applies_to(binding, user) {
-            let role = |field: &str| crate::meta::text(binding, &format!("/roleRef/{field}"));
-            found.extend(rules(store, role("kind"), namespace, role("name")));
-        }
+        let Some(subject) = subject_of(binding, user) else { return };
+        let role = |field: &str| crate::meta::text(binding, &format!("/roleRef/{field}"));
+        let (kind, name) = if namespace.is_empty() {
+            ("ClusterRoleBinding", crate::meta::name(binding).to_string())
+        } else {
+            ("RoleBinding", format!("{}/{namespace}", crate::meta::name(binding)))
+        };
+        let why = format!("{kind} \"{name}\" of {} \"{}\" to {subject}", role("kind"), role("name"));
+        let (rules, error) = match rules(store, role("kind"), namespace, role("name")) {
+            Some(rules) => (rules, None),
+            None => {
+                let what = role("kind").to_lowercase();
+                (Vec::new(), Some(format!("{what}.{GROUP} \"{}\" not found", role("name"))))
+            }
+        };
+        found.push(Bound { rules, why, error });
     };
     for binding in store.list(&format!("{GROUP}/clusterrolebindings"), None).0 {
         gather(&binding.value(), "");
@@ -114,36 +148,56 @@ pub fn rules_for(store: &Store, user: &User, namespace: &str) -> Vec<Value> {
     found
 }
 
-/// Whether the user may do it.
-pub fn allowed(store: &Store, user: &User, wanted: &Attributes) -> bool {
-    if user.is_admin() {
-        return true;
-    }
-    if let Some(path) = wanted.path
-        && (path.starts_with("/api")
-            || path.starts_with("/openapi")
-            || path == "/version"
-            || path.starts_with("/healthz"))
-    {
-        // discovery is open to everybody who is authenticated, as by system:discovery
-        return true;
-    }
-    rules_for(store, user, wanted.namespace).iter().any(|rule| rule_allows(rule, wanted))
+/// What was decided, and why.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// Whether it may be done.
+    pub allowed: bool,
+    /// RBAC's words: the binding that allows it, or what is wrong with bindings that might have.
+    pub reason: String,
 }
 
-/// The reason given with a refusal.
-pub fn refusal(user: &User, wanted: &Attributes) -> String {
-    let mut text = format!("User \"{}\" cannot {} resource \"", user.name, wanted.verb);
-    text += wanted.resource;
-    if !wanted.subresource.is_empty() {
-        text += &format!("/{}", wanted.subresource);
+/// Whether the user may do it.
+pub fn decide(store: &Store, user: &User, wanted: &Attributes) -> Decision {
+    if user.is_admin() {
+        return Decision { allowed: true, reason: String::new() };
     }
-    text += &format!("\" in API group \"{}\"", wanted.group);
-    if wanted.namespace.is_empty() {
-        text + " at the cluster scope"
+    let bound = bound_rules(store, user, wanted.namespace);
+    if let Some(by) = bound.iter().find(|b| b.rules.iter().any(|rule| rule_allows(rule, wanted))) {
+        return Decision { allowed: true, reason: format!("RBAC: allowed by {}", by.why) };
+    }
+    let errors: Vec<String> = bound.into_iter().filter_map(|b| b.error).collect();
+    let reason = match errors.as_slice() {
+        [] => String::new(),
+        [one] => format!("RBAC: {one}"),
+        many => format!("RBAC: [{}]", many.join(", ")),
+    };
+    Decision { allowed: false, reason }
+}
+
+/// The text of a refusal.
+pub fn refusal(user: &User, wanted: &Attributes, decision: &Decision) -> String {
+    let mut text = if let Some(path) = wanted.path {
+        format!("User \"{}\" cannot {} path \"{path}\"", user.name, wanted.verb)
     } else {
-        text + &format!(" in the namespace \"{}\"", wanted.namespace)
+        let mut resource = wanted.resource.to_string();
+        if !wanted.subresource.is_empty() {
+            resource += &format!("/{}", wanted.subresource);
+        }
+        let place = if wanted.namespace.is_empty() {
+            "at the cluster scope".to_string()
+        } else {
+            format!("in the namespace \"{}\"", wanted.namespace)
+        };
+        format!(
+            "User \"{}\" cannot {} resource \"{resource}\" in API group \"{}\" {place}",
+            user.name, wanted.verb, wanted.group
+        )
+    };
+    if !decision.reason.is_empty() {
+        text += &format!(": {}", decision.reason);
     }
+    text
 }
 
 #[cfg(test)]

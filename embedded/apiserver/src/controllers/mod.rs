@@ -5,9 +5,11 @@
 mod crds;
 mod garbage;
 mod namespaces;
+mod roles;
 
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
@@ -16,36 +18,23 @@ use crate::request::Context;
 use crate::server::Server;
 use crate::storage::{EventKind, Key};
 
-/// Makes the objects that every cluster has.
+/// Makes the objects that every cluster has, all at once: the store makes those durable together.
 pub async fn bootstrap(server: &Arc<Server>) -> anyhow::Result<()> {
-    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        ensure(server, "", "v1", "namespaces", "", name, json!({})).await?;
-        namespaces::ensure_defaults(server, name).await?;
-    }
+    let namespaces = ["default", "kube-system", "kube-public", "kube-node-lease"];
+    try_join_all(namespaces.map(|name| ensure(server, "", "v1", "namespaces", "", name, json!({})))).await?;
     let service = json!({"spec": {"ports": [{"name": "https", "port": 443, "targetPort": server.address.port()}]}});
-    ensure(server, "", "v1", "services", "default", "kubernetes", service).await?;
-    let everything = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}]});
     let rbac = "rbac.authorization.k8s.io";
-    ensure(server, rbac, "v1", "clusterroles", "", "cluster-admin", everything).await?;
-    let masters = json!({"roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "cluster-admin"}, "subjects": [{"apiGroup": rbac, "kind": "Group", "name": "system:masters"}]});
-    ensure(server, rbac, "v1", "clusterrolebindings", "", "cluster-admin", masters).await?;
-    for (name, verbs) in [("view", json!(["get", "list", "watch"])), ("edit", json!(["*"])), ("admin", json!(["*"]))] {
-        let groups = json!([
-            "",
-            "apps",
-            "batch",
-            "policy",
-            "networking.k8s.io",
-            "autoscaling",
-            "events.k8s.io",
-            "coordination.k8s.io"
-        ]);
-        let rules = json!({
-            "rules": [{"apiGroups": groups, "resources": ["*"], "verbs": verbs}],
-            "metadata": {"labels": {format!("rbac.authorization.k8s.io/aggregate-to-{name}"): "true"}},
-        });
-        ensure(server, rbac, "v1", "clusterroles", "", name, rules).await?;
-    }
+    let (roles, bindings) = (roles::cluster_roles(), roles::cluster_role_bindings());
+    let roles = roles.iter().map(|(name, role)| ensure(server, rbac, "v1", "clusterroles", "", name, role.clone()));
+    let bindings =
+        bindings.iter().map(|(name, role)| ensure(server, rbac, "v1", "clusterrolebindings", "", name, role.clone()));
+    let defaults = namespaces.map(|name| namespaces::ensure_defaults(server, name));
+    tokio::try_join!(
+        try_join_all(roles),
+        try_join_all(bindings),
+        try_join_all(defaults),
+        ensure(server, "", "v1", "services", "default", "kubernetes", service),
+    )?;
     Ok(())
 }
 

@@ -13,9 +13,12 @@ use crate::storage::Key;
 
 /// The service account and the root certificate that pods expect.
 pub async fn ensure_defaults(server: &Arc<Server>, namespace: &str) -> anyhow::Result<()> {
-    ensure(server, "", "v1", "serviceaccounts", namespace, "default", json!({})).await?;
     let ca = json!({"data": {"ca.crt": server.ca_pem}});
-    ensure(server, "", "v1", "configmaps", namespace, "kube-root-ca.crt", ca).await
+    tokio::try_join!(
+        ensure(server, "", "v1", "serviceaccounts", namespace, "default", json!({})),
+        ensure(server, "", "v1", "configmaps", namespace, "kube-root-ca.crt", ca),
+    )?;
+    Ok(())
 }
 
 /// Goes on with the deletion of all namespaces that are being deleted.

@@ -29,6 +29,7 @@ pub fn answer(server: &Server, context: &Context, body: &[u8]) -> ApiResult<Resp
                 name: meta::text(&review, "/spec/user").into(),
                 uid: meta::text(&review, "/spec/uid").into(),
                 groups: strings(review.pointer("/spec/groups")),
+                extra: std::collections::BTreeMap::new(),
             };
             access(server, &user, &review)
         }
@@ -69,11 +70,12 @@ fn access(server: &Server, user: &User, review: &Value) -> Value {
             ..rbac::Attributes::default()
         }
     };
-    if rbac::allowed(&server.store, user, &wanted) {
-        json!({"allowed": true, "reason": "RBAC: allowed"})
-    } else {
-        json!({"allowed": false, "reason": rbac::refusal(user, &wanted)})
+    let decision = rbac::decide(&server.store, user, &wanted);
+    let mut status = json!({"allowed": decision.allowed});
+    if !decision.reason.is_empty() {
+        status["reason"] = decision.reason.into();
     }
+    status
 }
 
 fn rules(server: &Server, user: &User, namespace: &str) -> Value {

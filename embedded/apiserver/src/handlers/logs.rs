@@ -17,7 +17,7 @@ const PASSED: &[&str] = &["follow", "tailLines", "sinceSeconds", "sinceTime", "t
 /// GET.
 pub async fn logs(server: &Server, context: &Context) -> ApiResult<Response> {
     let pod = read::find(server, context)?.value();
-    let container = container(context, &pod)?;
+    let container = pod_container(&context.target.name, &pod, context.params.text("container"))?;
     let name = &context.target.name;
     let node = meta::text(&pod, "/spec/nodeName");
     if node.is_empty() {
@@ -72,32 +72,30 @@ pub async fn logs(server: &Server, context: &Context) -> ApiResult<Response> {
     Ok(response)
 }
 
-fn container(context: &Context, pod: &Value) -> ApiResult<String> {
+/// The container that is asked for, or the only one.
+pub fn pod_container(pod_name: &str, pod: &Value, asked: &str) -> ApiResult<String> {
     let names = |field: &str| -> Vec<String> {
         let list = pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).into_iter().flatten();
         list.map(|c| meta::text(c, "/name").to_string()).collect()
     };
     let (main, init) = (names("containers"), names("initContainers"));
-    let asked = context.params.text("container");
     if !asked.is_empty() {
         return match main.iter().chain(&init).find(|n| *n == asked) {
             Some(name) => Ok(name.clone()),
-            None => {
-                Err(ApiError::bad_request(format!("container {asked} is not valid for pod {}", context.target.name)))
-            }
+            None => Err(ApiError::bad_request(format!("container {asked} is not valid for pod {pod_name}"))),
         };
     }
     match main.as_slice() {
         [only] => Ok(only.clone()),
         _ => Err(ApiError::bad_request(format!(
-            "a container name must be specified for pod {}, choose one of: [{}]",
-            context.target.name,
+            "a container name must be specified for pod {pod_name}, choose one of: [{}]",
             main.join(" ")
         ))),
     }
 }
 
-fn kubelet_address(server: &Server, node: &str) -> ApiResult<String> {
+/// Address and port of the node's kubelet endpoint.
+pub fn kubelet_address(server: &Server, node: &str) -> ApiResult<String> {
     let object = server
         .store
         .get(&Key::new(&"/nodes".into(), "", node))

@@ -1,6 +1,7 @@
 //! One file per verb, and what they share: the way of an object into the store (`pipeline`) and out of it (`output`).
 
 mod ask;
+mod connect;
 mod create;
 mod delete;
 mod logs;
@@ -21,12 +22,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 
-use crate::auth::{User, rbac};
+use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::registry::Access;
-use crate::request::{Context, Target};
-use crate::server::{BODY_LIMIT, Server};
+use crate::request::{self, Context, Target};
+use crate::server::Server;
 
+pub use connect::is_connect;
 pub use create::create_object;
 pub use delete::{Deletion, Propagation, delete_object};
 pub use output::json_response;
@@ -39,10 +41,12 @@ pub async fn handle(server: Arc<Server>, request: Request<Body>) -> ApiResult<Re
     let resource = server.registry.find(&target.group, &target.version, &target.plural).ok_or_else(|| {
         if server.registry.knows_group(&target.group) { ApiError::no_such_path() } else { ApiError::no_such_page() }
     })?;
+    if is_connect(&target) {
+        return connect::serve(server, target, parts, body).await;
+    }
     let context = Context::new(resource, target, parts.method, &parts.uri, &parts.headers, user)?;
     check_scope(&context)?;
-    authorize(&server, &context)?;
-    let body = axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|_| ApiError::too_large(BODY_LIMIT))?;
+    let body = receive(&server, body).await?;
     let context = Arc::new(context);
     let mut response = route(&server, &context, body).await.unwrap_or_else(IntoResponse::into_response);
     let warnings = std::mem::take(&mut *context.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
@@ -71,37 +75,17 @@ fn check_scope(context: &Context) -> ApiResult<()> {
 }
 
 fn verb(context: &Context) -> &'static str {
-    let named = !context.target.name.is_empty();
-    match context.method.as_str() {
-        "GET" | "HEAD" if context.params.flag("watch") => "watch",
-        "GET" | "HEAD" if named => "get",
-        "GET" | "HEAD" => "list",
-        "POST" => "create",
-        "PUT" => "update",
-        "PATCH" => "patch",
-        "DELETE" if named => "delete",
-        "DELETE" => "deletecollection",
-        _ => "",
-    }
+    request::verb(&context.method, !context.target.name.is_empty(), context.params.flag("watch"))
 }
 
-fn authorize(server: &Server, context: &Context) -> ApiResult<()> {
-    let target = &context.target;
-    let wanted = rbac::Attributes {
-        verb: verb(context),
-        group: &target.group,
-        resource: &target.plural,
-        subresource: &target.subresource,
-        namespace: if context.resource.is("", "namespaces") { &target.name } else { &target.namespace },
-        name: &target.name,
-        path: None,
-    };
-    // everybody may ask about himself
-    let about_self = target.plural.starts_with("selfsubject");
-    if about_self || rbac::allowed(&server.store, &context.user, &wanted) {
-        return Ok(());
+/// The body, when it is not too large and comes in time.
+pub async fn receive(server: &Server, body: Body) -> ApiResult<Bytes> {
+    let limits = &server.limits;
+    match tokio::time::timeout(limits.receive, axum::body::to_bytes(body, limits.body)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(ApiError::too_large(limits.body)),
+        Err(_) => Err(ApiError::timeout("the body of the request did not come in time")),
     }
-    Err(ApiError::forbidden(&target.group, &target.plural, &target.name, &rbac::refusal(&context.user, &wanted)))
 }
 
 async fn route(server: &Arc<Server>, context: &Arc<Context>, body: Bytes) -> ApiResult<Response> {

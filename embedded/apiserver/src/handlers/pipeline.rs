@@ -332,8 +332,8 @@ impl Context {
             params: crate::request::Params::default(),
             user: crate::auth::User {
                 name: "system:apiserver".into(),
-                uid: String::new(),
                 groups: vec!["system:masters".into()],
+                ..crate::auth::User::default()
             },
             form: crate::request::Form::Object,
             yaml: false,

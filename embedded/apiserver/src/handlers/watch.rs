@@ -1,11 +1,12 @@
 //! watch: the state, if wanted, then everything that happens.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -19,6 +20,8 @@ use crate::table;
 
 /// How often an idle watch is told the revision.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
+/// Bytes of events that are written at once.
+const BATCH: usize = 64 << 10;
 /// Longest watch.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -129,6 +132,8 @@ pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> 
     let initial = send_initial.unwrap_or(from.is_none_or(|f| f == 0));
     let storage = context.resource.storage.clone();
     let watch = Watch { selector, namespace: read::namespace(&context).map(String::from), context };
+    let resource = &watch.context.resource;
+    let counter = server.metrics.watch_events(&resource.group, &resource.version, &resource.kind);
     let stream = async_stream::stream! {
         let (objects, revision, mut changed) = server.store.list_and_watch(&storage, watch.namespace.as_deref());
         let mut cursor = match from {
@@ -136,8 +141,16 @@ pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> 
             _ => revision,
         };
         if initial {
+            let mut batch = BytesMut::new();
             for object in objects.iter().filter(|o| watch.selector.matches(o)) {
-                yield watch.frame("ADDED", object, object.revision);
+                counter.fetch_add(1, Ordering::Relaxed);
+                batch.extend_from_slice(&watch.frame("ADDED", object, object.revision));
+                if batch.len() >= BATCH {
+                    yield batch.split().freeze();
+                }
+            }
+            if !batch.is_empty() {
+                yield batch.freeze();
             }
             if send_initial == Some(true) && bookmarks {
                 yield watch.bookmark(cursor, true);
@@ -157,12 +170,30 @@ pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> 
                     return;
                 }
                 Ok((events, upto)) => {
+                    // one write for all that has happened meanwhile; a reader that is slow holds back no more than this,
+                    // and finds the history compacted when it comes back too late
+                    let mut batch = BytesMut::new();
+                    let mut sent = 0;
+                    let mut at = upto;
                     for event in events {
                         if let Some(frame) = watch.show(&event) {
-                            yield frame;
+                            sent += 1;
+                            batch.extend_from_slice(&frame);
+                        }
+                        if batch.len() >= BATCH {
+                            at = event.object.revision;
+                            break;
                         }
                     }
-                    cursor = upto;
+                    let more = at < upto;
+                    cursor = at;
+                    if !batch.is_empty() {
+                        counter.fetch_add(sent, Ordering::Relaxed);
+                        yield batch.freeze();
+                    }
+                    if more {
+                        continue;
+                    }
                 }
             }
             tokio::select! {

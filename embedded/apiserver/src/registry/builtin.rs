@@ -49,13 +49,18 @@ fn row<T: JsonSchema>(group: &str, version: &str, kind: &str, plural: &str, shor
         generation: has(GENERATION),
         subresources: match (group, plural) {
             ("", "pods") => &[
+                ("attach", "PodAttachOptions"),
+                ("exec", "PodExecOptions"),
                 ("log", "Pod"),
+                ("portforward", "PodPortForwardOptions"),
+                ("proxy", "PodProxyOptions"),
                 ("binding", "Binding"),
                 ("eviction", "Eviction"),
                 ("ephemeralcontainers", "Pod"),
                 ("resize", "Pod"),
             ],
             ("", "serviceaccounts") => &[("token", "TokenRequest")],
+            ("", "services") => &[("proxy", "ServiceProxyOptions")],
             ("", "namespaces") => &[("finalize", "Namespace")],
             _ => &[],
         },

@@ -170,6 +170,11 @@ impl Store {
         self.write(key, Expect::Revision(revision), Change::Delete(last)).await
     }
 
+    /// Whether writes are not taken any more.
+    pub fn is_closed(&self) -> bool {
+        self.requests.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_none()
+    }
+
     /// Waits for accepted writes and closes the database. Later writes fail with [`WriteError::Closed`].
     pub fn close(&self) {
         self.requests.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();

@@ -7,7 +7,15 @@ async fn tokens_and_rules_decide() {
     let f = Fixture::start().await;
     assert_eq!(f.send_as("wrong", "GET", "/api/v1/namespaces", "", None).await.0, 401);
     assert_eq!(f.http.get(format!("{}/readyz", f.server.url())).send().await.unwrap().status(), 200);
-    assert_eq!(f.http.get(format!("{}/api/v1/pods", f.server.url())).send().await.unwrap().status(), 401);
+    // who shows nothing is anonymous, and may do little
+    let anonymous = f.http.get(format!("{}/api/v1/pods", f.server.url())).send().await.unwrap();
+    assert_eq!(anonymous.status(), 403);
+    let status: serde_json::Value = serde_json::from_str(&anonymous.text().await.unwrap()).unwrap();
+    assert_eq!(
+        status["message"],
+        "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" at the cluster scope"
+    );
+    assert_eq!(f.http.get(format!("{}/metrics", f.server.url())).send().await.unwrap().status(), 403);
 
     let (code, request) = f
         .post("/api/v1/namespaces/default/serviceaccounts/default/token", &json!({"spec": {"expirationSeconds": 600}}))
@@ -77,4 +85,81 @@ async fn the_program_adds_routes_behind_authentication() {
     assert_eq!(f.get("/api/v1/namespaces/default").await.0, 200);
     let (certificate, key) = f.server.issue_certificate(&["localhost".into(), "127.0.0.1".into()]).unwrap();
     assert!(certificate.contains("BEGIN CERTIFICATE") && key.contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn who_may_impersonate_acts_as_another() {
+    let f = Fixture::start().await;
+    let ask = |token: String, headers: &[(&'static str, &'static str)]| {
+        let headers = headers.to_vec();
+        let url = format!("{}/apis/authentication.k8s.io/v1/selfsubjectreviews", f.server.url());
+        let mut request = f.http.post(url).bearer_auth(token).header("content-type", "application/json").body("{}");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        async move {
+            let response = request.send().await.unwrap();
+            let code = response.status().as_u16();
+            (code, serde_json::from_str::<serde_json::Value>(&response.text().await.unwrap()).unwrap())
+        }
+    };
+    let admin = f.server.admin_token().to_string();
+    let as_bob =
+        [("impersonate-user", "bob"), ("impersonate-group", "devs"), ("impersonate-group", "ops"), ("impersonate-extra-acme.com%2fteam", "a")];
+    let (code, review) = ask(admin.clone(), &as_bob).await;
+    assert_eq!(code, 201, "{review}");
+    assert_eq!(
+        review["status"]["userInfo"],
+        json!({"username": "bob", "groups": ["devs", "ops", "system:authenticated"], "extra": {"acme.com/team": ["a"]}})
+    );
+    let (_, review) = ask(admin.clone(), &[("impersonate-user", "system:serviceaccount:a:b")]).await;
+    assert_eq!(
+        review["status"]["userInfo"]["groups"],
+        json!(["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"])
+    );
+    assert_eq!(ask(admin, &[("impersonate-group", "devs")]).await.0, 500);
+
+    let (_, request) = f.post("/api/v1/namespaces/default/serviceaccounts/default/token", &json!({"spec": {}})).await;
+    let token = request["status"]["token"].as_str().unwrap().to_string();
+    let (code, status) = ask(token.clone(), &[("impersonate-user", "bob")]).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        status["message"],
+        "users \"bob\" is forbidden: User \"system:serviceaccount:default:default\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope"
+    );
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    f.post(&format!("{rbac}/clusterroles"), &json!({"metadata": {"name": "as-bob"}, "rules": [{"apiGroups": [""], "resources": ["users"], "resourceNames": ["bob"], "verbs": ["impersonate"]}]})).await;
+    let subject = json!({"kind": "ServiceAccount", "name": "default", "namespace": "default"});
+    f.post(&format!("{rbac}/clusterrolebindings"), &json!({"metadata": {"name": "as-bob"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "as-bob"}, "subjects": [subject]})).await;
+    assert_eq!(ask(token.clone(), &[("impersonate-user", "bob")]).await.0, 201);
+    assert_eq!(ask(token, &[("impersonate-user", "eve")]).await.0, 403);
+}
+
+#[tokio::test]
+async fn client_certificates_name_users_and_groups() {
+    let f = Fixture::start().await;
+    let client = |certificate: &str, key: &str| {
+        let identity = reqwest::Identity::from_pem(format!("{certificate}{key}").as_bytes()).unwrap();
+        let ca = reqwest::Certificate::from_pem(f.server.ca_pem().as_bytes()).unwrap();
+        reqwest::Client::builder().tls_certs_only([ca]).no_proxy().identity(identity).build().unwrap()
+    };
+    let pods = format!("{}/api/v1/namespaces/default/pods", f.server.url());
+    let (certificate, key) = f.server.issue_client_certificate("root", Some("system:masters"), 1).unwrap();
+    assert_eq!(client(&certificate, &key).get(&pods).send().await.unwrap().status(), 200);
+    let (certificate, key) = f.server.issue_client_certificate("zoe", Some("devs"), 1).unwrap();
+    let refused = client(&certificate, &key).get(&pods).send().await.unwrap();
+    assert_eq!(refused.status(), 403);
+    assert!(refused.text().await.unwrap().contains("User \\\"zoe\\\" cannot list resource"));
+    // a certificate of another authority is worth nothing
+    let other = Fixture::start().await;
+    let (certificate, key) = other.server.issue_client_certificate("root", Some("system:masters"), 1).unwrap();
+    assert!(client(&certificate, &key).get(&pods).send().await.is_err());
+    // a kubeconfig can carry one
+    let config = kube::config::Kubeconfig::from_yaml(
+        &f.server.kubeconfig_with_certificate("kube:admin", Some("system:masters"), 1).unwrap(),
+    )
+    .unwrap();
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(config, &options).await.unwrap();
+    assert_eq!(kube::Client::try_from(config).unwrap().apiserver_version().await.unwrap().major, "1");
 }

@@ -9,6 +9,8 @@ mod garbage;
 mod kubectl;
 mod logs;
 mod objects;
+mod operation;
+mod tunnels;
 mod watches;
 
 use std::time::{Duration, Instant};
@@ -24,8 +26,14 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut apiserver::Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let server = apiserver::start(apiserver::Config::new(dir.path())).await.unwrap();
+        let mut config = apiserver::Config::new(dir.path());
+        change(&mut config);
+        let server = apiserver::start(config).await.unwrap();
         let http = http_client(&server);
         Self { server, http, dir }
     }
@@ -81,6 +89,20 @@ impl Fixture {
         ))
         .unwrap();
         kube::Client::try_from(config).unwrap()
+    }
+
+    /// Reads the URL until the text is in the answer.
+    pub async fn until_text(&self, url: &str, wanted: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let response = self.http.get(url).bearer_auth(self.server.admin_token()).send().await.unwrap();
+            let text = response.text().await.unwrap();
+            if text.contains(wanted) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no {wanted:?} in {text}");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Looks until the condition holds.

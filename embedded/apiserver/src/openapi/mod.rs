@@ -1,14 +1,19 @@
-//! OpenAPI v3 per group and version (kubectl explain, apply and validation read it), and a v2 document that names the
-//! kinds, for older clients.
+//! OpenAPI v3 per group and version (kubectl explain, apply and validation read it), and the v2 document of all groups
+//! (`v2`) for older clients.
 //!
 //! Documents are made at first use and kept until the set of resources changes: most servers are never asked.
 
-use std::collections::HashMap;
+mod v2;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Uri, header};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+pub use v2::v2;
 
 use crate::error::{ApiError, ApiResult};
 use crate::handlers::json_response as handlers_json;
@@ -16,10 +21,11 @@ use crate::registry::{Access, Resource};
 use crate::schema::builtin;
 use crate::server::Server;
 
-/// Documents by group and version, of one state of the registry.
+/// Documents by group and version, of one state of the registry, and the hashes that tell whether they changed.
 #[derive(Default)]
 pub struct Cache {
     documents: Mutex<(u64, HashMap<String, Arc<str>>)>,
+    hashes: Mutex<(u64, BTreeMap<String, String>)>,
 }
 
 fn path_of(resource: &Resource) -> String {
@@ -30,21 +36,52 @@ fn path_of(resource: &Resource) -> String {
     }
 }
 
+/// Hash of what each group's document is made of. Clients keep documents by it for ever and across restarts, so it
+/// changes with the content only, and does not repeat for other content.
+fn hashes(server: &Server) -> BTreeMap<String, String> {
+    let changes = server.registry.changes();
+    let mut cache = server.openapi.hashes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if cache.0 == changes && !cache.1.is_empty() {
+        return cache.1.clone();
+    }
+    let mut digests: BTreeMap<String, Sha256> = BTreeMap::new();
+    for resource in server.registry.all() {
+        // built-in documents come from the program, custom ones from their schema
+        let digest = digests
+            .entry(path_of(&resource))
+            .or_insert_with(|| Sha256::new_with_prefix(concat!("v2 ", env!("CARGO_PKG_VERSION"), " k8s-openapi v1_33")));
+        digest.update(format!("{} {} {} {}\n", resource.plural, resource.kind, resource.namespaced, resource.status));
+        if resource.custom {
+            digest.update(resource.published.to_string());
+        }
+    }
+    let hex = |digest: Sha256| digest.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02X}"));
+    *cache = (changes, digests.into_iter().map(|(path, digest)| (path, hex(digest))).collect());
+    cache.1.clone()
+}
+
 /// GET /openapi/v3.
 pub fn v3_index(server: &Server) -> Response {
-    let mut paths = Map::new();
-    let changes = server.registry.changes();
-    for resource in server.registry.all() {
-        let path = path_of(&resource);
-        // built-in documents never change while the program runs
-        let hash = if resource.custom { format!("{changes:X}") } else { env!("CARGO_PKG_VERSION").to_string() };
-        paths.insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}));
-    }
+    let path = |(path, hash): (String, String)| {
+        let url = format!("/openapi/v3/{path}?hash={hash}");
+        (path, json!({"serverRelativeURL": url}))
+    };
+    let paths: Map<String, Value> = hashes(server).into_iter().map(path).collect();
     handlers_json(StatusCode::OK, json!({"paths": paths}).to_string())
 }
 
-/// GET /openapi/v3/{api/v1 | apis/G/V}.
-pub fn v3_group(server: &Server, path: &str) -> ApiResult<Response> {
+/// GET /openapi/v3/{api/v1 | apis/G/V}. With the right `hash` the answer may be kept for ever; with an old one the
+/// client is sent to the right one.
+pub fn v3_group(server: &Server, path: &str, uri: &Uri) -> ApiResult<Response> {
+    let hash = hashes(server).remove(path).ok_or_else(ApiError::no_such_path)?;
+    let asked = uri.query().unwrap_or_default().split('&').find_map(|p| p.strip_prefix("hash="));
+    if asked.is_some_and(|asked| asked != hash) {
+        let mut response = Response::new(axum::body::Body::empty());
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        let target = HeaderValue::from_str(&format!("/openapi/v3/{path}?hash={hash}")).map_err(ApiError::internal)?;
+        response.headers_mut().insert(header::LOCATION, target);
+        return Ok(response);
+    }
     let changes = server.registry.changes();
     let kept = {
         let mut cache = server.openapi.documents.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -57,9 +94,6 @@ pub fn v3_group(server: &Server, path: &str) -> ApiResult<Response> {
         Some(text) => text,
         None => {
             let resources: Vec<_> = server.registry.all().into_iter().filter(|r| path_of(r) == path).collect();
-            if resources.is_empty() {
-                return Err(ApiError::no_such_path());
-            }
             let text: Arc<str> = document(&resources).to_string().into();
             let mut cache = server.openapi.documents.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             if cache.0 == changes {
@@ -69,19 +103,15 @@ pub fn v3_group(server: &Server, path: &str) -> ApiResult<Response> {
         }
     };
     let mut response = handlers_json(StatusCode::OK, text.to_string());
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-    Ok(response)
-}
-
-/// GET /openapi/v2.
-pub fn v2(server: &Server) -> Response {
-    let mut definitions = Map::new();
-    for resource in server.registry.all() {
-        let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "x-kubernetes-group-version-kind": [gvk(&resource)]});
-        definitions.insert(format!("{}.{}.{}", reversed(&resource.group), resource.version, resource.kind), schema);
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{hash}\"")) {
+        headers.insert(header::ETAG, etag);
     }
-    let document = json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.33.0"}, "paths": {}, "definitions": definitions});
-    handlers_json(StatusCode::OK, document.to_string())
+    if asked.is_some() {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    }
+    Ok(response)
 }
 
 fn gvk(resource: &Resource) -> Value {
