@@ -219,6 +219,13 @@ impl ApiError {
         Self::new(415, "UnsupportedMediaType", message)
     }
 
+    /// 422: a JSON patch that cannot be carried out on this object. The text is Kubernetes'.
+    pub fn unfit_patch() -> Self {
+        let mut error = Self::new(422, "Invalid", "the server rejected our request due to an error in our request");
+        error.details = Some(json!({}));
+        error
+    }
+
     /// 422 with the fields that are wrong.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let what = qualified(kind, group);
@@ -259,10 +266,14 @@ impl ApiError {
     pub fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "reason": self.reason,
         });
-        if let (Some(details), Some(map)) = (&self.details, status.as_object_mut()) {
-            map.insert("details".into(), details.clone());
+        // in the order of the published type: people see it through programs that print the body as it is
+        if let Some(map) = status.as_object_mut() {
+            if let Some(details) = &self.details {
+                map.insert("details".into(), details.clone());
+            }
+            map.insert("code".into(), self.code.into());
         }
         status
     }
@@ -287,9 +298,12 @@ impl IntoResponse for ApiError {
         if self.reason.is_empty() {
             return (code, format!("{}\n", self.message)).into_response();
         }
-        let mut response =
-            (code, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.status().to_string())
-                .into_response();
+        let mut response = (
+            code,
+            [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+            format!("{}\n", self.status()),
+        )
+            .into_response();
         if code == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -74,7 +74,8 @@ fn ignored(context: &Context) -> FieldSet {
 fn skeleton(context: &Context, new: &Value) -> Value {
     let mut empty = json!({"apiVersion": new.get("apiVersion"), "kind": new.get("kind"), "metadata": {}});
     if !context.resource.custom {
-        for field in ["spec", "status"] {
+        let declared = &context.resource.schema().properties;
+        for field in ["spec", "status"].into_iter().filter(|field| declared.contains_key(*field)) {
             empty[field] = json!({});
         }
         if new.pointer("/spec/containers").is_some() {

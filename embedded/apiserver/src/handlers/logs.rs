@@ -21,9 +21,10 @@ pub async fn logs(server: &Server, context: &Context) -> ApiResult<Response> {
     let name = &context.target.name;
     let node = meta::text(&pod, "/spec/nodeName");
     if node.is_empty() {
-        return Err(ApiError::bad_request(format!(
-            "container \"{container}\" in pod \"{name}\" is waiting to start: the pod is not scheduled to a node yet"
-        )));
+        // a pod that has no node has not said anything
+        let mut nothing = Response::new(Body::empty());
+        nothing.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        return Ok(nothing);
     }
     let address = kubelet_address(server, node)?;
     let mut url = reqwest::Url::parse(&format!("http://{address}"))

@@ -46,10 +46,9 @@ impl Patch {
     pub fn apply(&self, context: &Context, old: &Value) -> ApiResult<Value> {
         let mut value = old.clone();
         match self {
-            Self::Json(patch) => json_patch::patch(&mut value, patch).map_err(|e| {
-                let mut error = context.invalid(&context.target.name, vec![]);
-                error.message = format!("the server rejected our request due to an error in our request: {e}");
-                error
+            Self::Json(patch) => json_patch::patch(&mut value, patch).map_err(|error| {
+                tracing::debug!(%error, name = context.target.name, "a JSON patch does not fit");
+                ApiError::unfit_patch()
             })?,
             Self::Merge(patch) => json_patch::merge(&mut value, patch),
             Self::Strategic(patch) => {

@@ -1,5 +1,6 @@
 //! What single built-in kinds need beyond their schema: derived fields, status at birth, what may not change.
 
+mod account_token;
 mod claims;
 mod crds;
 mod jobs;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Rules, metadata};
+use super::{Rules, account_token, metadata};
 use crate::error::Cause;
 use crate::meta;
 use crate::request::Context;
@@ -15,7 +15,7 @@ pub(crate) const RULES: Rules = Rules {
     validate_update: Some(validate_update),
 };
 
-fn create(_: &Server, _: &Context, value: &mut Value) {
+fn create(server: &Server, context: &Context, value: &mut Value) {
     complete_spec(value.get_mut("spec"));
     if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
         let account = spec
@@ -29,9 +29,31 @@ fn create(_: &Server, _: &Context, value: &mut Value) {
         spec.insert("serviceAccount".into(), account.into());
         spec.entry("preemptionPolicy".to_string()).or_insert_with(|| "PreemptLowerPriority".into());
         spec.entry("priority".to_string()).or_insert_with(|| 0.into());
+        spec.entry("enableServiceLinks".to_string()).or_insert_with(|| true.into());
     }
+    account_token::add(server, &context.target.namespace, value);
+    tolerate_nodes_that_vanish(value);
     let quality = quality(value);
     value["status"] = json!({"phase": "Pending", "qosClass": quality});
+}
+
+/// A pod stays for five minutes on a node that is not ready or not reachable, unless it says otherwise.
+/// Source: the admission plug-in DefaultTolerationSeconds.
+fn tolerate_nodes_that_vanish(pod: &mut Value) {
+    let spec = meta::object_mut(pod, "spec");
+    let tolerations = spec.entry("tolerations".to_string()).or_insert_with(|| json!([]));
+    let Value::Array(tolerations) = tolerations else { return };
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let covers = |toleration: &Value| {
+            let text = |field: &str| meta::text(toleration, field).to_string();
+            let any_key = text("/key").is_empty() && text("/operator") == "Exists";
+            (text("/key") == key || any_key) && matches!(text("/effect").as_str(), "" | "NoExecute")
+        };
+        if !tolerations.iter().any(covers) {
+            tolerations
+                .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+        }
+    }
 }
 
 fn update(_: &Server, _: &Value, value: &mut Value) {

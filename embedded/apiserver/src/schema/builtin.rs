@@ -92,7 +92,6 @@ static DEFAULTS: LazyLock<HashMap<(&str, &str), Value>> = LazyLock::new(|| {
         ("PodSpec", "schedulerName", json!("default-scheduler")),
         ("PodSpec", "terminationGracePeriodSeconds", json!(30)),
         ("PodSpec", "securityContext", json!({})),
-        ("PodSpec", "enableServiceLinks", json!(true)),
         ("Container", "terminationMessagePath", json!("/dev/termination-log")),
         ("Container", "terminationMessagePolicy", json!("File")),
         ("Container", "resources", json!({})),
@@ -175,7 +174,40 @@ pub fn definitions(kinds: &[SchemaFn]) -> Map<String, Value> {
         // the call itself returns a reference; the definitions gather in the generator
         make(&mut generator);
     }
-    generator.take_definitions(true)
+    let mut definitions = generator.take_definitions(true);
+    for (name, definition) in &mut definitions {
+        complete(name.rsplit('.').next().unwrap_or(name), definition);
+    }
+    definitions
+}
+
+/// Adds to a published definition what clients read from it: how lists merge (`kubectl apply` computes its patch by
+/// that) and which maps are one value.
+fn complete(short: &str, definition: &mut Value) {
+    let Some(definition) = definition.as_object_mut() else { return };
+    // the generator takes what is always there in memory for what a client has to send
+    if let Some(Value::Array(required)) = definition.get_mut("required") {
+        required.retain(|field| field != "metadata");
+        if required.is_empty() {
+            definition.shift_remove("required");
+        }
+    }
+    if ATOMIC.contains(&short) {
+        definition.insert("x-kubernetes-map-type".into(), "atomic".into());
+    }
+    let Some(Value::Object(properties)) = definition.get_mut("properties") else { return };
+    for (_, field, keys, merge, retain) in LISTS.iter().filter(|row| row.0 == short) {
+        let Some(Value::Object(property)) = properties.get_mut(*field) else { continue };
+        property.insert("x-kubernetes-list-type".into(), if keys.is_empty() { "set" } else { "map" }.into());
+        if !keys.is_empty() {
+            property.insert("x-kubernetes-list-map-keys".into(), json!(keys));
+        }
+        if !merge.is_empty() {
+            property.insert("x-kubernetes-patch-merge-key".into(), (*merge).into());
+        }
+        let strategy = if *retain { "merge,retainKeys" } else { "merge" };
+        property.insert("x-kubernetes-patch-strategy".into(), strategy.into());
+    }
 }
 
 /// Schema of `T`, a kind named `kind`.

@@ -140,11 +140,16 @@ fn joined(object: &Value, pointer: &str) -> String {
 }
 
 fn images(object: &Value) -> Value {
-    list(object, "/spec/template/spec/containers").map(|c| text(c, "/image")).collect::<Vec<_>>().join(",").into()
+    of_containers(object, "/spec/template", "/image")
 }
 
 fn containers(object: &Value) -> Value {
-    list(object, "/spec/template/spec/containers").map(|c| text(c, "/name")).collect::<Vec<_>>().join(",").into()
+    of_containers(object, "/spec/template", "/name")
+}
+
+fn of_containers(object: &Value, template: &str, field: &str) -> Value {
+    let containers = list(object, &format!("{template}/spec/containers"));
+    containers.map(|container| text(container, field)).collect::<Vec<_>>().join(",").into()
 }
 
 fn selector(object: &Value) -> Value {
@@ -439,6 +444,13 @@ const CRON_JOB: &[Row] = &[
         time => age(time).into(),
     }),
     AGE,
+    ("Containers", 1, |o| of_containers(o, "/spec/jobTemplate/spec/template", "/name")),
+    ("Images", 1, |o| of_containers(o, "/spec/jobTemplate/spec/template", "/image")),
+    ("Selector", 1, |o| {
+        let labels = o.pointer("/spec/jobTemplate/spec/selector/matchLabels").and_then(Value::as_object);
+        let parts = labels.into_iter().flatten().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+        or_none(&parts.collect::<Vec<_>>().join(","))
+    }),
 ];
 
 const DEPLOYMENT: &[Row] = &[
