@@ -6,6 +6,7 @@
 //!
 //! To add one: a function in a file below `bench/`, and a line in [`BENCHES`].
 
+pub mod disk;
 pub mod pair;
 
 use anyhow::{Context, Result, bail};
@@ -23,7 +24,12 @@ pub struct Bench {
 }
 
 /// All benches, in the order in which they run.
-pub const BENCHES: &[Bench] = &[];
+pub const BENCHES: &[Bench] = &[
+    Bench { name: "vmdk", about: "VMDK streamOptimized to raw, against qemu-img convert", run: disk::vmdk },
+    Bench { name: "copy", about: "sparse raw to raw, against the faster of qemu-img -W and nbdcopy", run: disk::copy },
+    Bench { name: "qcow2", about: "qcow2 to raw, against qemu-img convert -W", run: disk::qcow2 },
+    Bench { name: "nbd", about: "from nbdkit to raw, against nbdcopy", run: disk::nbd },
+];
 
 /// What a bench needs of the machine.
 pub struct Machine {

@@ -32,6 +32,8 @@ enum Command {
     Crds,
     /// Inspect, copy, map and verify disk images
     Disk(forklift_disk::cli::DiskArgs),
+    /// Compare a copied disk with its manifest
+    Verify(forklift_disk::cli::VerifyArgs),
     /// Run one of the programs that the controllers start in pods
     #[command(hide = true)]
     Worker {
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // ring is the one provider in the tree; a second installation is harmless
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let quiet = matches!(cli.command, Command::Migrate(_) | Command::Disk(_) | Command::Crds);
+    let quiet = matches!(cli.command, Command::Migrate(_) | Command::Disk(_) | Command::Verify(_) | Command::Crds);
     start_logging(quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Controller(args) => runtime.block_on(controller::run(args)),
         Command::Crds => print_crds(),
         Command::Disk(args) => return forklift_disk::cli::run(args),
+        Command::Verify(args) => return forklift_disk::cli::run_verify(args),
         Command::Worker { name, .. } => return runtime.block_on(name.run()),
     };
     match result {

@@ -51,6 +51,50 @@ pub struct ImportSpec {
     /// Bytes a second at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<u64>,
+    /// What most copies do not need.
+    #[serde(default, skip_serializing_if = "ImportOptions::is_default")]
+    pub options: ImportOptions,
+}
+
+/// Rounds of changes, limits that follow the clock, signatures: what an importer does when it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImportOptions {
+    /// State of the source (change ID) that a whole copy brings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_id: Option<String>,
+    /// Path of a file with the ranges that changed since the state on the target: only these are read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_ranges: Option<String>,
+    /// A limit by the time of day, `08:00-18:00=20MiB/s, else unlimited`, or `@` and the path of a file with one,
+    /// which is followed while the copy runs. It goes before `bandwidth`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// Time zone of the limit's hours, e.g. `Europe/Berlin`; none for the pod's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_zone: Option<String>,
+    /// Folder that all copies of this source have: they share the limit and take turns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<String>,
+    /// How many copies of this source run at once, with `share`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_slots: Option<usize>,
+    /// Path of a PEM file with the Ed25519 key that signs the manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_key: Option<String>,
+    /// Path of the manifest, for a block volume, which has no place for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+    /// Seconds after which a read without an answer fails the copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stalled_seconds: Option<u64>,
+}
+
+impl ImportOptions {
+    /// Returns whether nothing is told.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Where an importer reads from.
@@ -172,6 +216,13 @@ pub struct ImportResult {
     pub bytes_written: u64,
     /// Bytes that an earlier run had copied already.
     pub bytes_resumed: u64,
+    /// Bytes read from the source.
+    pub bytes_read: u64,
+    /// Reads of the source that were tried again.
+    pub retries: u64,
+    /// State of the source that the target holds now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_id: Option<String>,
     /// How long it took.
     pub seconds: f64,
     /// `blake3:<hex>` of the whole disk.

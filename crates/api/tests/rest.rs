@@ -45,6 +45,7 @@ fn an_import_order_is_short_json() {
         identity: "x".to_owned(),
         verify: Verify::Full,
         bandwidth: None,
+        options: Default::default(),
     };
     let text = serde_json::to_string(&spec).expect("serialises");
     expect![[r#"{"source":{"file":{"path":"/ova/web.ova","member":"web-disk1.vmdk"}},"target":"/mnt/disk/disk.img","volumeMode":"Filesystem","virtualSize":1073741824,"identity":"x","verify":"Full"}"#]]

@@ -7,9 +7,11 @@
 //! 64    length u32 + identity, length u32 + stamp          check: BLAKE3 of index, state and digest, cut
 //! ```
 //!
-//! It lies beside the target (`disk.img.chunks`) while a copy runs. Order of writes: the chunk's
-//! bytes, `fdatasync` of the target, the entry, `fdatasync` of the map. A crash at any point leaves
-//! entries that are true; one torn by the crash fails its check and counts as not copied.
+//! It lies beside the target (`disk.img.chunks`) while a copy runs, in a file that the caller names,
+//! or, on a block device that is larger than the disk, at the device's end (which is zeroed when the
+//! copy is whole). Order of writes: the chunk's bytes, `fdatasync` of the target, the entry,
+//! `fdatasync` of the map. A crash at any point leaves entries that are true; one torn by the crash
+//! fails its check and counts as not copied.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -44,14 +46,57 @@ pub struct Key {
     pub stamp: String,
     /// Bytes of the virtual disk.
     pub size: u64,
-    /// Inode of a target file, 0 for a device: a target that was replaced is not gone on with.
+    /// Inode of a target file, number of a device: a target that was replaced is not gone on with.
     pub inode: u64,
+}
+
+/// Where a chunk map lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a file of its own.
+    File(PathBuf),
+    /// At this offset of a block device, behind the disk.
+    Device(PathBuf, u64),
+}
+
+impl Place {
+    /// Returns the place behind a disk of `size` bytes on a device of `length`, if there is room.
+    pub fn behind(device: &Path, size: u64, length: u64) -> Option<Self> {
+        let at = length.checked_sub(bytes(size))? / HEADER * HEADER;
+        (at >= size).then(|| Self::Device(device.to_owned(), at))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Device(path, _) => path,
+        }
+    }
+
+    /// Opens the map's file; none where there is none yet.
+    fn open(&self) -> io::Result<Option<(File, u64)>> {
+        let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+        match self {
+            Self::File(path) => match open(path) {
+                Ok(file) => Ok(Some((file, 0))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            },
+            Self::Device(path, at) => Ok(Some((open(path)?, *at))),
+        }
+    }
+}
+
+/// Returns how many bytes the map of a disk of `size` bytes takes.
+fn bytes(size: u64) -> u64 {
+    HEADER + size.div_ceil(CHUNK) * ENTRY as u64
 }
 
 /// The chunk map of a copy.
 #[derive(Debug)]
 pub struct ChunkMap {
     file: Option<File>,
+    /// Where the map begins in its file.
+    base: u64,
     path: PathBuf,
     size: u64,
     chunks: Vec<Option<Copied>>,
@@ -61,49 +106,84 @@ impl ChunkMap {
     /// Returns a map that only lives in memory: the copy starts over after a crash.
     pub fn in_memory(size: u64) -> Self {
         let chunks = vec![None; size.div_ceil(CHUNK) as usize];
-        Self { file: None, path: PathBuf::new(), size, chunks }
+        Self { file: None, base: 0, path: PathBuf::new(), size, chunks }
     }
 
     /// Opens the map at `path`, or makes it. A map of another source is [`Error::SourceChanged`].
     pub fn open(path: &Path, key: &Key) -> Result<Self> {
+        Self::open_at(&Place::File(path.to_owned()), key)
+    }
+
+    /// Opens the map at a place, or makes it. A map of another source is [`Error::SourceChanged`].
+    pub fn open_at(place: &Place, key: &Key) -> Result<Self> {
         let key = Key { identity: short(&key.identity), stamp: short(&key.stamp), ..key.clone() };
+        let path = place.path();
         let failed = |action: &str, source| target(path, action, source);
-        match OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => match read_header(&file).map_err(|error| failed("read the chunk map", error))? {
-                Some(found) => {
-                    same(path, &found, &key)?;
-                    let chunks = read_entries(&file, key.size).map_err(|error| failed("read the chunk map", error))?;
-                    return Ok(Self { file: Some(file), path: path.to_owned(), size: key.size, chunks });
-                }
-                None => {
-                    tracing::warn!(path = %path.display(), "the chunk map is damaged: starting over")
-                }
+        if let Some((file, base)) = place.open().map_err(|error| failed("open the chunk map", error))? {
+            let found = read_header(&file, base).map_err(|error| failed("read the chunk map", error))?;
+            if let Some(found) = found {
+                same(path, &found, &key)?;
+                let chunks =
+                    read_entries(&file, base, key.size).map_err(|error| failed("read the chunk map", error))?;
+                return Ok(Self { file: Some(file), base, path: path.to_owned(), size: key.size, chunks });
+            }
+            if matches!(place, Place::File(_)) {
+                tracing::warn!(path = %path.display(), "the chunk map is damaged: starting over");
+            }
+        }
+        Self::create(place, &key).map_err(|error| failed("make the chunk map", error))
+    }
+
+    /// Returns what the map at a place belongs to, if there is one.
+    pub fn peek(place: &Place) -> Result<Option<Key>> {
+        let failed = |source| target(place.path(), "read the chunk map", source);
+        match place.open().map_err(failed)? {
+            Some((file, base)) => read_header(&file, base).map_err(failed),
+            None => Ok(None),
+        }
+    }
+
+    fn create(place: &Place, key: &Key) -> io::Result<Self> {
+        let count = key.size.div_ceil(CHUNK);
+        let (file, base) = match place {
+            Place::File(path) => {
+                let fresh = beside(path, "new");
+                let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
+                file.write_all(&header(key))?;
+                file.set_len(bytes(key.size))?;
+                file.sync_all()?;
+                std::fs::rename(&fresh, path)?;
+                sync_folder(path)?;
+                (file, 0)
+            }
+            Place::Device(path, at) => {
+                let file = OpenOptions::new().read(true).write(true).open(path)?;
+                // entries of an older map must not outlive its header
+                clear(&file, *at, key.size)?;
+                file.write_all_at(&header(key), *at)?;
+                file.sync_data()?;
+                (file, *at)
+            }
+        };
+        let chunks = vec![None; count as usize];
+        Ok(Self { file: Some(file), base, path: place.path().to_owned(), size: key.size, chunks })
+    }
+
+    /// Removes a map of a disk of `size` bytes, if there is one.
+    pub fn discard(place: &Place, size: u64) -> Result<()> {
+        let gone = match place {
+            Place::File(path) => match std::fs::remove_file(path) {
+                Ok(()) => sync_folder(path),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("open the chunk map", error)),
-        }
-        Self::create(path, &key).map_err(|error| failed("make the chunk map", error))
-    }
-
-    fn create(path: &Path, key: &Key) -> io::Result<Self> {
-        let fresh = beside(path, "new");
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
-        file.write_all(&header(key))?;
-        let chunks = key.size.div_ceil(CHUNK);
-        file.set_len(HEADER + chunks * ENTRY as u64)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, path)?;
-        sync_folder(path)?;
-        Ok(Self { file: Some(file), path: path.to_owned(), size: key.size, chunks: vec![None; chunks as usize] })
-    }
-
-    /// Removes a map, if there is one.
-    pub fn discard(path: &Path) -> Result<()> {
-        match std::fs::remove_file(path) {
-            Ok(()) => sync_folder(path).map_err(|error| target(path, "remove the chunk map", error)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(target(path, "remove the chunk map", error)),
-        }
+            Place::Device(..) => match place.open() {
+                Ok(Some((file, base))) => clear(&file, base, size),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            },
+        };
+        gone.map_err(|error| target(place.path(), "remove the chunk map", error))
     }
 
     /// Returns all chunks in order, those that are not copied as `None`.
@@ -141,7 +221,7 @@ impl ChunkMap {
                     continue;
                 };
                 let bytes: Vec<u8> = run.iter().flat_map(|(index, chunk)| entry(*index, chunk)).collect();
-                file.write_all_at(&bytes, HEADER + first * ENTRY as u64)?;
+                file.write_all_at(&bytes, self.base + HEADER + first * ENTRY as u64)?;
             }
             file.sync_data()
         };
@@ -187,6 +267,22 @@ fn same(path: &Path, was: &Key, now: &Key) -> Result<()> {
     }
 }
 
+/// Zeroes the place of a map on a device, the header first.
+fn clear(file: &File, base: u64, size: u64) -> io::Result<()> {
+    let zeros = [0; HEADER as usize];
+    let end = base + bytes(size);
+    let mut at = base;
+    while at < end {
+        let step = HEADER.min(end - at);
+        file.write_all_at(zeros.get(..step as usize).unwrap_or_default(), at)?;
+        if at == base {
+            file.sync_data()?;
+        }
+        at += step;
+    }
+    file.sync_data()
+}
+
 fn header(key: &Key) -> Vec<u8> {
     let mut bytes = vec![0; HEADER as usize];
     let mut at = 0;
@@ -211,9 +307,9 @@ fn header(key: &Key) -> Vec<u8> {
 }
 
 /// Reads the header; none when it is not whole.
-fn read_header(file: &File) -> io::Result<Option<Key>> {
+fn read_header(file: &File, base: u64) -> io::Result<Option<Key>> {
     let mut bytes = vec![0; HEADER as usize];
-    match file.read_exact_at(&mut bytes, 0) {
+    match file.read_exact_at(&mut bytes, base) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
@@ -254,12 +350,13 @@ fn entry(index: u64, chunk: &Copied) -> [u8; ENTRY] {
     bytes
 }
 
-fn read_entries(file: &File, size: u64) -> io::Result<Vec<Option<Copied>>> {
+fn read_entries(file: &File, base: u64, size: u64) -> io::Result<Vec<Option<Copied>>> {
     let count = size.div_ceil(CHUNK) as usize;
     // a map cut short has no entries there
-    let stored = file.metadata()?.len().saturating_sub(HEADER).min((count * ENTRY) as u64);
+    let start = base + HEADER;
+    let stored = crate::source::file_length(file)?.saturating_sub(start).min((count * ENTRY) as u64);
     let mut bytes = vec![0; stored as usize];
-    file.read_exact_at(&mut bytes, HEADER)?;
+    file.read_exact_at(&mut bytes, start)?;
     let (entries, _) = bytes.as_chunks::<ENTRY>();
     let mut chunks: Vec<_> = entries
         .iter()
@@ -303,6 +400,31 @@ mod tests {
         std::fs::write(&path, &bytes[..bytes.len() - 1]).expect("writes");
         let map = ChunkMap::open(&path, &key("a")).expect("opens it");
         assert_eq!(map.chunks(), [Some(copied(0)), None, None, None]);
+    }
+
+    #[test]
+    fn a_map_behind_the_disk_leaves_no_trace() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("device");
+        let size = 3 * CHUNK + 5;
+        let length = size + 20_000;
+        std::fs::write(&path, vec![7; length as usize]).expect("writes");
+        assert_eq!(Place::behind(&path, size, size + 100), None, "there is no room");
+        let place = Place::behind(&path, size, length).expect("there is room");
+        assert_eq!(ChunkMap::peek(&place).expect("reads"), None);
+        let mut map = ChunkMap::open_at(&place, &key("a")).expect("makes it");
+        map.mark(vec![(3, copied(9))]).expect("marks");
+        drop(map);
+        let map = ChunkMap::open_at(&place, &key("a")).expect("opens it");
+        assert_eq!(map.chunks(), [None, None, None, Some(copied(9))]);
+        assert_eq!(ChunkMap::peek(&place).expect("reads"), Some(key("a")));
+        ChunkMap::discard(&place, size).expect("clears");
+        let bytes = std::fs::read(&path).expect("reads");
+        assert!(
+            bytes.len() as u64 == length && bytes[..size as usize].iter().all(|byte| *byte == 7),
+            "the disk is whole"
+        );
+        assert_eq!(ChunkMap::open_at(&place, &key("b")).expect("makes it").copied_bytes(), 0);
     }
 
     #[test]

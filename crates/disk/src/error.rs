@@ -35,6 +35,14 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// The source takes reads and does not answer them.
+    #[error("{path}: no answer to a read for {seconds} s")]
+    Stalled {
+        /// File or archive member.
+        path: String,
+        /// How long the read hung.
+        seconds: u64,
+    },
     /// The archive has no such member, or a part of the image is not beside it.
     #[error("{path}: no member {member:?}")]
     MemberNotFound {
@@ -54,6 +62,38 @@ pub enum Error {
         was: String,
         /// What is there now.
         now: String,
+    },
+    /// The target does not hold the state that a round of changed ranges begins from.
+    #[error("{path}: the changes are those since {wanted:?}, the target {found}")]
+    BaseMismatch {
+        /// Target.
+        path: PathBuf,
+        /// The state that the round begins from.
+        wanted: String,
+        /// What the target holds.
+        found: String,
+    },
+    /// The target does not hold what its chunk map or manifest says.
+    #[error("{path}: the chunk at offset {offset} is not as it was copied")]
+    TargetChanged {
+        /// Target.
+        path: PathBuf,
+        /// Offset of a chunk that differs.
+        offset: u64,
+    },
+    /// A signature is missing, does not fit, or cannot be made.
+    #[error("{path}: {reason}")]
+    Signature {
+        /// Manifest or key.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An option makes no sense together with what it is used on.
+    #[error("{what}")]
+    Usage {
+        /// What does not fit, and with what.
+        what: String,
     },
     /// The bytes of the source do not have the digest that its manifest promises.
     #[error("{path}: {algorithm} digest is {actual}, its manifest says {expected}")]
@@ -149,6 +189,11 @@ impl Error {
             Self::Malformed(_) => "Malformed",
             Self::Unsupported { .. } => "UnsupportedFormat",
             Self::Source { .. } | Self::MemberNotFound { .. } => "SourceUnreadable",
+            Self::Stalled { .. } => "SourceStalled",
+            Self::BaseMismatch { .. } => "BaseMismatch",
+            Self::TargetChanged { .. } => "TargetChanged",
+            Self::Signature { .. } => "SignatureInvalid",
+            Self::Usage { .. } => "Usage",
             Self::SourceChanged { .. } => "SourceChanged",
             Self::DigestMismatch { .. } => "DigestMismatch",
             Self::Target { .. } => "TargetFailed",
@@ -172,6 +217,19 @@ impl Error {
                 "check that the archive or folder is complete and that the names in the descriptor are spelt as its members are"
             }
             Self::SourceChanged { .. } => "start over: bytes of the old and the new source are never mixed",
+            Self::Stalled { .. } => {
+                "check the source's storage or network, then start again: the copy goes on where it was"
+            }
+            Self::BaseMismatch { .. } => {
+                "give the changes since the state that the target holds, or copy the whole disk (start over)"
+            }
+            Self::TargetChanged { .. } => {
+                "something else wrote to the target, or it is another one: check that, then start over"
+            }
+            Self::Signature { .. } => {
+                "check which key signed and that nobody changed the manifest; keys are PEM files of Ed25519 (openssl genpkey -algorithm ed25519)"
+            }
+            Self::Usage { .. } => "see --help",
             Self::DigestMismatch { .. } => {
                 "download or export the appliance again: its bytes are not those that were packed"
             }
@@ -189,11 +247,15 @@ impl Error {
         match self {
             Self::Source { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
             Self::Target { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
-            Self::SourceChanged { .. } | Self::TargetBusy { .. } | Self::Cancelled => true,
+            Self::SourceChanged { .. } | Self::TargetBusy { .. } | Self::Stalled { .. } | Self::Cancelled => true,
             Self::Malformed(_)
             | Self::Unsupported { .. }
             | Self::MemberNotFound { .. }
             | Self::DigestMismatch { .. }
+            | Self::BaseMismatch { .. }
+            | Self::TargetChanged { .. }
+            | Self::Signature { .. }
+            | Self::Usage { .. }
             | Self::NoSpace { .. }
             | Self::TargetTooSmall { .. }
             | Self::VerifyFailed { .. } => false,

@@ -52,6 +52,7 @@ impl Read for Sequential {
             return Ok(0);
         };
         self.source.read_at(part, self.at)?;
+        crate::patience::alive();
         self.at += n as u64;
         Ok(n)
     }

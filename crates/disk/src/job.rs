@@ -1,33 +1,38 @@
 //! One disk from its source to a verified target: what an importer and `disk copy` do.
 //!
 //! ```text
-//!            ┌─ finished before (manifest of this identity) ─► done at once
-//! Preparing ─┴─► Copying ──────────────► Verifying ─► manifest ─► chunk map removed ─► Done
-//!                  ║ digest of the stored bytes, where the appliance promises one
+//!            ┌─ finished before (manifest of this state) ─► done at once
+//! Waiting ─► Preparing ─► Copying ──────────────► Verifying ─► manifest ─► chunk map removed ─► Done
+//! for a slot               ║ digest of the stored bytes, where the appliance promises one
 //! ```
 //!
-//! Crash after any arrow: the next run goes on from the chunk map, or finds the manifest.
+//! Crash after any arrow: the next run goes on from the chunk map, or finds the manifest. A round of
+//! changed ranges begins from the manifest of its base; its chunk map, made before the first write,
+//! says that the target is between two states until the new manifest is there.
+
+mod run;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{OnceLock, Weak};
-use std::time::SystemTime;
 
 use crate::cancel::Cancel;
-use crate::chunk_map::{ChunkMap, Copied, Key, beside};
-use crate::copy::{self, copy};
-use crate::digest::{Algorithm, Blake3, check_stored};
+use crate::changed::ChangedRanges;
+use crate::chunk_map::{Place, beside};
+use crate::copy;
+use crate::digest::{Algorithm, Blake3};
 use crate::error::{Error, Result};
-use crate::image::Format;
-use crate::manifest::Manifest;
+use crate::limit::Gate;
+use crate::manifest::sign::SignKey;
 use crate::open::{self, Disk};
 use crate::progress::Progress;
-use crate::target::{FileTarget, Sink, Volume};
-use crate::verify::{Scope, locate, read_back};
+use crate::source::file_length;
+use crate::target::Volume;
+use crate::verify::Scope;
 
 /// What to copy, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Job {
     /// The source file or archive.
     pub source: PathBuf,
@@ -35,6 +40,10 @@ pub struct Job {
     pub open: open::Options,
     /// Stable name of the source's content; a copy goes on only for the same one.
     pub identity: String,
+    /// State of the source (change ID), where it has names for its states; a round brings its own.
+    pub change_id: Option<String>,
+    /// What changed since the state that the target holds: only this is read.
+    pub changed: Option<ChangedRanges>,
     /// Digest that the stored bytes must have.
     pub digest: Option<(Algorithm, String)>,
     /// The target file or device.
@@ -43,17 +52,41 @@ pub struct Job {
     pub volume: Volume,
     /// The size that the volume was made for, where it is known: a larger disk is refused.
     pub room: Option<u64>,
+    /// Where the manifest lies; by default beside a target file.
+    pub manifest_at: Option<PathBuf>,
+    /// Where the chunk map lies; by default beside the manifest, or behind the disk on a device.
+    pub map_at: Option<PathBuf>,
     /// What is read back after the copy; none to trust the writes.
     pub verify: Option<Scope>,
+    /// Signs the manifest.
+    pub sign: Option<Arc<SignKey>>,
+    /// Whether a copy that was begun is gone on with.
+    pub resume: Resume,
     /// Whether a changed source begins anew instead of [`Error::SourceChanged`].
     pub start_over: bool,
+    /// What limits the copies of this source together.
+    pub gate: Option<Gate>,
     /// How to copy.
     pub copy: copy::Options,
+}
+
+/// Whether a copy that was begun is gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resume {
+    /// Where there is one.
+    #[default]
+    Auto,
+    /// There has to be one.
+    Only,
+    /// All is copied anew.
+    Never,
 }
 
 /// Where a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// Other copies of the source run.
+    Waiting,
     /// Opening source and target.
     Preparing,
     /// Copying.
@@ -79,7 +112,9 @@ struct State {
     disk: OnceLock<Weak<Disk>>,
 }
 
-const PHASES: [Phase; 5] = [Phase::Preparing, Phase::Copying, Phase::Verifying, Phase::Done, Phase::Failed];
+/// As the counter of phases has them; a job begins at the first.
+const PHASES: [Phase; 6] =
+    [Phase::Preparing, Phase::Waiting, Phase::Copying, Phase::Verifying, Phase::Done, Phase::Failed];
 
 impl Watch {
     /// Returns a window for a job that has not begun.
@@ -114,7 +149,8 @@ impl Watch {
 
     fn enter(&self, phase: Phase) {
         tracing::info!(?phase, "disk copy");
-        self.0.phase.store(phase as u8, Ordering::Release);
+        let number = PHASES.iter().position(|other| *other == phase).unwrap_or(0);
+        self.0.phase.store(number as u8, Ordering::Release);
     }
 }
 
@@ -131,6 +167,8 @@ pub struct Outcome {
     pub read: u64,
     /// Root digest of the disk.
     pub root: Blake3,
+    /// State of the source that the target holds now.
+    pub change_id: Option<String>,
     /// Whether the target was read back.
     pub verified: bool,
     /// Whether an earlier run had finished.
@@ -145,14 +183,34 @@ impl Job {
         result
     }
 
-    /// Returns where the chunk map lies; none beside a true device.
+    /// Returns the file of the chunk map; none where it is on the device, or only in memory.
     pub fn chunk_map(&self) -> Option<PathBuf> {
-        self.beside("chunks")
+        if self.map_at.is_some() {
+            return self.map_at.clone();
+        }
+        match &self.manifest_at {
+            Some(manifest) => Some(beside(manifest, "chunks")),
+            None => self.beside("chunks"),
+        }
     }
 
     /// Returns where the manifest lies; none beside a true device.
     pub fn manifest(&self) -> Option<PathBuf> {
-        self.beside("manifest.json")
+        self.manifest_at.clone().or_else(|| self.beside("manifest.json"))
+    }
+
+    /// Returns where the chunk map of a disk of `size` bytes lies.
+    fn place(&self, size: u64) -> Result<Option<Place>> {
+        if let Some(path) = self.chunk_map() {
+            return Ok(Some(Place::File(path)));
+        }
+        let length = std::fs::File::open(&self.target).and_then(|file| file_length(&file));
+        let length = length.map_err(|source| Error::Target {
+            path: self.target.clone(),
+            action: "find the size".into(),
+            source,
+        })?;
+        Ok(Place::behind(&self.target, size, length))
     }
 
     fn beside(&self, suffix: &str) -> Option<PathBuf> {
@@ -164,149 +222,12 @@ impl Job {
         (real.is_file() && !real.starts_with("/dev")).then(|| beside(&real, suffix))
     }
 
-    fn steps(&self, watch: &Watch) -> Result<Outcome> {
-        watch.enter(Phase::Preparing);
-        if let Some(outcome) = self.finished_before()? {
-            return Ok(outcome);
+    /// Returns the state that the target holds in the end.
+    fn state(&self) -> Option<&str> {
+        match &self.changed {
+            Some(changed) => Some(&changed.change_id),
+            None => self.change_id.as_deref(),
         }
-        let disk = Arc::new(Disk::open(&self.source, &self.open)?);
-        let _ = watch.0.disk.set(Arc::downgrade(&disk));
-        let stamp = disk.stamp()?;
-        if let Some(room) = self.room
-            && disk.size() > room.next_multiple_of(1 << 20)
-        {
-            return Err(Error::TargetTooSmall { path: self.target.clone(), needed: disk.size(), have: room });
-        }
-        let (sink, mut map) = self.prepare(&disk, &stamp)?;
-        let resumed = map.copied_bytes();
-
-        watch.enter(Phase::Copying);
-        self.copy_and_digest(&disk, &sink, &mut map, watch)?;
-        let now = disk.stamp()?;
-        if now != stamp {
-            let (path, was) = (disk.name().to_owned(), stamp);
-            return Err(Error::SourceChanged { path, field: "stamp", was, now });
-        }
-        let chunks: Vec<Copied> = map.chunks().iter().copied().flatten().collect();
-        if let Some(scope) = self.verify {
-            watch.enter(Phase::Verifying);
-            read_back(&self.target, disk.size(), &chunks, scope, watch.verify(), watch.cancel())
-                .map_err(|error| self.not_verified(error, &disk))?;
-        }
-        let manifest = Manifest::new(&self.identity, disk.format().name(), disk.size(), &chunks, SystemTime::now());
-        if let Some(path) = self.manifest() {
-            manifest.write(&path)?;
-        }
-        if let Some(path) = self.chunk_map() {
-            ChunkMap::discard(&path)?;
-        }
-        Ok(Outcome {
-            size: disk.size(),
-            written: watch.copy().snapshot().written,
-            resumed,
-            read: disk.bytes_read(),
-            root: crate::digest::root(disk.size(), crate::digest::CHUNK, chunks.iter().map(|chunk| &chunk.digest)),
-            verified: self.verify.is_some(),
-            finished_before: false,
-        })
-    }
-
-    /// Looks for the manifest of an earlier run of the same identity.
-    fn finished_before(&self) -> Result<Option<Outcome>> {
-        let Some(path) = self.manifest() else {
-            return Ok(None);
-        };
-        let manifest = match Manifest::read(&path) {
-            Ok(Some(manifest)) if manifest.identity == self.identity => manifest,
-            Ok(None) => return Ok(None),
-            // of another source, or damaged: it says nothing about what is copied now
-            Ok(Some(_)) | Err(Error::Malformed(_)) => {
-                return remove(&path).map(|()| None);
-            }
-            Err(error) => return Err(error),
-        };
-        let length = std::fs::File::open(&self.target).and_then(|file| crate::source::file_length(&file));
-        let (Ok(length), Ok(chunks)) = (length, manifest.chunks(&path)) else {
-            return remove(&path).map(|()| None);
-        };
-        if length < manifest.size {
-            return remove(&path).map(|()| None);
-        }
-        if let Some(map) = self.chunk_map() {
-            ChunkMap::discard(&map)?;
-        }
-        Ok(Some(Outcome {
-            size: manifest.size,
-            written: 0,
-            resumed: manifest.size,
-            read: 0,
-            root: crate::digest::root(manifest.size, manifest.chunk_size, chunks.iter().map(|chunk| &chunk.digest)),
-            verified: self.verify.is_some(),
-            finished_before: true,
-        }))
-    }
-
-    fn prepare(&self, disk: &Disk, stamp: &str) -> Result<(FileTarget, ChunkMap)> {
-        let mut sink = FileTarget::open(&self.target, self.volume, disk.size())?;
-        let key =
-            Key { identity: self.identity.clone(), stamp: stamp.to_owned(), size: disk.size(), inode: sink.inode() };
-        let map = match self.chunk_map() {
-            None => ChunkMap::in_memory(disk.size()),
-            Some(path) => match ChunkMap::open(&path, &key) {
-                Err(error @ Error::SourceChanged { .. }) if self.start_over => {
-                    tracing::warn!(error = error.chain(), "starting over");
-                    ChunkMap::discard(&path)?;
-                    ChunkMap::open(&path, &key)?
-                }
-                other => other?,
-            },
-        };
-        let anew = map.chunks().iter().all(Option::is_none);
-        sink.prepare(disk.size(), anew)?;
-        check_space(disk, &sink, &map)?;
-        Ok((sink, map))
-    }
-
-    /// Copies, and digests the stored bytes beside it; the first failure ends both.
-    fn copy_and_digest(&self, disk: &Disk, sink: &FileTarget, map: &mut ChunkMap, watch: &Watch) -> Result<()> {
-        let Some((algorithm, expected)) = &self.digest else {
-            return copy(disk, sink, map, &self.copy, watch.copy(), watch.cancel());
-        };
-        // a flag of its own: a digest that differs ends the copy, not the caller's other work
-        let stop = Cancel::new();
-        std::thread::scope(|scope| {
-            let digest = scope.spawn(|| {
-                let result = check_stored(disk.stored(), *algorithm, expected, &watch.cancel().or(&stop));
-                if result.is_err() {
-                    stop.cancel();
-                }
-                result
-            });
-            let copied = copy(disk, sink, map, &self.copy, watch.copy(), &watch.cancel().or(&stop));
-            if copied.is_err() {
-                stop.cancel();
-            }
-            let digested = digest.join().unwrap_or(Err(Error::Cancelled));
-            match (copied, digested) {
-                // whoever was merely cancelled was so because of the other
-                (Err(Error::Cancelled), Err(error)) => Err(error),
-                (Err(error), _) | (Ok(()), Err(error)) => Err(error),
-                (Ok(()), Ok(())) => Ok(()),
-            }
-        })
-    }
-
-    /// Drops the chunk map, so that the next run copies all anew, and names the byte.
-    fn not_verified(&self, error: Error, disk: &Disk) -> Error {
-        if !matches!(error, Error::VerifyFailed { .. }) {
-            return error;
-        }
-        if let Some(path) = self.chunk_map()
-            && let Err(error) = ChunkMap::discard(&path)
-        {
-            tracing::error!(error = error.chain(), "the chunk map of a failed verification stays");
-        }
-        locate(error, disk)
     }
 }
 
@@ -316,25 +237,4 @@ fn remove(path: &Path) -> Result<()> {
         action: "remove the old manifest".into(),
         source,
     })
-}
-
-/// Refuses early where the format says exactly what will be stored: a raw file may be full of zeros.
-fn check_space(disk: &Disk, sink: &FileTarget, map: &ChunkMap) -> Result<()> {
-    if disk.format() != Format::StreamOptimized || disk.sequential() {
-        return Ok(());
-    }
-    let Some(available) = sink.available() else {
-        return Ok(());
-    };
-    let mut needed = 0u64;
-    for (index, chunk) in (0u64..).zip(map.chunks()) {
-        if chunk.is_none() {
-            needed += disk.data_bytes(map.range(index))?;
-        }
-    }
-    // what an unfinished run wrote beyond its marks is written again in place
-    if needed > available.saturating_add(copy::WINDOW) {
-        return Err(Error::NoSpace { path: sink.path().to_owned(), needed, available });
-    }
-    Ok(())
 }

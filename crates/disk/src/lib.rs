@@ -20,6 +20,7 @@
 
 pub mod archive;
 pub mod cancel;
+pub mod changed;
 pub mod chunk_map;
 pub mod cli;
 pub mod copy;
@@ -32,8 +33,10 @@ pub mod gzip;
 pub mod image;
 mod inflate;
 pub mod job;
+pub mod limit;
 pub mod manifest;
 pub mod open;
+pub mod patience;
 pub mod place;
 mod probe;
 pub mod progress;
@@ -44,6 +47,6 @@ pub mod verify;
 pub use cancel::Cancel;
 pub use error::{Error, Result};
 pub use image::{Format, Image};
-pub use job::{Job, Outcome, Phase, Watch};
+pub use job::{Job, Outcome, Phase, Resume, Watch};
 pub use manifest::Manifest;
 pub use open::Disk;

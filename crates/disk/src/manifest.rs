@@ -6,7 +6,11 @@
 //!   "chunks": [ "<hex>", { "zeros": 12 }, "<hex>" ] }
 //! ```
 //!
-//! A run of chunks of zeros is one entry, so that a thin disk has a short manifest.
+//! A run of chunks of zeros is one entry, so that a thin disk has a short manifest. `changeId` is the
+//! state of the source that the disk holds, `baseChangeId` the one before the last round of changes;
+//! `signature` is described in [`sign`].
+
+pub mod sign;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Write};
@@ -40,6 +44,18 @@ pub struct Manifest {
     pub root: String,
     /// When the copy was verified, RFC 3339.
     pub created: String,
+    /// State of the source that the disk holds, where the source has names for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change_id: Option<String>,
+    /// State that the last round of changed ranges began from; none after a whole copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_change_id: Option<String>,
+    /// Format of the target where it is not raw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_format: Option<String>,
+    /// Who vouches for all of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<sign::Signature>,
     /// Digests of the chunks in order.
     pub chunks: Vec<Entry>,
 }
@@ -80,6 +96,10 @@ impl Manifest {
             chunk_size: CHUNK,
             root: root(size, CHUNK, chunks.iter().map(|chunk| &chunk.digest)).hex(),
             created: rfc3339(now),
+            change_id: None,
+            base_change_id: None,
+            target_format: None,
+            signature: None,
             chunks: entries,
         }
     }

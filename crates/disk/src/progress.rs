@@ -20,6 +20,7 @@ struct Counters {
     written: AtomicU64,
     skipped: AtomicU64,
     resumed: AtomicU64,
+    retries: AtomicU64,
     rate: Mutex<Option<Rate>>,
 }
 
@@ -43,6 +44,8 @@ pub struct Snapshot {
     pub skipped: u64,
     /// Bytes of an earlier run that were kept.
     pub resumed: u64,
+    /// Reads of the source that were tried again.
+    pub retries: u64,
     /// Bytes settled a second, smoothed.
     pub rate: f64,
     /// Remaining time at that rate.
@@ -66,6 +69,16 @@ impl Progress {
         self.0.written.fetch_add(written, Ordering::Relaxed);
         self.0.skipped.fetch_add(skipped, Ordering::Relaxed);
         self.0.done.fetch_add(written + skipped, Ordering::Relaxed);
+    }
+
+    /// Notes that there is more to do than it seemed.
+    pub(crate) fn more(&self, bytes: u64) {
+        self.0.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes a further try of a read.
+    pub(crate) fn retried(&self) {
+        self.0.retries.fetch_add(1, Ordering::Relaxed);
     }
 
     fn rate(&self) -> std::sync::MutexGuard<'_, Option<Rate>> {
@@ -95,6 +108,7 @@ impl Progress {
             written: self.0.written.load(Ordering::Relaxed),
             skipped: self.0.skipped.load(Ordering::Relaxed),
             resumed: self.0.resumed.load(Ordering::Relaxed),
+            retries: self.0.retries.load(Ordering::Relaxed),
             rate,
             eta,
         }

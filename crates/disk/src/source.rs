@@ -15,7 +15,6 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use rustix::fs::{Advice, SeekFrom};
 
@@ -180,10 +179,6 @@ pub(crate) fn file_length(file: &File) -> io::Result<u64> {
     Ok(meta.len())
 }
 
-/// Pauses before the second, third … try of a read.
-const PAUSES: [Duration; 4] =
-    [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500), Duration::from_millis(2000)];
-
 /// A source as the formats use it.
 #[derive(Clone)]
 pub struct Input {
@@ -244,19 +239,8 @@ impl Input {
     /// Fills `buf` with the bytes of `field` at `offset`.
     pub fn read(&self, buf: &mut [u8], offset: u64, field: &str) -> Result<()> {
         self.check(offset, buf.len() as u64, field)?;
-        let mut pauses = PAUSES.iter();
-        loop {
-            let error = match self.source.read_at(buf, offset) {
-                Ok(()) => break,
-                Err(error) => error,
-            };
-            let pause = if transient(&error) { pauses.next() } else { None };
-            let Some(pause) = pause else {
-                return Err(failed(&*self.source, offset, error));
-            };
-            tracing::warn!(source = self.name(), offset, %error, "read failed, trying again");
-            std::thread::sleep(*pause);
-        }
+        crate::patience::retry(self.name(), offset, || self.source.read_at(buf, offset))
+            .map_err(|error| failed(&*self.source, offset, error))?;
         self.read.fetch_add(buf.len() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -280,23 +264,6 @@ impl Input {
 
 fn failed(source: &dyn Source, offset: u64, error: io::Error) -> Error {
     Error::Source { path: source.name().to_owned(), offset, source: error }
-}
-
-/// Returns whether the same read may succeed a moment later.
-fn transient(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::Interrupted
-            | Kind::WouldBlock
-            | Kind::TimedOut
-            | Kind::ConnectionReset
-            | Kind::ConnectionAborted
-            | Kind::BrokenPipe
-            | Kind::NotConnected
-            | Kind::ResourceBusy
-            | Kind::StaleNetworkFileHandle
-    ) || error.raw_os_error() == Some(libc::EIO)
 }
 
 /// Tells the system that a file will be read from front to back.
@@ -351,7 +318,7 @@ mod tests {
         let error = read(vec![libc::EACCES]).expect_err("no second try");
         assert_eq!(error.chain(), "flaky: cannot read at offset 3: Permission denied (os error 13)");
         assert!(!error.retryable());
-        let error = read(vec![libc::EIO; 9]).expect_err("tries end");
+        let error = read(vec![libc::EIO, libc::ENOSPC, libc::EIO]).expect_err("the second error is for good");
         assert_eq!(error.code(), "SourceUnreadable");
     }
 

@@ -8,17 +8,20 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use forklift_disk::chunk_map::{ChunkMap, Copied};
 use forklift_disk::copy::{Options, copy};
+use forklift_disk::limit::Limit;
 use forklift_disk::open;
+use forklift_disk::patience::Patience;
 use forklift_disk::progress::Progress;
 use forklift_disk::source::{FileRange, Source};
 use forklift_disk::target::{FileTarget, Sink, Volume};
-use forklift_disk::verify::{Scope, locate, read_back, verify};
-use forklift_disk::{Cancel, Disk, Error, Manifest, Watch};
+use forklift_disk::verify::{Scope, Stored, locate, read_back, verify};
+use forklift_disk::{Cancel, Disk, Error, Format, Manifest, Watch};
 use support::*;
 
 const SIZE: u64 = 30 * MIB;
@@ -80,7 +83,7 @@ impl Sink for Faulty {
 struct Fixture {
     dir: tempfile::TempDir,
     bytes: Vec<u8>,
-    disk: Disk,
+    disk: Arc<Disk>,
 }
 
 impl Fixture {
@@ -88,6 +91,7 @@ impl Fixture {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let bytes = pattern(&dir.path().join("source"), SIZE, seed);
         let disk = Disk::open(&dir.path().join("source"), &open::Options::default()).expect("opens");
+        let disk = Arc::new(disk);
         Self { dir, bytes, disk }
     }
 
@@ -99,8 +103,8 @@ impl Fixture {
         let mut inner = FileTarget::open(&self.target(), Volume::File, SIZE).expect("opens");
         inner.prepare(SIZE, true).expect("prepares");
         let mut map = ChunkMap::in_memory(SIZE);
-        let options = Options { workers: Some(2), bandwidth: None };
-        let sink = Faulty { inner, fault };
+        let options = Options { workers: Some(2), ..Options::default() };
+        let sink: Arc<dyn Sink> = Arc::new(Faulty { inner, fault });
         let result = copy(&self.disk, &sink, &mut map, &options, &Progress::new(), &Cancel::new());
         (map, result)
     }
@@ -122,11 +126,13 @@ fn a_bit_flipped_on_the_way_fails_the_verification_at_its_byte() {
     let at = fixture.data_byte();
     let (map, result) = fixture.copy(Fault::Flip(at));
     result.expect("the copy does not notice");
-    let check = read_back(&fixture.target(), SIZE, &digests(&map), Scope::Full, &Progress::new(), &Cancel::new());
+    let (path, progress, cancel) = (fixture.target(), Progress::new(), Cancel::new());
+    let stored = Stored::Raw(&path);
+    let check = read_back(stored, SIZE, &digests(&map), None, Scope::Full, &progress, &cancel);
     let error = check.expect_err("the verification does");
     let chunk = at / (4 * MIB) * 4 * MIB;
     assert!(matches!(error, Error::VerifyFailed { offset, .. } if offset == chunk), "{error}");
-    let error = locate(error, &fixture.disk);
+    let error = locate(error, stored, &fixture.disk);
     assert!(matches!(error, Error::VerifyFailed { offset, .. } if offset == at), "{error} is not at {at}");
     assert!(!error.retryable());
 }
@@ -138,7 +144,7 @@ fn a_target_changed_later_no_longer_fits_its_manifest() {
     job.run(&Watch::new()).expect("copies");
     let path = job.manifest().expect("a file has one");
     let manifest = Manifest::read(&path).expect("reads").expect("is there");
-    let check = |scope| verify(&job.target, &manifest, scope, &Progress::new(), &Cancel::new());
+    let check = |scope| verify(Stored::Raw(&job.target), &manifest, scope, &Progress::new(), &Cancel::new());
     check(Scope::Full).expect("fits");
     let target = OpenOptions::new().write(true).open(&job.target).expect("opens");
     // a hole that is no hole any more, the last byte, the first byte: each is found, the lowest is told
@@ -162,7 +168,7 @@ fn a_byte_changed_between_two_runs_fails_the_job() {
     assert!(map.copied_bytes() > 0, "what is durable is marked even then");
     // the same with a durable map, and a byte of a marked chunk changed before the second run
     let mut job = job(&fixture.dir.path().join("source"), &fixture.target());
-    job.copy.bandwidth = Some(64);
+    job.copy.limit = Limit::rate(64);
     job.copy.workers = Some(1);
     let watch = Watch::new();
     std::thread::scope(|scope| {
@@ -175,11 +181,12 @@ fn a_byte_changed_between_two_runs_fails_the_job() {
     });
     let target = OpenOptions::new().write(true).open(&job.target).expect("opens");
     target.write_all_at(&[fixture.bytes[1000] ^ 1], 1000).expect("flips a bit");
-    job.copy.bandwidth = None;
-    let error = job.run(&Watch::new()).expect_err("verification fails");
-    assert!(matches!(error, Error::VerifyFailed { offset: 1000, .. }), "{error}");
+    job.copy.limit = Limit::default();
+    let error = job.run(&Watch::new()).expect_err("is not gone on with");
+    assert!(matches!(error, Error::TargetChanged { offset: 0, .. }), "{error}");
     assert!(!job.manifest().expect("a path").exists(), "no manifest of a bad copy");
-    copy_and_compare(&job, &fixture.bytes, "the next run copies all anew");
+    job.start_over = true;
+    copy_and_compare(&job, &fixture.bytes, "copied anew");
 }
 
 #[test]
@@ -283,19 +290,94 @@ fn a_source_that_stumbles_is_read_and_one_that_dies_is_named() {
         let file = Arc::new(std::fs::File::open(fixture.dir.path().join("source")).expect("opens"));
         let inner = FileRange::whole(file, "source".into()).expect("opens");
         let source = Network { inner, reads: AtomicU64::new(0), dead_after };
-        let disk = Disk::over(Arc::new(source), &open::Options::default()).expect("opens");
+        let disk = Arc::new(Disk::over(Arc::new(source), &open::Options::default()).expect("opens"));
         let mut target = FileTarget::open(&fixture.target(), Volume::File, SIZE).expect("opens");
         target.prepare(SIZE, true).expect("prepares");
         let mut map = ChunkMap::in_memory(SIZE);
-        let options = Options { workers: Some(2), bandwidth: None };
-        let result = copy(&disk, &target, &mut map, &options, &Progress::new(), &Cancel::new());
+        let tries = if dead_after == u64::MAX { 12 } else { 4 };
+        let patience = Patience { tries, ..Patience::default() };
+        let options = Options { workers: Some(2), patience, ..Options::default() };
+        let (sink, progress): (Arc<dyn Sink>, _) = (Arc::new(target), Progress::new());
+        let result = copy(&disk, &sink, &mut map, &options, &progress, &Cancel::new());
         if dead_after == u64::MAX {
             result.expect("copies");
+            assert!(progress.snapshot().retries > 0, "tries are counted");
             assert_same(&std::fs::read(fixture.target()).expect("reads"), &fixture.bytes, "over the network");
         } else {
             let error = result.expect_err("the source is dead");
             assert_eq!((error.code(), error.retryable()), ("SourceUnreadable", true));
             assert!(error.chain().starts_with("network: cannot read at offset"), "{}", error.chain());
         }
+    }
+}
+
+/// Answers all but one read, and that one only when it is told to.
+struct Hung {
+    inner: FileRange,
+    hangs: AtomicU64,
+    release: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Source for Hung {
+    fn name(&self) -> &str {
+        "hung"
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        if offset >= SIZE / 2 && self.hangs.fetch_add(1, Ordering::Relaxed) == 0 {
+            let mut released = self.release.0.lock().expect("no panic");
+            while !*released {
+                released = self.release.1.wait(released).expect("no panic");
+            }
+            drop(released);
+            // an answer that comes too late, and is wrong
+            buf.fill(0xee);
+            return Ok(());
+        }
+        self.inner.read_at(buf, offset)
+    }
+    fn stamp(&self) -> io::Result<String> {
+        self.inner.stamp()
+    }
+}
+
+#[test]
+fn a_source_that_hangs_is_left_behind_and_its_late_answer_is_not_written() {
+    let fixture = Fixture::new(68);
+    let file = Arc::new(std::fs::File::open(fixture.dir.path().join("source")).expect("opens"));
+    let inner = FileRange::whole(file, "source".into()).expect("opens");
+    let release = Arc::new((Mutex::new(false), Condvar::new()));
+    let source = Hung { inner, hangs: AtomicU64::new(0), release: release.clone() };
+    // its format is told: nothing is read before the copy
+    let raw = open::Options { format: Some(Format::Raw), ..open::Options::default() };
+    let disk = Arc::new(Disk::over(Arc::new(source), &raw).expect("opens"));
+    let mut target = FileTarget::open(&fixture.target(), Volume::File, SIZE).expect("opens");
+    target.prepare(SIZE, true).expect("prepares");
+    let sink: Arc<dyn Sink> = Arc::new(target);
+    let mut map = ChunkMap::in_memory(SIZE);
+    let patience = Patience { stalled: Duration::from_millis(300), ..Patience::default() };
+    let options = Options { workers: Some(2), patience, ..Options::default() };
+    let result = copy(&disk, &sink, &mut map, &options, &Progress::new(), &Cancel::new());
+    let error = result.expect_err("the source hangs");
+    assert_eq!((error.code(), error.retryable()), ("SourceStalled", true));
+    assert!(error.to_string().starts_with("hung: no answer to a read for"), "{error}");
+    // the answer comes now; the worker that waited for it ends without a word
+    *release.0.lock().expect("no panic") = true;
+    release.1.notify_all();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Arc::strong_count(&sink) > 1 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(Arc::strong_count(&sink), 1, "the worker is gone");
+    let bytes = std::fs::read(fixture.target()).expect("reads");
+    let late = bytes.windows(4096).step_by(4096).position(|page| page.iter().all(|byte| *byte == 0xee));
+    assert_eq!(late, None, "nothing of the late answer is on the target");
+    for (index, chunk) in (0u64..).zip(map.chunks()).filter(|(_, chunk)| chunk.is_some()) {
+        let range = map.range(index);
+        let same =
+            bytes[range.start as usize..range.end as usize] == fixture.bytes[range.start as usize..range.end as usize];
+        assert!(same, "marked chunk {index} ({chunk:?}) is right");
     }
 }

@@ -20,7 +20,8 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::routing::get;
@@ -28,13 +29,19 @@ use axum::{Json, Router};
 use forklift_api::worker::{
     self, ImportPhase, ImportProgress, ImportResult, ImportSource, ImportSpec, Verify, VolumeMode, WorkerError,
 };
+use forklift_disk::changed::ChangedRanges;
 use forklift_disk::digest::Algorithm;
+use forklift_disk::limit::{Gate, Limit};
+use forklift_disk::manifest::sign::SignKey;
 use forklift_disk::open::{Options, References};
+use forklift_disk::patience::Patience;
 use forklift_disk::target::Volume;
 use forklift_disk::verify::Scope;
 use forklift_disk::{Format, Job, Outcome, Phase, Watch, copy};
 use tokio::net::TcpListener;
 
+/// How many copies of one source run at once, where they share a folder and nothing else is said.
+const SLOTS: usize = 2;
 /// The most bytes that a kubelet keeps of a termination message.
 const MESSAGE: usize = 4096;
 
@@ -87,7 +94,7 @@ pub async fn import(spec: ImportSpec, listener: Option<TcpListener>, stop: impl 
         server.abort();
     }
     match outcome {
-        Ok(Ok(outcome)) => succeeded(started, &outcome),
+        Ok(Ok(outcome)) => succeeded(started, &watch, &outcome),
         Ok(Err(error)) => failed(started, &watch, worker_error(&error)),
         Err(error) => failed(started, &watch, problem("Internal", format!("the copy broke off: {error}"), None, true)),
     }
@@ -150,8 +157,42 @@ fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
             Verify::Sampled => Some(Scope::Sampled),
             Verify::None => None,
         },
-        start_over: true,
-        copy: copy::Options { workers: None, bandwidth: spec.bandwidth },
+        ..options(spec)?
+    })
+}
+
+/// Translates what most orders do not have.
+fn options(spec: &ImportSpec) -> Result<Job, WorkerError> {
+    let told = &spec.options;
+    let refused = |error: forklift_disk::Error| worker_error(&error);
+    let limit = match (&told.limit, spec.bandwidth) {
+        (Some(text), _) => Limit::parse(text, told.limit_zone.as_deref()).map_err(refused)?,
+        (None, Some(rate)) => Limit::rate(rate),
+        (None, None) => Limit::default(),
+    };
+    let changed = told.changed_ranges.as_ref().map(|path| ChangedRanges::read(path.as_ref())).transpose();
+    let changed = changed.map_err(refused)?;
+    let mut patience = Patience::default();
+    if let Some(seconds) = told.stalled_seconds {
+        patience.stalled = Duration::from_secs(seconds.max(1));
+    }
+    let slots = told.share_slots.unwrap_or(SLOTS);
+    Ok(Job {
+        change_id: told.change_id.clone(),
+        // a whole copy may begin anew; a round that does not fit is the controller's to decide
+        start_over: changed.is_none(),
+        changed,
+        sign: told
+            .sign_key
+            .as_ref()
+            .map(|path| SignKey::read(path.as_ref()))
+            .transpose()
+            .map_err(refused)?
+            .map(Arc::new),
+        manifest_at: told.manifest.as_ref().map(Into::into),
+        gate: told.share.as_ref().map(|folder| Gate::new(folder.as_ref(), slots)).transpose().map_err(refused)?,
+        copy: copy::Options { limit, patience, ..copy::Options::default() },
+        ..Job::default()
     })
 }
 
@@ -196,16 +237,21 @@ async fn terminated() {
 fn progress(watch: &Watch) -> ImportProgress {
     let (copy, verify) = (watch.copy().snapshot(), watch.verify().snapshot());
     let (phase, stage) = match watch.phase() {
-        Phase::Preparing => (ImportPhase::Preparing, copy),
+        Phase::Waiting | Phase::Preparing => (ImportPhase::Preparing, copy),
         Phase::Copying => (ImportPhase::Copying, copy),
         Phase::Verifying => (ImportPhase::Verifying, verify),
         Phase::Done => (ImportPhase::Done, copy),
         Phase::Failed => (ImportPhase::Failed, copy),
     };
-    let message = (phase == ImportPhase::Verifying).then(|| {
-        let percent = verify.done.saturating_mul(100).checked_div(verify.total).unwrap_or(0);
-        format!("reading the copy back: {percent}%")
-    });
+    let message = match watch.phase() {
+        Phase::Waiting => Some("waiting: other copies of this source run".into()),
+        Phase::Verifying => {
+            let percent = verify.done.saturating_mul(100).checked_div(verify.total).unwrap_or(0);
+            Some(format!("reading the copy back: {percent}%"))
+        }
+        Phase::Copying if copy.retries > 0 => Some(format!("{} reads were tried again", copy.retries)),
+        Phase::Preparing | Phase::Copying | Phase::Done | Phase::Failed => None,
+    };
     let running = matches!(phase, ImportPhase::Copying | ImportPhase::Verifying);
     ImportProgress {
         phase,
@@ -221,8 +267,11 @@ fn progress(watch: &Watch) -> ImportProgress {
     }
 }
 
-fn succeeded(started: Instant, outcome: &Outcome) -> ImportResult {
+fn succeeded(started: Instant, watch: &Watch, outcome: &Outcome) -> ImportResult {
     ImportResult {
+        bytes_read: outcome.read,
+        retries: watch.copy().snapshot().retries,
+        change_id: outcome.change_id.clone(),
         bytes_total: outcome.size,
         bytes_written: outcome.written,
         bytes_resumed: outcome.resumed,
@@ -239,6 +288,9 @@ fn failed(started: Instant, watch: &Watch, error: WorkerError) -> ImportResult {
         bytes_total: copy.total,
         bytes_written: copy.written,
         bytes_resumed: copy.resumed,
+        bytes_read: watch.bytes_read(),
+        retries: copy.retries,
+        change_id: None,
         seconds: started.elapsed().as_secs_f64(),
         digest: None,
         verified: false,

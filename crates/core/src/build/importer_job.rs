@@ -50,6 +50,7 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         identity: import.source.identity.clone(),
         verify: plan.verify,
         bandwidth: plan.bandwidth,
+        options: Default::default(),
     };
     let mut volumes = vec![json!({"name": "disk", "persistentVolumeClaim": {"claimName": import.claim}})];
     let mut mounts: Vec<Value> = Vec::new();

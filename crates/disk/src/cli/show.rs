@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::extents::Extent;
-use crate::job::Outcome;
+use crate::job::{Outcome, Watch};
 use crate::manifest::Manifest;
 use crate::open::Disk;
-use crate::progress::Snapshot;
 use crate::verify::Scope;
 
 use super::Output;
@@ -44,13 +43,6 @@ pub(super) fn human(bytes: u64) -> String {
     }
     let name = UNITS.get(unit).copied().unwrap_or_default();
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {name}") }
-}
-
-/// Returns one line of progress.
-pub(super) fn line(name: &str, at: &Snapshot) -> String {
-    let percent = at.done.saturating_mul(100).checked_div(at.total).unwrap_or(0);
-    let eta = at.eta.map_or_else(|| "…".into(), |eta| format!("{}:{:02}", eta.as_secs() / 60, eta.as_secs() % 60));
-    format!("{name} {percent:3}%  {} of {}  {}/s  {eta} left", human(at.done), human(at.total), human(at.rate as u64))
 }
 
 pub(super) fn info(disk: &Disk, output: Output) -> Result<()> {
@@ -96,11 +88,19 @@ pub(super) fn map(disk: &Disk, output: Output) -> Result<()> {
     })
 }
 
-pub(super) fn outcome(outcome: &Outcome, manifest: Option<&Path>, took: Duration, output: Output) -> Result<()> {
+pub(super) fn outcome(
+    outcome: &Outcome,
+    watch: &Watch,
+    manifest: Option<&Path>,
+    took: Duration,
+    output: Output,
+) -> Result<()> {
+    let copied = watch.copy().snapshot();
     if output == Output::Json {
         return print_json(&json!({
-            "virtualSize": outcome.size, "written": outcome.written, "resumed": outcome.resumed, "read": outcome.read,
-            "digest": format!("blake3:{}", outcome.root), "verified": outcome.verified,
+            "virtualSize": outcome.size, "written": outcome.written, "resumed": outcome.resumed,
+            "skipped": copied.skipped, "read": outcome.read, "retries": copied.retries,
+            "digest": format!("blake3:{}", outcome.root), "changeId": outcome.change_id, "verified": outcome.verified,
             "finishedBefore": outcome.finished_before, "manifest": manifest, "seconds": took.as_secs_f64(),
         }));
     }
@@ -113,7 +113,13 @@ pub(super) fn outcome(outcome: &Outcome, manifest: Option<&Path>, took: Duration
         if outcome.resumed > 0 {
             writeln!(out, "kept          {} of an earlier run", human(outcome.resumed))?;
         }
+        if copied.retries > 0 {
+            writeln!(out, "tried again   {} reads", copied.retries)?;
+        }
         writeln!(out, "digest        blake3:{}", outcome.root)?;
+        if let Some(id) = &outcome.change_id {
+            writeln!(out, "state         {id}")?;
+        }
         writeln!(out, "verified      {}", if outcome.verified { "yes" } else { "no" })?;
         if let Some(path) = manifest {
             writeln!(out, "manifest      {}", path.display())?;
@@ -122,16 +128,18 @@ pub(super) fn outcome(outcome: &Outcome, manifest: Option<&Path>, took: Duration
     })
 }
 
-pub(super) fn verified(disk: &Path, manifest: &Manifest, scope: Scope, output: Output) -> Result<()> {
+pub(super) fn verified(disk: &Path, manifest: &Manifest, scope: Scope, signed: bool, output: Output) -> Result<()> {
     if output == Output::Json {
         return print_json(&json!({
             "disk": disk, "verified": true, "full": scope == Scope::Full, "digest": format!("blake3:{}", manifest.root),
-            "virtualSize": manifest.size, "created": manifest.created,
+            "signed": signed, "changeId": manifest.change_id, "virtualSize": manifest.size, "created": manifest.created,
         }));
     }
     print(|out| {
         let what = if scope == Scope::Full { "all" } else { "a sample" };
-        writeln!(out, "{}: {what} of {} is as copied at {}", disk.display(), human(manifest.size), manifest.created)
+        let signature = if signed { ", and the signature fits" } else { "" };
+        let size = human(manifest.size);
+        writeln!(out, "{}: {what} of {size} is as copied at {}{signature}", disk.display(), manifest.created)
     })
 }
 
@@ -140,15 +148,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_progress() {
-        let at = Snapshot {
-            total: 10 << 30,
-            done: 5 << 30,
-            rate: 104_857_600.0,
-            eta: Some(Duration::from_secs(61)),
-            ..Snapshot::default()
-        };
-        assert_eq!(line("copying", &at), "copying  50%  5.0 GiB of 10.0 GiB  100.0 MiB/s  1:01 left");
-        assert_eq!(line("copying", &Snapshot::default()), "copying   0%  0 B of 0 B  0 B/s  … left");
+    fn bytes_as_people_read_them() {
+        let said = [0, 1023, 1536, 5 << 30, u64::MAX].map(human);
+        assert_eq!(said, ["0 B", "1023 B", "1.5 KiB", "5.0 GiB", "16777216.0 TiB"]);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::chunk_map::{ChunkMap, Copied};
 use crate::error::{Error, Result};
+use crate::patience::Beat;
 use crate::target::Sink;
 
 use super::WINDOW;
@@ -36,7 +37,21 @@ struct State {
 /// A worker's presence; its drop without a word counts as a failure.
 pub(super) struct Presence<'a> {
     ledger: &'a Ledger,
+    beat: &'a Beat,
     ended: std::cell::Cell<bool>,
+}
+
+/// Leaves workers behind that hang; returns how many and why.
+pub(super) type Watchdog<'a> = &'a dyn Fn() -> Option<(usize, Error)>;
+
+impl State {
+    fn stop(&mut self, error: Error) {
+        // the first error counts; a cancel that it causes elsewhere does not replace it
+        if self.error.is_none() || matches!(self.error, Some(Error::Cancelled)) {
+            self.error = Some(error);
+        }
+        self.stopped = true;
+    }
 }
 
 impl Ledger {
@@ -53,8 +68,8 @@ impl Ledger {
         self.lock().stopped
     }
 
-    pub(super) fn enter(&self) -> Presence<'_> {
-        Presence { ledger: self, ended: std::cell::Cell::new(false) }
+    pub(super) fn enter<'a>(&'a self, beat: &'a Beat) -> Presence<'a> {
+        Presence { ledger: self, beat, ended: std::cell::Cell::new(false) }
     }
 
     /// Waits until `bytes` more may be written without being marked.
@@ -71,7 +86,7 @@ impl Ledger {
     }
 
     /// Makes chunks durable and marks them until all workers are gone; returns their first error.
-    pub(super) fn commit(&self, sink: &dyn Sink, map: &mut ChunkMap) -> Result<()> {
+    pub(super) fn commit(&self, sink: &dyn Sink, map: &mut ChunkMap, watchdog: Watchdog<'_>) -> Result<()> {
         let mut failed = None;
         loop {
             let mut state = self.lock();
@@ -79,6 +94,11 @@ impl Ledger {
                 let (next, timeout) =
                     self.changed.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner);
                 state = next;
+                if let Some((hung, error)) = watchdog() {
+                    state.workers = state.workers.saturating_sub(hung);
+                    state.stop(error);
+                    self.changed.notify_all();
+                }
                 if timeout.timed_out() && !state.pending.is_empty() {
                     break;
                 }
@@ -123,12 +143,9 @@ impl Presence<'_> {
 
     /// Ends the worker and, soon, the others.
     pub(super) fn fail(self, error: Error) {
-        let mut state = self.ledger.lock();
-        // the first error counts; a cancel that it causes elsewhere does not replace it
-        if state.error.is_none() || matches!(state.error, Some(Error::Cancelled)) {
-            state.error = Some(error);
+        if !self.beat.abandoned() {
+            self.ledger.lock().stop(error);
         }
-        state.stopped = true;
     }
 
     /// Ends the worker: there is nothing left to do.
@@ -139,6 +156,10 @@ impl Presence<'_> {
 
 impl Drop for Presence<'_> {
     fn drop(&mut self) {
+        // one that was left behind is counted already
+        if self.beat.abandoned() {
+            return;
+        }
         let mut state = self.ledger.lock();
         state.workers = state.workers.saturating_sub(1);
         if !self.ended.get() {

@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use forklift_disk::copy;
-use forklift_disk::open::Options;
-use forklift_disk::target::Volume;
 use forklift_disk::verify::Scope;
 use forklift_disk::{Disk, Job, Watch};
 use rand::rngs::StdRng;
@@ -78,15 +76,11 @@ pub fn assert_same(found: &[u8], wanted: &[u8], what: &str) {
 pub fn job(source: &Path, target: &Path) -> Job {
     Job {
         source: source.to_owned(),
-        open: Options::default(),
         identity: "test".into(),
-        digest: None,
         target: target.to_owned(),
-        volume: Volume::File,
-        room: None,
         verify: Some(Scope::Full),
-        start_over: false,
-        copy: copy::Options { workers: Some(3), bandwidth: None },
+        copy: copy::Options { workers: Some(3), ..Default::default() },
+        ..Job::default()
     }
 }
 

@@ -41,6 +41,7 @@ impl Fixture {
             identity: "disk.raw of the test".into(),
             verify: Verify::Full,
             bandwidth: None,
+            options: Default::default(),
         }
     }
 
@@ -197,4 +198,35 @@ fn the_termination_message_is_whole_json() {
     assert!(text.len() <= MESSAGE);
     let left: ImportResult = serde_json::from_slice(&text).expect("is JSON");
     assert_eq!(left.error.expect("has the error").code, "InvalidOrder");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_of_changes_reads_only_these_and_needs_its_base() {
+    use std::os::unix::fs::FileExt;
+    let mut fixture = Fixture::new();
+    let mut spec = fixture.spec();
+    spec.options.change_id = Some("1".into());
+    let whole = import_now(spec).await;
+    assert_eq!((whole.error, whole.change_id.as_deref()), (None, Some("1")));
+    let source = std::fs::File::options().write(true).open(fixture.path("disk.raw")).expect("opens");
+    source.write_all_at(&[0x5a; 4096], 9 << 20).expect("changes");
+    fixture.bytes[9 << 20..][..4096].fill(0x5a);
+    let ranges = r#"{"baseChangeId":"BASE","changeId":"2","ranges":[{"start":9437184,"length":4096}]}"#;
+    let round = |base: &str| {
+        std::fs::write(fixture.path("ranges"), ranges.replace("BASE", base)).expect("writes");
+        let mut spec = fixture.spec();
+        spec.options.changed_ranges = Some(fixture.path("ranges"));
+        spec.options.limit = Some("00:00-24:00=1G/s, else pause".into());
+        import_now(spec)
+    };
+    let other = error(round("7").await);
+    assert_eq!((other.code.as_str(), other.retryable), ("BaseMismatch", false));
+    let result = round("1").await;
+    assert_eq!((&result.error, result.change_id.as_deref()), (&None, Some("2")));
+    // besides a look at the first and last sector, which tell the format
+    assert!(result.bytes_written == 4096 && (4096..=5120).contains(&result.bytes_read), "{result:?}");
+    assert!(fixture.target() == fixture.bytes, "the target is the source");
+    let mut spec = fixture.spec();
+    spec.options.limit = Some("fast".into());
+    assert_eq!(error(import_now(spec).await).code, "Usage");
 }
