@@ -55,9 +55,10 @@ async fn program(client: Client) -> Result<String> {
     let merged = maps.patch("two", &PatchParams::default(), &patch).await?;
     seen += &format!("merged: {:?}\n", merged.data);
 
-    let page = maps.list(&ListParams::default().limit(1)).await?;
+    let page = maps.list(&ListParams::default().labels("app=demo").limit(1)).await?;
     seen += &format!("page of {} remaining {:?}\n", page.items.len(), page.metadata.remaining_item_count);
-    let rest = ListParams::default().limit(10).continue_token(&page.metadata.continue_.unwrap_or_default());
+    let rest =
+        ListParams::default().labels("app=demo").limit(10).continue_token(&page.metadata.continue_.unwrap_or_default());
     for map in maps.list(&rest).await? {
         seen += &format!("listed {}\n", map.name_any());
     }

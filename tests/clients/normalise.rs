@@ -10,6 +10,8 @@ static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
         (r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d \+0000", "TIME"),
         (r#"(resourceVersion"?: "?)\d+"#, "${1}REVISION"),
+        (r"(Resource Version: +)\d+", "${1}REVISION"),
+        (r"kube-api-access-[a-z0-9]{5}", "kube-api-access-RANDOM"),
         (r"127\.0\.0\.1:\d+", "ADDRESS"),
         (r"\b(10\.96|127\.32)\.\d+\.\d+\b", "CLUSTER-IP"),
         (r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", "TOKEN"),

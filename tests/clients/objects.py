@@ -72,7 +72,7 @@ for event in watch.Watch().stream(extensions.list_custom_resource_definition, ti
         break
 custom = client.CustomObjectsApi()
 cup = {"apiVersion": "example.test/v1", "kind": "Cup", "metadata": {"name": "mine"}, "spec": {"size": 2}}
-print("custom", custom.create_namespaced_custom_object("example.test", "v1", NAMESPACE, "cups", cup)["spec"])
+print("custom", sorted(custom.create_namespaced_custom_object("example.test", "v1", NAMESPACE, "cups", cup)["spec"].items()))
 cup["spec"] = {"size": 0}
 refused("too small", lambda: custom.replace_namespaced_custom_object(
     "example.test", "v1", NAMESPACE, "cups", "mine", cup | {"metadata": {"name": "mine", "resourceVersion": "1"}}))

@@ -50,8 +50,7 @@ pub async fn pass(State(server): State<Arc<Server>>, mut request: Request, next:
         Err(refused) => refused,
         Ok(_seat) if info.is_long_running() => return long(ending, id, &info, request, next).await,
         Ok(_seat) => {
-            let gauge =
-                if info.is_mutating() { &server.metrics.mutating } else { &server.metrics.read_only };
+            let gauge = if info.is_mutating() { &server.metrics.mutating } else { &server.metrics.read_only };
             gauge.fetch_add(1, Ordering::Relaxed);
             let response = guarded(request, next).await;
             gauge.fetch_sub(1, Ordering::Relaxed);
@@ -78,7 +77,9 @@ fn dressed(mut response: Response, id: &str) -> Response {
 async fn guarded(request: Request, next: Next) -> Response {
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
-        Err(_) => ApiError::internal("the handler of this request failed; the server's log tells where").into_response(),
+        Err(_) => {
+            ApiError::internal("the handler of this request failed; the server's log tells where").into_response()
+        }
     }
 }
 

@@ -54,11 +54,8 @@ pub fn answer(server: &Server, endpoint: &str, check: &str, uri: &Uri) -> ApiRes
     }
     let query = uri.query().unwrap_or_default();
     let parameters: Vec<(&str, &str)> = query.split('&').map(|p| p.split_once('=').unwrap_or((p, ""))).collect();
-    let excluded: Vec<String> = parameters
-        .iter()
-        .filter(|(k, _)| *k == "exclude")
-        .map(|(_, v)| crate::request::decode_segment(v))
-        .collect();
+    let excluded: Vec<String> =
+        parameters.iter().filter(|(k, _)| *k == "exclude").map(|(_, v)| crate::request::decode_segment(v)).collect();
     let mut report = String::new();
     let mut failed = false;
     for check in checks {

@@ -154,7 +154,12 @@ impl Metrics {
             let count = count.load(Ordering::Relaxed);
             let _ = writeln!(out, "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {count}");
         }
-        family(&mut out, "apiserver_longrunning_requests", "gauge", "Watches, log followers and tunnels that are open.");
+        family(
+            &mut out,
+            "apiserver_longrunning_requests",
+            "gauge",
+            "Watches, log followers and tunnels that are open.",
+        );
         for (labels, count) in lock(&self.long_running).iter() {
             out.push_str("apiserver_longrunning_requests{");
             labels.write(&mut out);
@@ -237,7 +242,9 @@ fn render_store(out: &mut String, server: &Server) {
         .map(|m| m.len())
         .sum();
     let _ = writeln!(out, "apiserver_storage_size_bytes{{storage_cluster_id=\"store-0\"}} {bytes}");
-    single(out, "apiserver_storage_revision", "counter", "The newest revision.", || server.store.revision().to_string());
+    single(out, "apiserver_storage_revision", "counter", "The newest revision.", || {
+        server.store.revision().to_string()
+    });
 }
 
 fn render_audit(out: &mut String, server: &Server) {
@@ -254,7 +261,8 @@ fn render_audit(out: &mut String, server: &Server) {
 fn render_process(out: &mut String) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // after the program's name in parentheses, which may hold spaces
-    let fields: Vec<&str> = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
     let number = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok());
     let ticks = 100.0;
     let boot = std::fs::read_to_string("/proc/stat")
@@ -265,7 +273,11 @@ fn render_process(out: &mut String) {
         text.lines().find_map(|l| l.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<f64>().ok())
     });
     let values = [
-        ("process_cpu_seconds_total", "counter", number(11).zip(number(12)).map(|(user, kernel)| (user + kernel) / ticks)),
+        (
+            "process_cpu_seconds_total",
+            "counter",
+            number(11).zip(number(12)).map(|(user, kernel)| (user + kernel) / ticks),
+        ),
         ("process_open_fds", "gauge", open),
         ("process_max_fds", "gauge", most),
         ("process_virtual_memory_bytes", "gauge", number(20)),
@@ -314,6 +326,9 @@ mod tests {
         metrics.render_requests(&mut text);
         let has = |part: &str| text.lines().any(|l| l.contains(part));
         assert!(has("apiserver_request_total{code=\"404\","), "{text}");
-        assert!(has("le=\"0.025\"} 0") && has("le=\"0.05\"} 1") && has("le=\"60\"} 1") && has("le=\"+Inf\"} 2"), "{text}");
+        assert!(
+            has("le=\"0.025\"} 0") && has("le=\"0.05\"} 1") && has("le=\"60\"} 1") && has("le=\"+Inf\"} 2"),
+            "{text}"
+        );
     }
 }

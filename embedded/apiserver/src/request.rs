@@ -119,7 +119,8 @@ impl Info {
             && matches!(verb, "list" | "watch" | "deletecollection")
         {
             let selector = parameters().find(|(k, _)| *k == "fieldSelector").map(|(_, v)| decode_segment(v));
-            let name = selector.as_deref().unwrap_or_default().split(',').find_map(|s| s.strip_prefix("metadata.name="));
+            let name =
+                selector.as_deref().unwrap_or_default().split(',').find_map(|s| s.strip_prefix("metadata.name="));
             target.name = name.unwrap_or_default().trim_start_matches('=').to_string();
         }
         Self { verb, target, path, dry_run: parameters().any(|(k, _)| k == "dryRun"), follow: flag("follow") }

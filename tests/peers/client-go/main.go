@@ -273,10 +273,15 @@ func election(ctx context.Context, client kubernetes.Interface) {
 		}
 		leading, stop := context.WithCancel(ctx)
 		leaderelection.RunOrDie(leading, leaderelection.LeaderElectionConfig{
-			Lock: lock, LeaseDuration: 4 * time.Second, RenewDeadline: 3 * time.Second, RetryPeriod: 200 * time.Millisecond,
+			Lock: lock, LeaseDuration: 12 * time.Second, RenewDeadline: 8 * time.Second, RetryPeriod: 2 * time.Second,
 			ReleaseOnCancel: true,
 			Callbacks: leaderelection.LeaderCallbacks{
-				OnStartedLeading: func(context.Context) { fmt.Println(identity, "leads"); stop() },
+				OnStartedLeading: func(context.Context) {
+					fmt.Println(identity, "leads")
+					// between two renewals: one that is under way when we stop makes the release fail
+					time.Sleep(700 * time.Millisecond)
+					stop()
+				},
 				OnStoppedLeading: func() { fmt.Println(identity, "leads no more") },
 			},
 		})

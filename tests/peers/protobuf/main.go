@@ -17,8 +17,8 @@ import (
 	"strings"
 
 	apiext "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
@@ -173,7 +173,9 @@ func samples(known *runtime.Scheme, types map[schema.GroupVersionKind]reflect.Ty
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	text := func(c randfill.Continue) string { return []string{"", "a", "b-1", "text with ü", "x.y/z"}[c.Intn(5)] }
-	raw := func(c randfill.Continue) []byte { return []byte([]string{`"s"`, `{"a":1}`, `true`, `[1,"x"]`}[c.Intn(4)]) }
+	raw := func(c randfill.Continue) []byte {
+		return []byte([]string{`"s"`, `{"a":1}`, `true`, `[1,"x"]`}[c.Intn(4)])
+	}
 	filler := randfill.NewWithSeed(seed).NilChance(0.4).NumElements(1, 3).MaxDepth(14).Funcs(
 		func(s *string, c randfill.Continue) { *s = text(c) },
 		func(f *float64, c randfill.Continue) { *f = float64(c.Intn(9)) / 2 },
@@ -184,7 +186,9 @@ func samples(known *runtime.Scheme, types map[schema.GroupVersionKind]reflect.Ty
 			*i = []intstr.IntOrString{intstr.FromInt32(0), intstr.FromInt32(8080), intstr.FromString("50%")}[c.Intn(3)]
 		},
 		func(t *metav1.Time, c randfill.Continue) { *t = metav1.Unix(1_700_000_000+c.Int63n(1000), 0) },
-		func(t *metav1.MicroTime, c randfill.Continue) { *t = metav1.NewMicroTime(metav1.Unix(1_700_000_000, 123456000).Time) },
+		func(t *metav1.MicroTime, c randfill.Continue) {
+			*t = metav1.NewMicroTime(metav1.Unix(1_700_000_000, 123456000).Time)
+		},
 		func(r *runtime.RawExtension, c randfill.Continue) { r.Raw, r.Object = []byte(`{"k":"v"}`), nil },
 		func(j *apiext.JSON, c randfill.Continue) { j.Raw = raw(c) },
 		func(j *apiext.JSONSchemaPropsOrBool, c randfill.Continue) {

@@ -100,7 +100,10 @@ mod tests {
         let (pem, _) = authority.issue_client("zoë", Some("system:masters"), 1).unwrap();
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         let user = user_of(&der).unwrap();
-        assert_eq!((user.name.as_str(), user.groups), ("zoë", vec!["system:masters".into(), "system:authenticated".into()]));
+        assert_eq!(
+            (user.name.as_str(), user.groups),
+            ("zoë", vec!["system:masters".into(), "system:authenticated".into()])
+        );
         // nothing that is cut off is read, and nothing panics
         assert!((0..der.len()).all(|end| user_of(&der[..end]).is_none()));
     }

@@ -14,7 +14,13 @@ const EXTRA: &str = "impersonate-extra-";
 /// The user that the headers ask for, when `user` may become it; None without such headers.
 pub fn impersonated(store: &Store, user: &User, headers: &HeaderMap) -> ApiResult<Option<User>> {
     let texts = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).filter(|v| !v.is_empty()).map(String::from).collect()
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .filter(|v| !v.is_empty())
+            .map(String::from)
+            .collect()
     };
     let name = texts("impersonate-user").into_iter().next().unwrap_or_default();
     let mut groups = texts("impersonate-group");

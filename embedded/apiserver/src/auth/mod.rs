@@ -32,11 +32,7 @@ pub struct User {
 impl User {
     /// Somebody without credentials.
     pub fn anonymous() -> Self {
-        Self {
-            name: "system:anonymous".into(),
-            groups: vec!["system:unauthenticated".into()],
-            ..Self::default()
-        }
+        Self { name: "system:anonymous".into(), groups: vec!["system:unauthenticated".into()], ..Self::default() }
     }
 
     /// Whether everything is allowed.

@@ -67,7 +67,9 @@ const EDIT: &[(&str, &[&str], &[&str])] = &[
 ];
 
 fn work(verbs: &[&str]) -> Vec<Value> {
-    WORK.iter().map(|(group, resources)| json!({"apiGroups": [group], "resources": resources, "verbs": verbs})).collect()
+    WORK.iter()
+        .map(|(group, resources)| json!({"apiGroups": [group], "resources": resources, "verbs": verbs}))
+        .collect()
 }
 
 fn all_but_impersonate() -> Vec<&'static str> {
@@ -97,7 +99,8 @@ fn role(name: &str, aggregate_to: &str, rules: Vec<Value>) -> (String, Value) {
 /// Cluster roles: name and object.
 pub fn cluster_roles() -> Vec<(String, Value)> {
     let paths = |paths: &[&str]| json!({"nonResourceURLs": paths, "verbs": ["get"]});
-    let ask = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["create"]});
+    let ask =
+        |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["create"]});
     let everything = json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]});
     let read = work(&["get", "list", "watch"]);
     let mut edit = work(&["create", "delete", "deletecollection", "patch", "update"]);
@@ -123,20 +126,32 @@ pub fn cluster_roles() -> Vec<(String, Value)> {
             "system:discovery",
             "",
             vec![paths(&[
-                "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz",
-                "/version", "/version/",
+                "/api",
+                "/api/*",
+                "/apis",
+                "/apis/*",
+                "/healthz",
+                "/livez",
+                "/openapi",
+                "/openapi/*",
+                "/readyz",
+                "/version",
+                "/version/",
             ])],
         ),
-        role(
-            "system:public-info-viewer",
-            "",
-            vec![paths(&["/healthz", "/livez", "/readyz", "/version", "/version/"])],
-        ),
+        role("system:public-info-viewer", "", vec![paths(&["/healthz", "/livez", "/readyz", "/version", "/version/"])]),
         role(
             "system:monitoring",
             "",
             vec![paths(&[
-                "/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*",
+                "/healthz",
+                "/healthz/*",
+                "/livez",
+                "/livez/*",
+                "/metrics",
+                "/metrics/slis",
+                "/readyz",
+                "/readyz/*",
             ])],
         ),
         role(

@@ -199,12 +199,13 @@ fn service_address(server: &Server, target: &Target) -> ApiResult<String> {
         ("", [only]) => number(only),
         ("", _) => None,
         (wanted, ports) => {
-            let fits = |p: &&&Value| meta::text(p, "/name") == wanted || number(p).is_some_and(|n| n.to_string() == wanted);
+            let fits =
+                |p: &&&Value| meta::text(p, "/name") == wanted || number(p).is_some_and(|n| n.to_string() == wanted);
             ports.iter().find(fits).and_then(|p| number(p))
         }
     };
-    let port = port
-        .ok_or_else(|| ApiError::unavailable(format!("no endpoints available for service \"{}\"", target.name)))?;
+    let port =
+        port.ok_or_else(|| ApiError::unavailable(format!("no endpoints available for service \"{}\"", target.name)))?;
     let ip = meta::text(&service, "/spec/clusterIP");
     if ip.is_empty() || ip == "None" {
         return Err(ApiError::unavailable(format!("service {name:?} has no cluster address to proxy to")));

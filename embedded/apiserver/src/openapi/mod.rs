@@ -47,9 +47,9 @@ fn hashes(server: &Server) -> BTreeMap<String, String> {
     let mut digests: BTreeMap<String, Sha256> = BTreeMap::new();
     for resource in server.registry.all() {
         // built-in documents come from the program, custom ones from their schema
-        let digest = digests
-            .entry(path_of(&resource))
-            .or_insert_with(|| Sha256::new_with_prefix(concat!("v2 ", env!("CARGO_PKG_VERSION"), " k8s-openapi v1_33")));
+        let digest = digests.entry(path_of(&resource)).or_insert_with(|| {
+            Sha256::new_with_prefix(concat!("v2 ", env!("CARGO_PKG_VERSION"), " k8s-openapi v1_33"))
+        });
         digest.update(format!("{} {} {} {}\n", resource.plural, resource.kind, resource.namespaced, resource.status));
         if resource.custom {
             digest.update(resource.published.to_string());

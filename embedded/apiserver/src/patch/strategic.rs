@@ -83,7 +83,8 @@ fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, schema
             && let Some(strategy) = schema.field(field).and_then(|s| s.strategy.as_ref())
             && let Some(Value::Array(list)) = target.get_mut(field)
         {
-            sort_by(list, order, strategy);
+            let before = list.clone();
+            arrange(list, order, &before, strategy);
         }
     }
     Ok(())
@@ -96,7 +97,8 @@ fn merge_list(
     schema: &Schema,
     order: Option<&Vec<Value>>,
 ) -> Result<Vec<Value>, String> {
-    let mut list = current.cloned().unwrap_or_default();
+    let before = current.cloned().unwrap_or_default();
+    let mut list = before.clone();
     let directive = |item: &Value| item.get("$patch").and_then(Value::as_str).map(String::from);
     if patch
         .iter()
@@ -110,9 +112,7 @@ fn merge_list(
                 list.push(item.clone());
             }
         }
-        if let Some(order) = order {
-            sort_by(&mut list, order, strategy);
-        }
+        arrange(&mut list, order.map_or(patch, Vec::as_slice), &before, strategy);
         return Ok(list);
     };
     let none = Schema::any();
@@ -142,32 +142,32 @@ fn merge_list(
             }
         }
     }
-    if let Some(order) = order {
-        sort_by(&mut list, order, strategy);
-    }
+    arrange(&mut list, order.map_or(patch, Vec::as_slice), &before, strategy);
     Ok(list)
 }
 
-/// Orders the elements that are named; the others keep their place behind their neighbour before.
-fn sort_by(list: &mut Vec<Value>, order: &[Value], strategy: &Strategy) {
+/// Puts the elements that the patch names into the order of the patch. One that it does not name comes before the next
+/// named one if it was before it all along; otherwise named ones come first, new ones too.
+fn arrange(list: &mut Vec<Value>, order: &[Value], before: &[Value], strategy: &Strategy) {
     let id =
         |item: &Value| strategy.key.as_ref().map_or_else(|| item.clone(), |k| item.get(k).cloned().unwrap_or_default());
-    let wanted: Vec<Value> = order.iter().map(id).collect();
-    let mut rank = -1.0;
-    let mut ranked: Vec<(f64, Value)> = Vec::new();
-    for item in list.drain(..) {
-        match wanted.iter().position(|w| *w == id(&item)) {
-            Some(at) => {
-                #[expect(clippy::cast_precision_loss, reason = "lists are short")]
-                let at = at as f64;
-                rank = at;
-                ranked.push((at, item));
-            }
-            None => ranked.push((rank + 0.5, item)),
+    let ids = |items: &[Value]| items.iter().map(id).collect::<Vec<_>>();
+    let (wanted, before) = (ids(order), ids(before));
+    let place = |item: &Value, ids: &[Value]| ids.iter().position(|known| *known == id(item));
+    let (mut named, others): (Vec<Value>, Vec<Value>) = list.drain(..).partition(|item| place(item, &wanted).is_some());
+    named.sort_by_key(|item| place(item, &wanted));
+    let mut named = named.into_iter().peekable();
+    for other in others {
+        let at = place(&other, &before);
+        while let Some(next) = named.next_if(|next| match (at, place(next, &before)) {
+            (Some(at), Some(next)) => next <= at,
+            _ => true,
+        }) {
+            list.push(next);
         }
+        list.push(other);
     }
-    ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
-    list.extend(ranked.into_iter().map(|(_, item)| item));
+    list.extend(named);
 }
 
 #[cfg(test)]
@@ -188,7 +188,7 @@ mod tests {
         check(
             json!({"spec": {"containers": [{"name": "a", "image": "1", "args": ["x"]}, {"name": "b", "image": "1"}]}}),
             json!({"spec": {"containers": [{"name": "b", "image": "2"}, {"name": "a", "args": ["y"]}, {"name": "c", "image": "3"}]}}),
-            json!({"spec": {"containers": [{"name": "a", "image": "1", "args": ["y"]}, {"name": "b", "image": "2"}, {"name": "c", "image": "3"}]}}),
+            json!({"spec": {"containers": [{"name": "b", "image": "2"}, {"name": "a", "image": "1", "args": ["y"]}, {"name": "c", "image": "3"}]}}),
         );
     }
 
@@ -198,7 +198,7 @@ mod tests {
             json!({"metadata": {"finalizers": ["a", "b"], "labels": {"x": "1", "y": "2"}}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}}),
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"], "labels": {"x": null}},
                    "spec": {"$setElementOrder/containers": [{"name": "c"}, {"name": "b"}], "containers": [{"name": "c"}, {"name": "a", "$patch": "delete"}]}}),
-            json!({"metadata": {"finalizers": ["b", "c"], "labels": {"y": "2"}}, "spec": {"containers": [{"name": "c"}, {"name": "b"}]}}),
+            json!({"metadata": {"finalizers": ["c", "b"], "labels": {"y": "2"}}, "spec": {"containers": [{"name": "c"}, {"name": "b"}]}}),
         );
         check(
             json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}}),

@@ -104,8 +104,12 @@ async fn who_may_impersonate_acts_as_another() {
         }
     };
     let admin = f.server.admin_token().to_string();
-    let as_bob =
-        [("impersonate-user", "bob"), ("impersonate-group", "devs"), ("impersonate-group", "ops"), ("impersonate-extra-acme.com%2fteam", "a")];
+    let as_bob = [
+        ("impersonate-user", "bob"),
+        ("impersonate-group", "devs"),
+        ("impersonate-group", "ops"),
+        ("impersonate-extra-acme.com%2fteam", "a"),
+    ];
     let (code, review) = ask(admin.clone(), &as_bob).await;
     assert_eq!(code, 201, "{review}");
     assert_eq!(

@@ -31,7 +31,8 @@ async fn changes_are_audited_and_secrets_bodies_are_not() {
         config.audit = Some(apiserver::AuditConfig { policy, ..apiserver::AuditConfig::default() });
     })
     .await;
-    f.post("/api/v1/namespaces/default/secrets", &json!({"metadata": {"name": "s"}, "stringData": {"k": "hunter2"}})).await;
+    f.post("/api/v1/namespaces/default/secrets", &json!({"metadata": {"name": "s"}, "stringData": {"k": "hunter2"}}))
+        .await;
     f.post("/api/v1/namespaces/default/limitranges", &json!({"metadata": {"name": "l"}, "spec": {"limits": []}})).await;
     f.get("/api/v1/namespaces/default/secrets/s").await;
     let of = |resource: &'static str| move |e: &Value| e["objectRef"]["resource"] == resource;
@@ -69,14 +70,18 @@ async fn requests_are_counted_under_the_usual_names() {
     let value = |start: &str| text.lines().find_map(|l| l.strip_prefix(start)).map(str::trim);
     let common = "component=\"apiserver\",dry_run=\"\",group=\"\"";
     let line = |code: &str, resource: &str, scope: &str, verb: &str| {
-        format!("apiserver_request_total{{code=\"{code}\",{common},resource=\"{resource}\",scope=\"{scope}\",subresource=\"\",verb=\"{verb}\",version=\"v1\"}}")
+        format!(
+            "apiserver_request_total{{code=\"{code}\",{common},resource=\"{resource}\",scope=\"{scope}\",subresource=\"\",verb=\"{verb}\",version=\"v1\"}}"
+        )
     };
     assert_eq!(value(&line("200", "pods", "namespace", "LIST")), Some("1"));
     assert_eq!(value(&line("404", "pods", "resource", "GET")), Some("1"));
     assert_eq!(value(&line("200", "namespaces", "cluster", "WATCH")), Some("1"), "{text}");
     assert_eq!(value("apiserver_watch_events_total{group=\"\",kind=\"Namespace\",version=\"v1\"}"), Some("4"));
     assert_eq!(
-        value(&format!("apiserver_longrunning_requests{{{common},resource=\"nodes\",scope=\"cluster\",subresource=\"\",verb=\"WATCH\",version=\"v1\"}}")),
+        value(&format!(
+            "apiserver_longrunning_requests{{{common},resource=\"nodes\",scope=\"cluster\",subresource=\"\",verb=\"WATCH\",version=\"v1\"}}"
+        )),
         Some("1")
     );
     assert_eq!(value("apiserver_storage_objects{resource=\"namespaces\"}"), Some("4"));
@@ -127,11 +132,16 @@ async fn large_answers_are_compressed_when_the_client_can() {
 #[tokio::test]
 async fn bodies_and_watches_have_bounds() {
     let f = Fixture::start_with(|config| config.limits.long_running = 2).await;
-    let (code, status) =
-        f.post("/api/v1/namespaces/default/configmaps", &json!({"metadata": {"name": "c"}, "data": {"k": "x".repeat(3 << 20)}})).await;
+    let (code, status) = f
+        .post(
+            "/api/v1/namespaces/default/configmaps",
+            &json!({"metadata": {"name": "c"}, "data": {"k": "x".repeat(3 << 20)}}),
+        )
+        .await;
     assert_eq!((code, &status["reason"]), (413, &json!("RequestEntityTooLarge")));
     assert_eq!(status["message"], "Request entity too large: limit is 3145728");
-    let watch = || f.http.get(format!("{}/api/v1/pods?watch=1", f.server.url())).bearer_auth(f.server.admin_token()).send();
+    let watch =
+        || f.http.get(format!("{}/api/v1/pods?watch=1", f.server.url())).bearer_auth(f.server.admin_token()).send();
     let (first, _second) = (watch().await.unwrap(), watch().await.unwrap());
     let third = watch().await.unwrap();
     assert_eq!((third.status().as_u16(), third.headers()["retry-after"].to_str().unwrap()), (429, "1"));
@@ -149,7 +159,8 @@ async fn bodies_and_watches_have_bounds() {
 async fn at_the_end_watches_end_cleanly_and_requests_finish() {
     let f = Fixture::start().await;
     let url = f.server.url();
-    let watch = f.http.get(format!("{url}/api/v1/pods?watch=1")).bearer_auth(f.server.admin_token()).send().await.unwrap();
+    let watch =
+        f.http.get(format!("{url}/api/v1/pods?watch=1")).bearer_auth(f.server.admin_token()).send().await.unwrap();
     // a request whose body is still on its way when the server is told to go
     let (sender, receiver) = tokio::sync::mpsc::channel::<Result<String, std::io::Error>>(1);
     let stream = futures::stream::unfold(receiver, |mut r| async move { r.recv().await.map(|item| (item, r)) });

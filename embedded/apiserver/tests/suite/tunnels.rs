@@ -23,8 +23,9 @@ async fn head(stream: &mut BufReader<TcpStream>) -> Vec<String> {
 async fn pod_on_node(f: &Fixture, address: &str, port: u16) {
     let status = json!({"addresses": [{"type": "InternalIP", "address": address}], "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}});
     f.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}})).await;
-    let (code, answer) =
-        f.send("PATCH", "/api/v1/nodes/n/status", "application/merge-patch+json", Some(&json!({"status": status}))).await;
+    let (code, answer) = f
+        .send("PATCH", "/api/v1/nodes/n/status", "application/merge-patch+json", Some(&json!({"status": status})))
+        .await;
     assert_eq!(code, 200, "{answer}");
     let containers = json!([{"name": "main", "image": "x", "ports": [{"containerPort": port}]}]);
     let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": containers}});
@@ -36,7 +37,10 @@ async fn exec_is_a_tunnel_to_the_kubelet() {
     let f = Fixture::start_with(|config| config.kubelet_token = "kubelet-secret".into()).await;
     let kubelet = TcpListener::bind("127.0.0.1:0").await.unwrap();
     pod_on_node(&f, "127.0.0.1", kubelet.local_addr().unwrap().port()).await;
-    let url = format!("{}/api/v1/namespaces/default/pods/p/exec?command=sh&command=-c&stdin=true&stdout=true", f.server.url());
+    let url = format!(
+        "{}/api/v1/namespaces/default/pods/p/exec?command=sh&command=-c&stdin=true&stdout=true",
+        f.server.url()
+    );
     let plain = f.http.get(&url).bearer_auth(f.server.admin_token()).send().await.unwrap();
     assert_eq!(plain.status(), 400);
     assert!(plain.text().await.unwrap().contains("Upgrade request required"));
@@ -64,7 +68,8 @@ async fn exec_is_a_tunnel_to_the_kubelet() {
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 101);
     assert_eq!(response.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
-    f.until_text(&format!("{}/metrics", f.server.url()), "subresource=\"exec\",verb=\"CONNECT\",version=\"v1\"} 1").await;
+    f.until_text(&format!("{}/metrics", f.server.url()), "subresource=\"exec\",verb=\"CONNECT\",version=\"v1\"} 1")
+        .await;
     let mut tunnel = response.upgrade().await.unwrap();
     tunnel.write_all(b"ping").await.unwrap();
     let mut word = [0; 4];
@@ -74,7 +79,12 @@ async fn exec_is_a_tunnel_to_the_kubelet() {
     assert_eq!(&word, b"ping");
     assert_eq!(lines[0], "GET /exec/default/p/main?command=sh&command=-c&stdin=true&stdout=true HTTP/1.1");
     let has = |line: &str| lines.iter().any(|l| l.eq_ignore_ascii_case(line));
-    assert!(has("authorization: Bearer kubelet-secret") && has("upgrade: websocket") && has("sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="), "{lines:?}");
+    assert!(
+        has("authorization: Bearer kubelet-secret")
+            && has("upgrade: websocket")
+            && has("sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="),
+        "{lines:?}"
+    );
     assert!(!lines.iter().any(|l| l.contains(f.server.admin_token())), "the user's token went to the node");
 }
 
