@@ -30,6 +30,11 @@ impl Cause {
         Self { reason: "FieldValueInvalid", message: format!("Invalid value: {shown}: {detail}"), field: field.into() }
     }
 
+    /// A value that is not allowed here, shown in the form given.
+    pub fn invalid_shown(field: impl Into<String>, shown: &str, detail: &str) -> Self {
+        Self { reason: "FieldValueInvalid", message: format!("Invalid value: {shown}: {detail}"), field: field.into() }
+    }
+
     /// A value of the wrong JSON type.
     pub fn type_invalid(field: impl Into<String>, shown: &str, detail: &str) -> Self {
         Self {

@@ -11,7 +11,7 @@ use crate::request::Context;
 use crate::schema::{self, Schema};
 use crate::server::Server;
 use crate::storage::{Key, Object, WriteError};
-use crate::{apply, convert, meta, protobuf, resources};
+use crate::{apply, cel, convert, meta, protobuf, resources};
 
 /// How often a change is made again after somebody else was faster.
 const ATTEMPTS: usize = 50;
@@ -129,6 +129,10 @@ pub fn check(server: &Server, context: &Context, old: Option<&Value>, value: &Va
         Some(old) => causes.extend(resources::validate_update(server, context, old, value)),
     }
     unchanged_faults(context, old, &mut causes);
+    // rules see only values of the right shape
+    if context.resource.custom && causes.is_empty() {
+        causes = cel::rules::check(value, old, context.resource.schema());
+    }
     if causes.is_empty() { Ok(()) } else { Err(context.invalid(meta::name(value), causes)) }
 }
 

@@ -1,13 +1,17 @@
 //! Custom resource definitions: what they declare, whether they are right, what their status says.
 
+mod schemas;
+mod validate;
+
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use super::{Access, Column, Registry, Resource, Scale, Shape};
-use crate::error::Cause;
+use super::{Access, Column, Resource, Scale, Shape};
 use crate::meta;
 use crate::schema::Schema;
+
+pub use validate::validate;
 
 /// Finalizer that keeps a definition until its objects are gone.
 pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -58,45 +62,6 @@ pub fn set_status(crd: &mut Value, old: Option<&Value>, now: &str) {
             json!({"acceptedNames": names, "conditions": conditions, "storedVersions": stored}),
         );
     }
-}
-
-/// What is wrong with the definition.
-pub fn validate(crd: &Value, registry: &Registry) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let (group, plural) = (meta::text(crd, "/spec/group"), meta::text(crd, "/spec/names/plural"));
-    if meta::name(crd) != format!("{plural}.{group}") {
-        causes.push(Cause::invalid(
-            "metadata.name",
-            &meta::name(crd).into(),
-            "must be spec.names.plural+\".\"+spec.group",
-        ));
-    }
-    if !group.contains('.') {
-        causes.push(Cause::invalid("spec.group", &group.into(), "should be a domain with at least one dot"));
-    }
-    let scope = meta::text(crd, "/spec/scope");
-    if scope != "Namespaced" && scope != "Cluster" {
-        causes.push(Cause::unsupported("spec.scope", &scope.into(), &["Cluster".into(), "Namespaced".into()]));
-    }
-    if versions(crd).filter(|v| v.get("storage").and_then(Value::as_bool) == Some(true)).count() != 1 {
-        let shown = crd.pointer("/spec/versions").cloned().unwrap_or_default();
-        causes.push(Cause::invalid("spec.versions", &shown, "must have exactly one version marked as storage version"));
-    }
-    for (index, version) in versions(crd).enumerate() {
-        let at = format!("spec.versions[{index}].schema.openAPIV3Schema");
-        match version.pointer("/schema/openAPIV3Schema") {
-            None => causes.push(Cause::required(at, "schemas are required")),
-            Some(schema) => {
-                if let Err(why) = Schema::root(schema) {
-                    causes.push(Cause::invalid(at, &Value::Null, &why));
-                }
-            }
-        }
-    }
-    if registry.all().iter().any(|r| !r.custom && r.group == group) {
-        causes.push(Cause::invalid("spec.group", &group.into(), "is a group of built-in resources"));
-    }
-    causes
 }
 
 /// The served resources that the definition declares.

@@ -241,6 +241,22 @@ impl Registry {
     }
 }
 
+/// The schema at a JSON path of fields and map keys (`.spec.a['b']`); None when there is none.
+pub fn field_path<'a>(path: &str, schema: &'a Schema) -> Option<&'a Schema> {
+    let (mut rest, mut at) = (path, schema);
+    while !rest.is_empty() {
+        let name;
+        (name, rest) = if let Some(tail) = rest.strip_prefix("['") {
+            tail.split_once("']")?
+        } else {
+            let tail = rest.strip_prefix('.')?;
+            tail.split_at(tail.find(['.', '[']).unwrap_or(tail.len()))
+        };
+        at = at.properties.get(name).or(at.additional.as_ref().filter(|_| at.properties.is_empty()))?;
+    }
+    Some(at)
+}
+
 /// Orders versions as Kubernetes does: v2 > v1 > v1beta1 > v1alpha1 > anything else.
 pub fn version_rank(version: &str) -> (u8, u32, u32) {
     let parse = || -> Option<(u8, u32, u32)> {

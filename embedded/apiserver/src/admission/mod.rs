@@ -1,0 +1,5 @@
+//! Webhooks: where they are.
+
+mod validate;
+
+pub use validate::validate_client;
