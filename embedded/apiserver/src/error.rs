@@ -275,6 +275,9 @@ impl ApiError {
         });
         // in the order of the published type: people see it through programs that print the body as it is
         if let Some(map) = status.as_object_mut() {
+            if self.reason.is_empty() {
+                map.shift_remove("reason");
+            }
             if let Some(details) = &self.details {
                 map.insert("details".into(), details.clone());
             }

@@ -22,9 +22,9 @@ mod signatures;
 mod types;
 mod value;
 
-use eval::{Budget, Fault};
-use types::Type;
-use value::Value;
+pub use eval::{Budget, Fault};
+pub use types::{ObjectType, Type};
+pub use value::{Authorizer, Key, Question, Value};
 
 /// Largest cost of one expression.
 pub const PER_CALL: u64 = 1_000_000;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::Value;
 
+use crate::admission::Operation;
 use crate::error::{ApiError, ApiResult, Cause};
 use crate::registry::Resource;
 use crate::request::Context;
 use crate::schema::{self, Schema};
 use crate::server::Server;
 use crate::storage::{Key, Object, WriteError};
-use crate::{apply, cel, convert, meta, protobuf, resources};
+use crate::{admission, apply, cel, convert, meta, protobuf, resources};
 
 /// How often a change is made again after somebody else was faster.
 const ATTEMPTS: usize = 50;
@@ -160,14 +161,35 @@ pub async fn change(
     let key = Key::new(&context.resource.storage, &context.target.namespace, &context.target.name);
     for _ in 0..ATTEMPTS {
         let object = server.store.get(&key).ok_or_else(|| context.not_found())?;
+        convert::learn(&context.resource, std::slice::from_ref(&object)).await?;
         let mut old = object.value();
         convert::to_served(&mut old, &context.resource);
         let Change { mut value, applied } = make(&old)?;
-        prepare_update(server, context, &object, &old, &mut value, applied)?;
+        receive_update(context, &object, &old, &mut value)?;
+        // subresources with an object of their own are shown to webhooks by their handlers
+        let asks = matches!(context.target.subresource.as_str(), "" | "status");
+        if asks {
+            admission::mutate(server, context, Operation::Update, &mut value, Some(&old)).await?;
+        }
+        let scale = |value: &Value| super::scale::scale_of(&context.resource, value);
+        let dry_run = context.params.dry_run()?;
+        if context.target.subresource == "scale" {
+            let (before, mut wanted) = (scale(&old), scale(&value));
+            admission::mutate(server, context, Operation::Update, &mut wanted, Some(&before)).await?;
+            if let Some(replicas) = wanted.pointer("/spec/replicas").and_then(Value::as_i64) {
+                super::scale::set_replicas(&context.resource, &mut value, replicas);
+            }
+            let dry = dry_run;
+            admission::validate(server, context, Operation::Update, Some(&wanted), Some(&before), dry).await?;
+        }
+        prepare_update(server, context, &old, &mut value, applied)?;
+        if asks {
+            admission::validate(server, context, Operation::Update, Some(&value), Some(&old), dry_run).await?;
+        }
         if same(&old, &value) {
             return Ok(old);
         }
-        if context.params.dry_run()? {
+        if dry_run {
             return Ok(value);
         }
         match write(server, context, &key, object.revision, value).await {
@@ -181,14 +203,8 @@ pub async fn change(
     Err(ApiError::modified(&context.resource.group, &context.resource.plural, &key.name))
 }
 
-fn prepare_update(
-    server: &Server,
-    context: &Context,
-    object: &Object,
-    old: &Value,
-    value: &mut Value,
-    applied: bool,
-) -> ApiResult<()> {
+/// Preconditions, and the object as its schema has it.
+fn receive_update(context: &Context, object: &Object, old: &Value, value: &mut Value) -> ApiResult<()> {
     let (group, plural, name) = (&context.resource.group, &context.resource.plural, &context.target.name);
     match meta::text(value, "/metadata/resourceVersion") {
         "" => {}
@@ -213,6 +229,18 @@ fn prepare_update(
         ));
     }
     take_in(context, value)?;
+    isolate(context, old, value);
+    Ok(())
+}
+
+fn prepare_update(
+    server: &Server,
+    context: &Context,
+    old: &Value,
+    value: &mut Value,
+    applied: bool,
+) -> ApiResult<()> {
+    let name = &context.target.name;
     isolate(context, old, value);
     let fixed = resources::metadata::fixed(old, value);
     if !fixed.is_empty() {
@@ -299,13 +327,16 @@ pub async fn write(
     let done = meta::is_deleting(&value)
         && meta::finalizers(&value).is_empty()
         && resources::may_vanish(&context.resource, &value);
-    convert::to_stored(&mut value, &context.resource);
+    convert::to_stored(&mut value, &context.resource).await.map_err(|e| WriteError::Failed(e.message))?;
     let object = if done {
         server.store.delete(key.clone(), revision, value).await?
     } else {
         server.store.replace(key.clone(), revision, value).await?
     };
     after_write(server, &object);
+    convert::learn(&context.resource, std::slice::from_ref(&object))
+        .await
+        .map_err(|e| WriteError::Failed(e.message))?;
     let mut value = object.value();
     convert::to_served(&mut value, &context.resource);
     Ok(value)
@@ -344,6 +375,7 @@ impl Context {
             manager: "kube-apiserver".into(),
             content_type: String::new(),
             warnings: std::sync::Mutex::default(),
+            annotations: std::sync::Mutex::default(),
         }
     }
 }

@@ -115,6 +115,8 @@ pub fn resources(crd: &Value) -> Result<Vec<Resource>, String> {
             columns: columns.map(column).collect(),
             selectable: selectable.map(|f| meta::text(f, "/jsonPath").to_string()).collect(),
             published,
+            since: 0,
+            conversion: None,
             shape: Shape::Custom(schema),
             schema: OnceLock::new(),
         });

@@ -95,6 +95,10 @@ pub struct Resource {
     pub selectable: Vec<String>,
     /// The CRD's schema as given.
     pub published: Value,
+    /// Revision from which on stored objects were written with this schema.
+    pub since: u64,
+    /// The webhook that converts between versions.
+    pub conversion: Option<Arc<crate::convert::Conversion>>,
     shape: Shape,
     schema: OnceLock<Arc<Schema>>,
 }

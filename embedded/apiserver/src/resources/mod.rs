@@ -1,6 +1,7 @@
 //! What single built-in kinds need beyond their schema: derived fields, status at birth, what may not change.
 
 mod account_token;
+mod admission;
 mod claims;
 mod crds;
 mod jobs;
@@ -48,6 +49,12 @@ fn rules(resource: &Resource) -> Option<&'static Rules> {
         ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") => Some(&workloads::RULES),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => Some(&plain::BINDINGS),
         ("apiextensions.k8s.io", "customresourcedefinitions") => Some(&crds::RULES),
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
+        ) => Some(&admission::HOOKS),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => Some(&admission::POLICIES),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => Some(&admission::BINDINGS),
         _ => None,
     }
 }
