@@ -48,6 +48,12 @@ pub fn to_served(value: &mut Value, resource: &Resource) {
         rename(value, |(stored, served)| (stored, served));
     }
     let version = resource.api_version();
+    if let Some(shape) = &resource.stored_schema
+        && crate::meta::text(value, "/apiVersion") == resource.storage_version
+    {
+        schema::prune(value, shape);
+        schema::apply_defaults(value, shape);
+    }
     if crate::meta::text(value, "/apiVersion") != version {
         let revision = crate::meta::text(value, "/metadata/resourceVersion");
         match resource.conversion.as_ref().map(|c| c.known(revision, &version)) {
@@ -59,11 +65,6 @@ pub fn to_served(value: &mut Value, resource: &Resource) {
             }
             None => set_version(value, version),
         }
-    }
-    if resource.custom {
-        let shape = resource.schema();
-        schema::prune(value, shape);
-        schema::apply_defaults(value, shape);
     }
 }
 
@@ -99,10 +100,6 @@ pub async fn between(mut value: Value, from: &Resource, to: &Resource) -> ApiRes
             value = converted.into_iter().next().unwrap_or_default();
         }
         _ => set_version(&mut value, version),
-    }
-    if to.custom {
-        schema::prune(&mut value, to.schema());
-        schema::apply_defaults(&mut value, to.schema());
     }
     Ok(value)
 }

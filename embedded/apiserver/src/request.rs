@@ -266,6 +266,8 @@ pub struct Context {
     pub warnings: std::sync::Mutex<Vec<String>>,
     /// What admission wants noted in the audit log.
     pub annotations: std::sync::Mutex<Vec<(String, String)>>,
+    /// Fields that the body has twice, as messages tell them.
+    pub duplicates: std::sync::Mutex<Vec<String>>,
 }
 
 impl Context {
@@ -299,6 +301,7 @@ impl Context {
             content_type,
             warnings: std::sync::Mutex::default(),
             annotations: std::sync::Mutex::default(),
+            duplicates: std::sync::Mutex::default(),
         })
     }
 

@@ -151,7 +151,7 @@ fn denied(name: &str, status: Option<&Value>) -> ApiError {
     let code = status.and_then(|s| s.get("code")).and_then(Value::as_u64).unwrap_or(0);
     let mut error = ApiError::bad_request(message);
     error.code = u16::try_from(code).ok().filter(|c| (400..600).contains(c)).unwrap_or(400);
-    error.reason = REASONS.iter().find(|r| **r == of("reason")).copied().unwrap_or("");
+    error.reason = REASONS.iter().find(|r| **r == of("reason")).copied().unwrap_or(crate::error::NO_REASON);
     error.details = status.and_then(|s| s.get("details")).filter(|d| !d.is_null()).cloned();
     error
 }

@@ -132,7 +132,8 @@ fn locate(store: &Store, config: &Value) -> Result<Place, String> {
     let host = format!("{name}.{namespace}.svc");
     let path = of("path").trim_start_matches('/');
     let url = format!("https://{host}:{port}/{path}");
-    let address = resolve(store, namespace, name, port).map_err(|why| format!("failed to call webhook: Post \"{url}\": {why}"))?;
+    let address = resolve(store, namespace, name, port)
+        .map_err(|why| format!("failed to call webhook: Post \"{url}\": {why}"))?;
     Ok(Place { url, host, address: Some(address) })
 }
 

@@ -123,7 +123,7 @@ impl Authorizer for Rights {
             name: &question.name,
             path: (!question.path.is_empty()).then_some(question.path.as_str()),
         };
-        rbac::allowed(&self.store, &user, &wanted)
+        rbac::decide(&self.store, &user, &wanted).allowed
     }
 }
 

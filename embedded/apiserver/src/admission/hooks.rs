@@ -61,7 +61,8 @@ pub struct Match {
 impl Match {
     /// Reads selectors and rules; the rules are in `rules` or `resourceRules`.
     pub fn read(json: &Value) -> Self {
-        let rules = |field: &str| json.get(field).and_then(Value::as_array).into_iter().flatten().map(Rule::read).collect();
+        let rules =
+            |field: &str| json.get(field).and_then(Value::as_array).into_iter().flatten().map(Rule::read).collect();
         let own: Vec<Rule> = rules("rules");
         Self {
             rules: if own.is_empty() { rules("resourceRules") } else { own },
@@ -78,8 +79,6 @@ impl Match {
 pub struct Hook {
     /// Its name.
     pub name: String,
-    /// Name of its configuration.
-    pub configuration: String,
     /// What it sees.
     pub when: Match,
     /// Further conditions.
@@ -97,13 +96,12 @@ pub struct Hook {
 }
 
 impl Hook {
-    fn read(json: &Value, configuration: &str) -> Self {
+    fn read(json: &Value) -> Self {
         let text = |field: &str| meta::text(json, &format!("/{field}"));
         let seconds = json.get("timeoutSeconds").and_then(Value::as_u64).unwrap_or(10);
         let conditions = json.get("matchConditions").and_then(Value::as_array).into_iter().flatten();
         Self {
             name: text("name").into(),
-            configuration: configuration.into(),
             when: Match::read(json),
             conditions: conditions.map(Condition::read).collect(),
             client: json.get("clientConfig").cloned().unwrap_or_default(),
@@ -162,9 +160,8 @@ impl Hooks {
     /// The webhooks in the configurations stored under `resource`, by the configurations' names.
     pub fn all(&self, store: &Store, resource: &str) -> Vec<Arc<Vec<Hook>>> {
         self.kept.all(store, resource, |configuration| {
-            let name = meta::name(configuration);
             let hooks = configuration.get("webhooks").and_then(Value::as_array).into_iter().flatten();
-            hooks.map(|hook| Hook::read(hook, name)).collect()
+            hooks.map(Hook::read).collect()
         })
     }
 }

@@ -40,7 +40,9 @@ fn fits(rule: &Rule, resource: &Resource, asked: &Asked<'_>) -> bool {
     let subresource = &asked.context.target.subresource;
     let named = |pattern: &String| {
         let (plural, sub) = pattern.split_once('/').unwrap_or((pattern, ""));
-        (plural == "*" || plural == resource.plural) && (sub == "*" && (!subresource.is_empty() || plural == "*" || plural == resource.plural) || sub == subresource)
+        (plural == "*" || plural == resource.plural)
+            && (sub == "*" && (!subresource.is_empty() || plural == "*" || plural == resource.plural)
+                || sub == subresource)
     };
     // a namespace is in the scope of the cluster
     let namespaced = resource.namespaced;
@@ -65,9 +67,8 @@ fn fits(rule: &Rule, resource: &Resource, asked: &Asked<'_>) -> bool {
 pub fn selected(server: &Server, when: &Match, asked: &Asked<'_>) -> bool {
     let labels = |value: Option<&Value>| value.and_then(|v| v.pointer("/metadata/labels")).cloned();
     if !is_empty(&when.objects) {
-        let matches = |value: Option<&Value>| {
-            value.is_some() && label_selector_matches(&when.objects, labels(value).as_ref())
-        };
+        let matches =
+            |value: Option<&Value>| value.is_some() && label_selector_matches(&when.objects, labels(value).as_ref());
         if !matches(asked.object) && !matches(asked.old) {
             return false;
         }

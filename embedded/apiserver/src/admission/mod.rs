@@ -11,8 +11,8 @@ mod client;
 pub mod conditions;
 mod hooks;
 mod matching;
-mod validate;
 pub mod policies;
+mod validate;
 
 use std::sync::Arc;
 
@@ -179,12 +179,12 @@ async fn in_version(value: Option<&Value>, from: &Resource, to: &Resource) -> Ap
 
 /// `CreateOptions` and its like as reviews carry them.
 fn options(asked: &Asked<'_>) -> Value {
-    let kind = match (asked.operation, asked.context.method.as_str()) {
-        (Operation::Create, "PATCH") | (Operation::Update, "PATCH") => "PatchOptions",
-        (Operation::Create, _) => "CreateOptions",
-        (Operation::Update, _) => "UpdateOptions",
-        (Operation::Delete, _) => "DeleteOptions",
-        (Operation::Connect, _) => return Value::Null,
+    // a patch is shown as what it comes to
+    let kind = match asked.operation {
+        Operation::Create => "CreateOptions",
+        Operation::Update => "UpdateOptions",
+        Operation::Delete => "DeleteOptions",
+        Operation::Connect => return Value::Null,
     };
     let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
     let params = &asked.context.params;
@@ -192,9 +192,6 @@ fn options(asked: &Asked<'_>) -> Value {
         if wanted && !params.text(name).is_empty() {
             options[name] = params.text(name).into();
         }
-    }
-    if params.flag("force") && kind == "PatchOptions" {
-        options["force"] = true.into();
     }
     if asked.dry_run {
         options["dryRun"] = json!(["All"]);
@@ -228,9 +225,8 @@ fn review(asked: &Asked<'_>, seen: &Resource, object: Option<Value>, old: Option
         let (group, version) = text.rsplit_once('/').unwrap_or(("", text));
         json!({"group": group, "version": version, "kind": meta::text(value, "/kind")})
     });
-    let kind_of = |r: &Resource| {
-        other.clone().unwrap_or_else(|| json!({"group": r.group, "version": r.version, "kind": r.kind}))
-    };
+    let kind_of =
+        |r: &Resource| other.clone().unwrap_or_else(|| json!({"group": r.group, "version": r.version, "kind": r.kind}));
     let resource_of = |r: &Resource| json!({"group": r.group, "version": r.version, "resource": r.plural});
     let name = match context.target.name.as_str() {
         "" => asked.object.map(meta::name).unwrap_or_default(),

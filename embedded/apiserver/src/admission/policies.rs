@@ -30,7 +30,10 @@ pub fn scope(policy: &Json, known: usize) -> Vec<(&'static str, Type)> {
     let names: BTreeMap<String, Type> =
         variables.take(known).map(|v| (meta::text(v, "/name").to_string(), Type::Dyn)).collect();
     if policy.pointer("/spec/variables").and_then(Json::as_array).is_some_and(|v| !v.is_empty()) {
-        scope.push(("variables", Type::Object(Arc::new(ObjectType { name: "kubernetes.variables".into(), fields: names }))));
+        scope.push((
+            "variables",
+            Type::Object(Arc::new(ObjectType { name: "kubernetes.variables".into(), fields: names })),
+        ));
     }
     scope
 }
@@ -86,8 +89,9 @@ impl Policy {
         let variable = |(index, v): (usize, &Json)| {
             (meta::text(v, "/name").to_string(), compile(meta::text(v, "/expression"), &scope(json, index), &Type::Dyn))
         };
-        let annotation =
-            |v: &Json| (meta::text(v, "/key").to_string(), compile(meta::text(v, "/valueExpression"), &all, &Type::Dyn));
+        let annotation = |v: &Json| {
+            (meta::text(v, "/key").to_string(), compile(meta::text(v, "/valueExpression"), &all, &Type::Dyn))
+        };
         let kind = json.pointer("/spec/paramKind").filter(|k| !k.is_null());
         Self {
             name: meta::name(json).into(),
@@ -126,16 +130,26 @@ pub fn check(server: &Arc<Server>, asked: &Asked<'_>) -> ApiResult<()> {
         let Some(policy) = policies.iter().find(|p| p.name == binding.policy) else { continue };
         let bound = binding.when.as_ref().is_none_or(|when| {
             let anything = when.rules.is_empty();
-            if anything { matching::selected(server, when, asked) } else { matching::seen_as(server, when, asked).is_some() }
+            if anything {
+                matching::selected(server, when, asked)
+            } else {
+                matching::seen_as(server, when, asked).is_some()
+            }
         });
         if !bound || matching::seen_as(server, &policy.when, asked).is_none() {
             continue;
         }
         for refused in judge(server, asked, policy, binding) {
             let context = asked.context;
-            let text = format!("ValidatingAdmissionPolicy '{}' with binding '{}' denied request: {}", policy.name, binding.name, refused.message);
+            let text = format!(
+                "ValidatingAdmissionPolicy '{}' with binding '{}' denied request: {}",
+                policy.name, binding.name, refused.message
+            );
             if binding.actions.iter().any(|a| a == "Warn") {
-                context.warn(format!("Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}", policy.name, binding.name, refused.message));
+                context.warn(format!(
+                    "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
+                    policy.name, binding.name, refused.message
+                ));
             }
             if binding.actions.iter().any(|a| a == "Audit") {
                 context.annotate("validation.policy.admission.k8s.io/validation_failure".into(), &text);
@@ -265,7 +279,9 @@ fn parameters(server: &Server, asked: &Asked<'_>, policy: &Policy, binding: &Bin
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     let all = server.registry.all();
     let Some(resource) = all.iter().find(|r| r.group == group && r.version == version && r.kind == *kind) else {
-        return Err(format!("failed to configure binding: failed to find resource referenced by paramKind: '{api_version}, Kind={kind}'"));
+        return Err(format!(
+            "failed to configure binding: failed to find resource referenced by paramKind: '{api_version}, Kind={kind}'"
+        ));
     };
     let given = meta::text(&binding.params, "/namespace");
     let namespace = match (resource.namespaced, given) {
@@ -283,7 +299,10 @@ fn parameters(server: &Server, asked: &Asked<'_>, policy: &Policy, binding: &Bin
         server.store.get(&Key::new(&resource.storage, namespace, name)).map(|o| o.value()).into_iter().collect()
     };
     if found.is_empty() && meta::text(&binding.params, "/parameterNotFoundAction") != "Allow" {
-        return Err("failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction".into());
+        return Err(
+            "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction"
+                .into(),
+        );
     }
     Ok(found)
 }

@@ -44,7 +44,10 @@ pub fn validate_client(config: &Value, at: &str) -> Vec<Cause> {
         (None, Some(service)) => {
             for field in ["name", "namespace"] {
                 if meta::text(service, &format!("/{field}")).is_empty() {
-                    causes.push(Cause::required(format!("{at}.service.{field}"), &format!("service {field} is required")));
+                    causes.push(Cause::required(
+                        format!("{at}.service.{field}"),
+                        &format!("service {field} is required"),
+                    ));
                 }
             }
             let port = service.get("port").and_then(Value::as_i64).unwrap_or(443);

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Issue, library};
 use super::ast::{Expr, Fold, Kind, Literal};
 use super::signatures::{self, Signature};
 use super::types::Type;
+use super::{Issue, library};
 
 /// What the check found.
 pub struct Checked {
@@ -69,7 +69,10 @@ impl Checker {
             Kind::Choose(condition, yes, no) => {
                 let (c, y, n) = (self.kind(condition), self.kind(yes), self.kind(no));
                 if !Type::Bool.takes(&c) || !y.takes(&n) {
-                    return self.wrong(expr.at, format!("found no matching overload for '_?_:_' applied to '({c}, {y}, {n})'"));
+                    return self.wrong(
+                        expr.at,
+                        format!("found no matching overload for '_?_:_' applied to '({c}, {y}, {n})'"),
+                    );
                 }
                 y.join(&n)
             }
@@ -96,7 +99,9 @@ impl Checker {
                 let inner = match self.kind(operand) {
                     Type::Optional(inner) => (*inner).clone(),
                     Type::Dyn => Type::Dyn,
-                    other => return self.wrong(expr.at, format!("expected type 'optional_type(dyn)' but found '{other}'")),
+                    other => {
+                        return self.wrong(expr.at, format!("expected type 'optional_type(dyn)' but found '{other}'"));
+                    }
                 };
                 let made = self.within(&[(var.clone(), inner)], body);
                 if *flat { made } else { Type::optional(made) }
@@ -197,8 +202,9 @@ impl Checker {
             Type::Map(key, value) => ((**key).clone(), (**value).clone()),
             Type::Dyn => (Type::Dyn, Type::Dyn),
             other => {
-                let message =
-                    format!("expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)");
+                let message = format!(
+                    "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
+                );
                 return self.wrong(range.at, message);
             }
         };

@@ -6,7 +6,7 @@ use super::ast::{Expr, Fold, Kind, Literal};
 use super::check::dotted;
 use super::signatures::TYPE_NAMES;
 use super::value::{Key, List, Order, Value};
-use super::{library, PER_CALL};
+use super::{PER_CALL, library};
 
 /// Why there is no value.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,7 +118,11 @@ impl<'a> Run<'a> {
             Kind::And(a, b) => self.logic(a, b, false),
             Kind::Or(a, b) => self.logic(a, b, true),
             Kind::Choose(condition, yes, no) => {
-                if truth(self.value(condition))? { self.value(yes) } else { self.value(no) }
+                if truth(self.value(condition))? {
+                    self.value(yes)
+                } else {
+                    self.value(no)
+                }
             }
             Kind::List(items) => {
                 self.budget.spend(10)?;
@@ -286,7 +290,9 @@ fn of_literal(literal: &Literal) -> Value {
 pub fn of_key(key: &Key) -> Value {
     match key {
         Key::Bool(b) => Value::Bool(*b),
-        Key::Int(n) => i64::try_from(*n).map_or_else(|_| Value::Uint(u64::try_from(*n).unwrap_or(u64::MAX)), Value::Int),
+        Key::Int(n) => {
+            i64::try_from(*n).map_or_else(|_| Value::Uint(u64::try_from(*n).unwrap_or(u64::MAX)), Value::Int)
+        }
         Key::Text(text) => Value::Text(text.clone()),
     }
 }

@@ -143,7 +143,8 @@ impl Walk {
         for rule in &schema.rules {
             if self.budget.total == 0 {
                 self.causes.push(invalid(
-                    "validation failed due to running out of cost budget, no further validation rules will be run".into(),
+                    "validation failed due to running out of cost budget, no further validation rules will be run"
+                        .into(),
                 ));
                 self.ended = true;
                 return;

@@ -23,8 +23,14 @@ const TABLE: &[(&str, &str)] = &[
     ("_!=_", "(A, A) bool"),
     ("!_", "(bool) bool"),
     ("-_", "(int) int; (double) double"),
-    ("_+_", "(int, int) int; (uint, uint) uint; (double, double) double; (string, string) string; (bytes, bytes) bytes; (list(A), list(A)) list(A); (timestamp, duration) timestamp; (duration, timestamp) timestamp; (duration, duration) duration"),
-    ("_-_", "(int, int) int; (uint, uint) uint; (double, double) double; (timestamp, timestamp) duration; (timestamp, duration) timestamp; (duration, duration) duration"),
+    (
+        "_+_",
+        "(int, int) int; (uint, uint) uint; (double, double) double; (string, string) string; (bytes, bytes) bytes; (list(A), list(A)) list(A); (timestamp, duration) timestamp; (duration, timestamp) timestamp; (duration, duration) duration",
+    ),
+    (
+        "_-_",
+        "(int, int) int; (uint, uint) uint; (double, double) double; (timestamp, timestamp) duration; (timestamp, duration) timestamp; (duration, duration) duration",
+    ),
     ("_*_", "(int, int) int; (uint, uint) uint; (double, double) double"),
     ("_/_", "(int, int) int; (uint, uint) uint; (double, double) double"),
     ("_%_", "(int, int) int; (uint, uint) uint"),
@@ -34,7 +40,10 @@ const TABLE: &[(&str, &str)] = &[
     ("_>=_", ORDER),
     ("@in", "(A, list(A)) bool; (A, map(A, B)) bool"),
     // standard library
-    ("size", "(string) int; (bytes) int; (list(A)) int; (map(A, B)) int; string.() int; bytes.() int; list(A).() int; map(A, B).() int"),
+    (
+        "size",
+        "(string) int; (bytes) int; (list(A)) int; (map(A, B)) int; string.() int; bytes.() int; list(A).() int; map(A, B).() int",
+    ),
     ("startsWith", "string.(string) bool"),
     ("endsWith", "string.(string) bool"),
     ("contains", "string.(string) bool; net.CIDR.(string) bool; net.CIDR.(net.IP) bool"),
@@ -42,7 +51,10 @@ const TABLE: &[(&str, &str)] = &[
     ("int", "(int) int; (uint) int; (double) int; (string) int; (timestamp) int; (duration) int"),
     ("uint", "(uint) uint; (int) uint; (double) uint; (string) uint"),
     ("double", "(double) double; (int) double; (uint) double; (string) double"),
-    ("string", "(string) string; (bool) string; (int) string; (uint) string; (double) string; (bytes) string; (timestamp) string; (duration) string; (net.IP) string; (net.CIDR) string"),
+    (
+        "string",
+        "(string) string; (bool) string; (int) string; (uint) string; (double) string; (bytes) string; (timestamp) string; (duration) string; (net.IP) string; (net.CIDR) string",
+    ),
     ("bytes", "(bytes) bytes; (string) bytes"),
     ("bool", "(bool) bool; (string) bool"),
     ("timestamp", "(string) timestamp; (timestamp) timestamp; (int) timestamp"),
@@ -75,7 +87,10 @@ const TABLE: &[(&str, &str)] = &[
     // Kubernetes' libraries
     ("find", "string.(string) string"),
     ("findAll", "string.(string) list(string); string.(string, int) list(string)"),
-    ("isSorted", "list(int).() bool; list(uint).() bool; list(double).() bool; list(bool).() bool; list(duration).() bool; list(timestamp).() bool; list(string).() bool; list(bytes).() bool"),
+    (
+        "isSorted",
+        "list(int).() bool; list(uint).() bool; list(double).() bool; list(bool).() bool; list(duration).() bool; list(timestamp).() bool; list(string).() bool; list(bytes).() bool",
+    ),
     ("sum", "list(int).() int; list(uint).() uint; list(double).() double; list(duration).() duration"),
     ("min", LEAST),
     ("max", LEAST),
@@ -114,8 +129,14 @@ const TABLE: &[(&str, &str)] = &[
     ("asApproximateFloat", "kubernetes.Quantity.() double"),
     ("asInteger", "kubernetes.Quantity.() int"),
     ("isInteger", "kubernetes.Quantity.() bool"),
-    ("add", "kubernetes.Quantity.(kubernetes.Quantity) kubernetes.Quantity; kubernetes.Quantity.(int) kubernetes.Quantity"),
-    ("sub", "kubernetes.Quantity.(kubernetes.Quantity) kubernetes.Quantity; kubernetes.Quantity.(int) kubernetes.Quantity"),
+    (
+        "add",
+        "kubernetes.Quantity.(kubernetes.Quantity) kubernetes.Quantity; kubernetes.Quantity.(int) kubernetes.Quantity",
+    ),
+    (
+        "sub",
+        "kubernetes.Quantity.(kubernetes.Quantity) kubernetes.Quantity; kubernetes.Quantity.(int) kubernetes.Quantity",
+    ),
     ("semver", "(string) kubernetes.Semver; (string, bool) kubernetes.Semver"),
     ("isSemver", "(string) bool; (string, bool) bool"),
     ("major", "kubernetes.Semver.() int"),
@@ -139,7 +160,10 @@ const TABLE: &[(&str, &str)] = &[
     ("subresource", "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck"),
     ("namespace", "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck"),
     ("name", "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck"),
-    ("check", "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.Decision; kubernetes.authorization.PathCheck.(string) kubernetes.authorization.Decision"),
+    (
+        "check",
+        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.Decision; kubernetes.authorization.PathCheck.(string) kubernetes.authorization.Decision",
+    ),
     ("allowed", "kubernetes.authorization.Decision.() bool"),
     ("reason", "kubernetes.authorization.Decision.() string"),
     ("errored", "kubernetes.authorization.Decision.() bool"),

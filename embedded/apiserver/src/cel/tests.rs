@@ -45,7 +45,7 @@ fn what_the_language_and_its_libraries_say() {
         string(duration('90s')) == '90s' && int('5') == 5 && double('1.5') == 1.5 && string(1.0) == '1' && bool('true') && int(2.9) == 2
         semver('1.2.3').isLessThan(semver('1.10.0')) && isSemver('1.0.0-rc.1') && semver('v1.2', true).minor() == 2
         !format.dns1123Label().validate('ok').hasValue() && format.named('uuid').value().validate('x').hasValue() && 'a"b' != strings.quote('a"b')
-        dyn(1) == 1.0 && {1: 'a'}[1u] == 'a' && null == null && x.s != null && 9223372036854775807 > 0 && -9223372036854775808 < 0
+        dyn(1) == 1.0 && {1: 'a'}[1] == 'a' && null == null && x.s != null && 9223372036854775807 > 0 && -9223372036854775808 < 0
         true ? 1 == 1 : false // with a comment
     "#;
     for line in holds.lines().map(str::trim).filter(|l| !l.is_empty()) {
@@ -62,8 +62,14 @@ fn what_fails_says_why() {
         ("9223372036854775807 + 1", "error: integer overflow"),
         ("x.s + 1", "error: no such overload"),
         ("nope", "ERROR: <input>:1:1: undeclared reference to 'nope' (in container '')\n | nope\n | ^"),
-        ("1 + 'a'", "ERROR: <input>:1:3: found no matching overload for '_+_' applied to '(int, string)'\n | 1 + 'a'\n | ..^"),
-        ("'a'.size(1)", "ERROR: <input>:1:9: found no matching overload for 'size' applied to 'string.(int)'\n | 'a'.size(1)\n | ........^"),
+        (
+            "1 + 'a'",
+            "ERROR: <input>:1:3: found no matching overload for '_+_' applied to '(int, string)'\n | 1 + 'a'\n | ..^",
+        ),
+        (
+            "'a'.size(1)",
+            "ERROR: <input>:1:9: found no matching overload for 'size' applied to 'string.(int)'\n | 'a'.size(1)\n | ........^",
+        ),
         ("[1, 'a']", "ERROR: <input>:1:5: expected type 'int' but found 'string'\n | [1, 'a']\n | ....^"),
     ];
     for (source, wanted) in cases {

@@ -63,7 +63,9 @@ impl Conversion {
             if kept.len() > KEPT {
                 kept.clear();
             }
-            kept.extend(revisions.into_iter().map(|r| (r, version.to_string())).zip(converted.into_iter().map(Arc::new)));
+            kept.extend(
+                revisions.into_iter().map(|r| (r, version.to_string())).zip(converted.into_iter().map(Arc::new)),
+            );
         }
         Ok(())
     }
@@ -75,7 +77,7 @@ impl Conversion {
             let text = format!("conversion webhook for {from}, Kind={} failed: {why}", self.kind);
             let mut error = ApiError::internal("");
             error.message = text;
-            error.reason = "";
+            error.reason = crate::error::NO_REASON;
             error
         };
         let uid = uuid::Uuid::new_v4().to_string();

@@ -61,10 +61,13 @@ pub async fn create_object(
         }
         let dry_run = context.params.dry_run()?;
         admission::validate(server, context, Operation::Create, Some(&value), None, dry_run).await?;
+        let key = Key::new(&resource.storage, &context.target.namespace, &name);
+        if dry_run && generate.is_none() && server.store.get(&key).is_some() {
+            return Err(ApiError::already_exists(&resource.group, &resource.plural, &name));
+        }
         if dry_run {
             return Ok(value);
         }
-        let key = Key::new(&resource.storage, &context.target.namespace, &name);
         convert::to_stored(&mut value, resource).await?;
         match server.store.create(key, value).await {
             Ok(object) => {

@@ -199,6 +199,9 @@ async fn ask(server: &Arc<Server>, context: &Context, object: &Object, dry_run: 
 
 /// Marks the object as going away; returns whether it has to wait.
 fn mark(resource: &registry::Resource, value: &mut Value, deletion: &Deletion) -> bool {
+    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && !meta::is_deleting(value) {
+        registry::crd::terminate(value);
+    }
     let mut finalizers = meta::finalizers(value);
     let (foreground, orphan) = ("foregroundDeletion".to_string(), "orphan".to_string());
     if let Some(propagation) = deletion.propagation {

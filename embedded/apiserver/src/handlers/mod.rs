@@ -4,6 +4,7 @@ mod ask;
 mod connect;
 mod create;
 mod delete;
+mod duplicates;
 mod logs;
 mod output;
 mod patch;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 
 use crate::admission;
+use crate::audit;
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::registry::Access;
@@ -54,6 +56,10 @@ pub async fn handle(server: Arc<Server>, request: Request<Body>) -> ApiResult<Re
     let context = Arc::new(context);
     let mut response = route(&server, &context, body).await.unwrap_or_else(IntoResponse::into_response);
     let warnings = std::mem::take(&mut *context.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let notes = std::mem::take(&mut *context.annotations.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    if !notes.is_empty() {
+        response.extensions_mut().insert(audit::Notes(notes));
+    }
     for text in warnings {
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::Value;
 
+use super::duplicates;
 use crate::admission::Operation;
 use crate::error::{ApiError, ApiResult, Cause};
 use crate::registry::Resource;
@@ -25,8 +26,12 @@ pub fn decode(context: &Context, body: &[u8]) -> ApiResult<Value> {
                 std::str::from_utf8(body).map_err(|e| ApiError::bad_request(format!("the body is not UTF-8: {e}")))?;
             serde_saphyr::from_str(text).map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?
         }
-        "" | "application/json" | "*/*" => serde_json::from_slice(body)
-            .map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?,
+        "" | "application/json" | "*/*" => {
+            let (value, twice) = duplicates::read(body)
+                .map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
+            *context.duplicates.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = twice;
+            value
+        }
         protobuf::MEDIA_TYPE => protobuf::decode(body).map_err(ApiError::unsupported_media_type)?,
         other => {
             return Err(ApiError::unsupported_media_type(format!(
@@ -52,6 +57,12 @@ pub fn check_type(resource: &Resource, value: &mut Value) -> ApiResult<()> {
             "the API version in the data ({given_version}) does not match the expected API version ({version})"
         )));
     }
+    if !given_kind.is_empty() && given_kind != resource.kind && resource.custom {
+        let name = map.get("metadata").and_then(|m| m.get("name")).and_then(Value::as_str).unwrap_or_default();
+        let why = format!("must be {}", resource.kind);
+        let cause = Cause::invalid("kind", &given_kind.clone().into(), &why);
+        return Err(ApiError::invalid(&resource.group, &given_kind, name, vec![cause]));
+    }
     if !given_kind.is_empty() && given_kind != resource.kind {
         return Err(ApiError::bad_request(format!(
             "{given_kind} in version \"{version}\" cannot be handled as a {}",
@@ -70,18 +81,16 @@ pub fn check_type(resource: &Resource, value: &mut Value) -> ApiResult<()> {
 pub fn take_in(context: &Context, value: &mut Value) -> ApiResult<()> {
     check_type(&context.resource, value)?;
     let schema = context.resource.schema();
-    if context.resource.custom {
-        if let (Some(meta), Some(shape)) = (value.get_mut("metadata"), schema.properties.get("metadata")) {
-            schema::drop_nulls(meta, shape);
-        }
-    } else {
-        schema::drop_nulls(value, schema);
+    schema::drop_nulls(value, schema);
+    if !context.resource.custom {
         right_types(context, value, schema)?;
     }
     let unknown = schema::prune(value, schema);
+    let twice = std::mem::take(&mut *context.duplicates.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let mut list: Vec<String> = twice;
+    list.extend(unknown.iter().map(|path| format!("unknown field \"{path}\"")));
     match context.params.text("fieldValidation") {
-        "Strict" if !unknown.is_empty() => {
-            let list: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+        "Strict" if !list.is_empty() => {
             return Err(ApiError::bad_request(format!(
                 "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
                 context.resource.kind,
@@ -91,11 +100,16 @@ pub fn take_in(context: &Context, value: &mut Value) -> ApiResult<()> {
             )));
         }
         "Ignore" => {}
-        "" | "Warn" | "Strict" => unknown.iter().for_each(|path| context.warn(format!("unknown field \"{path}\""))),
+        "" | "Warn" | "Strict" => list.into_iter().for_each(|text| context.warn(text)),
         other => {
-            return Err(ApiError::bad_request(format!(
-                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-            )));
+            let kind = match context.method.as_str() {
+                "PUT" => "UpdateOptions",
+                "PATCH" => "PatchOptions",
+                _ => "CreateOptions",
+            };
+            let known = ["", "Ignore", "Strict", "Warn"].map(String::from);
+            let cause = Cause::unsupported("fieldValidation", &other.into(), &known);
+            return Err(ApiError::invalid("meta.k8s.io", kind, "", vec![cause]));
         }
     }
     schema::apply_defaults(value, schema);
@@ -233,13 +247,7 @@ fn receive_update(context: &Context, object: &Object, old: &Value, value: &mut V
     Ok(())
 }
 
-fn prepare_update(
-    server: &Server,
-    context: &Context,
-    old: &Value,
-    value: &mut Value,
-    applied: bool,
-) -> ApiResult<()> {
+fn prepare_update(server: &Server, context: &Context, old: &Value, value: &mut Value, applied: bool) -> ApiResult<()> {
     let name = &context.target.name;
     isolate(context, old, value);
     let fixed = resources::metadata::fixed(old, value);
@@ -376,6 +384,7 @@ impl Context {
             content_type: String::new(),
             warnings: std::sync::Mutex::default(),
             annotations: std::sync::Mutex::default(),
+            duplicates: std::sync::Mutex::default(),
         }
     }
 }

@@ -71,6 +71,7 @@ fn row<T: JsonSchema>(group: &str, version: &str, kind: &str, plural: &str, shor
         selectable: Vec::new(),
         published: Value::Null,
         since: 0,
+        stored_schema: None,
         conversion: None,
         shape: Shape::Builtin(publish::<T>),
         schema: OnceLock::new(),

@@ -97,6 +97,8 @@ pub struct Resource {
     pub published: Value,
     /// Revision from which on stored objects were written with this schema.
     pub since: u64,
+    /// The schema of the stored version, by which a custom resource is read.
+    pub stored_schema: Option<Arc<Schema>>,
     /// The webhook that converts between versions.
     pub conversion: Option<Arc<crate::convert::Conversion>>,
     shape: Shape,

@@ -55,7 +55,11 @@ fn one_hook(hook: &Value, at: &str, causes: &mut Vec<Cause>) {
         causes.retain(|c| c.field != below);
         causes.push(Cause::required(below, "must specify one of v1, v1beta1"));
     } else if !reviews.iter().any(|r| r == "v1" || r == "v1beta1") {
-        causes.push(Cause::invalid_shown(below, &shown("string", &reviews), "must include at least one of v1, v1beta1"));
+        causes.push(Cause::invalid_shown(
+            below,
+            &shown("string", &reviews),
+            "must include at least one of v1, v1beta1",
+        ));
     }
     if hook.get("sideEffects").is_none() {
         causes.push(Cause::required(format!("{at}.sideEffects"), "must specify one of None, NoneOnDryRun"));
@@ -121,14 +125,7 @@ fn match_conditions(list: Option<&Value>, at: &str, scope: &[(&str, Type)], caus
     }
 }
 
-fn expression(
-    value: &Value,
-    field: &str,
-    at: &str,
-    scope: &[(&str, Type)],
-    wanted: &Type,
-    causes: &mut Vec<Cause>,
-) {
+fn expression(value: &Value, field: &str, at: &str, scope: &[(&str, Type)], wanted: &Type, causes: &mut Vec<Cause>) {
     let source = meta::text(value, &format!("/{field}"));
     let at = format!("{at}.{field}");
     if source.trim().is_empty() {

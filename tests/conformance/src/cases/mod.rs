@@ -1,16 +1,28 @@
 //! The chapters, one file each. A new chapter is its file, its `mod` line and its line in [`all`].
 
+mod admission;
+mod crds;
+mod definitions;
 mod discovery;
+mod fields;
 mod lists;
 mod metadata;
 mod objects;
+mod rules;
+mod schemas;
 mod watches;
 
 use crate::case::Chapter;
 
 /// All chapters.
 pub fn all() -> Vec<Chapter> {
-    vec![discovery::chapter(), lists::chapter(), metadata::chapter(), objects::chapter(), watches::chapter()]
+    vec![
+        admission::chapter(),
+        crds::chapter(),
+        fields::chapter(),
+        rules::chapter(),
+        schemas::chapter(),
+        discovery::chapter(), lists::chapter(), metadata::chapter(), objects::chapter(), watches::chapter()]
 }
 
 #[cfg(test)]

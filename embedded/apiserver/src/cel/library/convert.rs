@@ -4,7 +4,12 @@ use super::super::eval::Fault;
 use super::super::value::Value;
 use super::{Answer, failed, time};
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "ranges are checked")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "ranges are checked"
+)]
 pub fn call(name: &str, args: &[Value]) -> Answer {
     let ([value] | [value, _]) = args else { return None };
     if args.len() != 1 {
@@ -14,9 +19,12 @@ pub fn call(name: &str, args: &[Value]) -> Answer {
     match (name, value) {
         ("dyn", value) => Some(Ok(value.clone())),
         ("type", value) => Some(Ok(Value::Type(value.type_name()))),
-        ("int", Value::Int(_)) | ("uint", Value::Uint(_)) | ("double", Value::Double(_)) | ("string", Value::Text(_)) | ("bytes", Value::Bytes(_)) | ("bool", Value::Bool(_)) => {
-            Some(Ok(value.clone()))
-        }
+        ("int", Value::Int(_))
+        | ("uint", Value::Uint(_))
+        | ("double", Value::Double(_))
+        | ("string", Value::Text(_))
+        | ("bytes", Value::Bytes(_))
+        | ("bool", Value::Bool(_)) => Some(Ok(value.clone())),
         ("int", Value::Uint(n)) => i64::try_from(*n).map_or_else(|_| overflow(), |n| Some(Ok(Value::Int(n)))),
         ("int", Value::Double(n)) if n.abs() < 9.2e18 => Some(Ok(Value::Int(*n as i64))),
         ("int" | "uint", Value::Double(n)) if !(0.0..1.8e19).contains(n) || name == "int" => overflow(),

@@ -63,7 +63,10 @@ fn fill(form: &str, values: &[Value]) -> Result<Value, Fault> {
 
 fn clause(verb: char, precision: Option<usize>, value: &Value) -> Result<String, Fault> {
     let refuse = |what: &str| {
-        Fault::new(format!("error during formatting: {what} clause can only be used on numbers, was given {}", value.type_name()))
+        Fault::new(format!(
+            "error during formatting: {what} clause can only be used on numbers, was given {}",
+            value.type_name()
+        ))
     };
     #[expect(clippy::cast_precision_loss, reason = "as CEL formats them")]
     let number = match value {
@@ -104,9 +107,14 @@ fn clause(verb: char, precision: Option<usize>, value: &Value) -> Result<String,
         ('X', Value::Text(text)) => text.bytes().map(|b| format!("{b:02X}")).collect(),
         ('x', Value::Bytes(bytes)) => bytes.iter().map(|b| format!("{b:02x}")).collect(),
         ('b' | 'o' | 'x' | 'X', _) => {
-            return Fault::new(format!("error during formatting: only integers can be formatted so, was given {}", value.type_name()));
+            return Fault::new(format!(
+                "error during formatting: only integers can be formatted so, was given {}",
+                value.type_name()
+            ));
         }
-        (other, _) => return Fault::new(format!("could not parse formatting clause: unrecognized formatting clause \"{other}\"")),
+        (other, _) => {
+            return Fault::new(format!("could not parse formatting clause: unrecognized formatting clause \"{other}\""));
+        }
     })
 }
 
@@ -167,7 +175,9 @@ fn fault(format: &str, text: &str) -> Option<String> {
         "labelValue" if text.is_empty() => None,
         "labelValue" => shaped(&WORD, text, 63, VALUE_RULE),
         "qualifiedName" => match text.split_once('/') {
-            Some((space, name)) => shaped(&SUBDOMAIN, space, 253, SUBDOMAIN_RULE).or_else(|| shaped(&WORD, name, 63, NAME_RULE)),
+            Some((space, name)) => {
+                shaped(&SUBDOMAIN, space, 253, SUBDOMAIN_RULE).or_else(|| shaped(&WORD, name, 63, NAME_RULE))
+            }
             None => shaped(&WORD, text, 63, NAME_RULE),
         },
         "uri" => when(super::url::parse(text).is_some(), "invalid URI"),

@@ -27,13 +27,16 @@ impl Semver {
         let number = |part: &str| {
             let part = if normalize && part.len() > 1 { part.trim_start_matches('0') } else { part };
             let part = if part.is_empty() && normalize { "0" } else { part };
-            let sound = !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
+            let sound =
+                !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
             sound.then(|| part.parse().ok()).flatten()
         };
         let pre: Vec<String> = pre.map(|p| p.split('.').map(String::from).collect()).unwrap_or_default();
         let sound = |p: &String| {
             let numeric = p.chars().all(|c| c.is_ascii_digit());
-            !p.is_empty() && p.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !(numeric && p.len() > 1 && p.starts_with('0'))
+            !p.is_empty()
+                && p.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+                && !(numeric && p.len() > 1 && p.starts_with('0'))
         };
         pre.iter().all(sound).then_some(())?;
         Some(Self { numbers: [number(a)?, number(b)?, number(c)?], pre })

@@ -30,8 +30,12 @@ pub fn call(name: &str, args: &[Value]) -> Answer {
         }
         ("_-_", [Moment(a), Span(b)]) => a.checked_sub(*b).map_or_else(|_| overflow(), |m| Some(Ok(Moment(m)))),
         ("_-_", [Moment(a), Moment(b)]) => Some(Ok(Span(a.duration_since(*b)))),
-        ("_+_", [Span(a), Span(b)]) => a.checked_add(*b).map_or_else(|| failed("duration overflow"), |s| Some(Ok(Span(s)))),
-        ("_-_", [Span(a), Span(b)]) => a.checked_sub(*b).map_or_else(|| failed("duration overflow"), |s| Some(Ok(Span(s)))),
+        ("_+_", [Span(a), Span(b)]) => {
+            a.checked_add(*b).map_or_else(|| failed("duration overflow"), |s| Some(Ok(Span(s))))
+        }
+        ("_-_", [Span(a), Span(b)]) => {
+            a.checked_sub(*b).map_or_else(|| failed("duration overflow"), |s| Some(Ok(Span(s))))
+        }
         (_, [Span(span)]) => of_span(name, span),
         (_, [Moment(moment)]) => of_moment(name, &moment.to_zoned(TimeZone::UTC)),
         (_, [Moment(moment), Value::Text(zone)]) => match time_zone(zone) {

@@ -44,7 +44,8 @@ pub fn parse(text: &str) -> Option<Url> {
     };
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let port = host.rsplit_once(':').filter(|(before, _)| !before.contains('[') || before.ends_with(']')).map(|(_, p)| p);
+    let port =
+        host.rsplit_once(':').filter(|(before, _)| !before.contains('[') || before.ends_with(']')).map(|(_, p)| p);
     let sound = port.is_none_or(|p| p.chars().all(|c| c.is_ascii_digit()))
         && (!host.contains('[') || host.starts_with('[') && host.contains(']'));
     sound.then(|| url(scheme, host, path))
@@ -68,7 +69,9 @@ pub fn call(name: &str, args: &[Value]) -> Answer {
     match (name, args) {
         ("url", [Value::Text(source)]) => Some(match parse(source) {
             Some(url) => Ok(Value::Url(Arc::new(url))),
-            None => Fault::new(format!("URL parse error during conversion from string: parse {source:?}: invalid URI for request")),
+            None => Fault::new(format!(
+                "URL parse error during conversion from string: parse {source:?}: invalid URI for request"
+            )),
         }),
         ("isURL", [Value::Text(source)]) => truth(parse(source).is_some()),
         ("getScheme", [Value::Url(url)]) => text(&url.scheme),

@@ -9,8 +9,7 @@ use crate::error::Cause;
 use crate::schema::{self, Schema};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
-const REASONS: [&str; 4] =
-    ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
+const REASONS: [&str; 4] = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 /// Keywords of JSON schema that Kubernetes does not take.
 const REFUSED: &[&str] = &["$ref", "id", "patternProperties", "dependencies", "definitions", "additionalItems"];
 /// What an `allOf`, `anyOf`, `oneOf` or `not` may not say, for only the structure itself says it.
@@ -78,7 +77,8 @@ impl Check {
             }
             let known = |map: &Map<String, Value>| map.keys().all(|k| k == "name" || k == "generateName");
             if node.get("properties").and_then(Value::as_object).is_some_and(|p| !known(p)) {
-                let why = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+                let why =
+                    "must not specify anything other than name and generateName, but metadata is implicitly specified";
                 self.causes.push(Cause::forbidden(at, why));
             }
         }
@@ -182,10 +182,9 @@ impl Check {
             self.causes.push(Cause::required(keys_at.clone(), "must not be empty if x-kubernetes-list-type is map"));
         }
         let Some(items) = node.get("items").and_then(Value::as_object) else {
-            return self.causes.push(Cause::required(
-                format!("{at}.items"),
-                "must have a schema if x-kubernetes-list-type is map",
-            ));
+            return self
+                .causes
+                .push(Cause::required(format!("{at}.items"), "must have a schema if x-kubernetes-list-type is map"));
         };
         if text(items, "type") != "object" {
             let why = "must be object if parent array's x-kubernetes-list-type is map";
@@ -362,7 +361,11 @@ impl Check {
             }
             for mut cause in schema::validate(default, shape, "") {
                 // the path of a fault within the default is empty or begins below it
-                let below = if cause.field.is_empty() || cause.field == "<nil>" { String::new() } else { format!(".{}", cause.field) };
+                let below = if cause.field.is_empty() || cause.field == "<nil>" {
+                    String::new()
+                } else {
+                    format!(".{}", cause.field)
+                };
                 cause.field = format!("{at}.default{below}");
                 cause.message = cause.message.replace("<nil> in body", " in body");
                 self.causes.push(cause);

@@ -26,7 +26,8 @@ pub fn validate(crd: &Value, registry: &Registry) -> Vec<Cause> {
     group_and_scope(crd, registry, &mut causes);
     names(crd, &mut causes);
     if crd.pointer("/spec/preserveUnknownFields").and_then(Value::as_bool) == Some(true) {
-        let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        let why =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         causes.push(Cause::invalid("spec.preserveUnknownFields", &true.into(), why));
     }
     let found: Vec<&str> = versions(crd).map(|v| meta::text(v, "/name")).collect();
@@ -48,7 +49,11 @@ pub fn validate(crd: &Value, registry: &Registry) -> Vec<Cause> {
 /// Where a part of a version is shown: when all versions have the same, it counts as the definition's own.
 fn place(crd: &Value, index: usize, part: &str) -> String {
     let all: Vec<Option<&Value>> = versions(crd).map(|v| v.get(part)).collect();
-    if all.windows(2).all(|pair| pair[0] == pair[1]) { format!("spec.{part}") } else { format!("spec.versions[{index}].{part}") }
+    if all.windows(2).all(|pair| pair[0] == pair[1]) {
+        format!("spec.{part}")
+    } else {
+        format!("spec.versions[{index}].{part}")
+    }
 }
 
 fn group_and_scope(crd: &Value, registry: &Registry, causes: &mut Vec<Cause>) {
@@ -166,7 +171,11 @@ fn scale(version: &Value, at: &str, causes: &mut Vec<Cause>) {
             }
         } else if !below.iter().any(|b| path.starts_with(b)) {
             let roots: Vec<&str> = below.iter().map(|b| b.trim_end_matches('.')).collect();
-            causes.push(Cause::invalid(place, &path.into(), &format!("should be a json path under {}", roots.join(" or "))));
+            causes.push(Cause::invalid(
+                place,
+                &path.into(),
+                &format!("should be a json path under {}", roots.join(" or ")),
+            ));
         }
     }
 }
