@@ -40,7 +40,7 @@ pub async fn call(
     review: &Value,
     timeout: Duration,
 ) -> Result<Value, String> {
-    let place = locate(store, config)?;
+    let place = locate(store, config, timeout)?;
     let url = match place.url.contains('?') {
         true => format!("{}&timeout={}s", place.url, timeout.as_secs()),
         false => format!("{}?timeout={}s", place.url, timeout.as_secs()),
@@ -117,7 +117,7 @@ fn roots(bundle: &str) -> Result<rustls::RootCertStore, String> {
     Ok(roots)
 }
 
-fn locate(store: &Store, config: &Value) -> Result<Place, String> {
+fn locate(store: &Store, config: &Value, timeout: Duration) -> Result<Place, String> {
     let url = meta::text(config, "/url");
     if !url.is_empty() {
         let host = url.split("//").nth(1).unwrap_or_default().split(['/', ':']).next().unwrap_or_default();
@@ -133,7 +133,7 @@ fn locate(store: &Store, config: &Value) -> Result<Place, String> {
     let path = of("path").trim_start_matches('/');
     let url = format!("https://{host}:{port}/{path}");
     let address = resolve(store, namespace, name, port)
-        .map_err(|why| format!("failed to call webhook: Post \"{url}\": {why}"))?;
+        .map_err(|why| format!("failed to call webhook: Post \"{url}?timeout={}s\": {why}", timeout.as_secs()))?;
     Ok(Place { url, host, address: Some(address) })
 }
 

@@ -10,8 +10,10 @@ mod call;
 mod client;
 pub mod conditions;
 mod hooks;
+pub mod limits;
 mod matching;
 pub mod policies;
+pub mod quotas;
 mod validate;
 
 use std::sync::Arc;
@@ -63,6 +65,7 @@ pub struct Admission {
     mutating: Hooks,
     validating: Hooks,
     policies: policies::Policies,
+    turns: quotas::Turns,
 }
 
 /// One request, as admission sees it.
@@ -102,6 +105,7 @@ pub async fn mutate(
     if exempt(context) {
         return Ok(());
     }
+    limits::fill(server, context, operation, object);
     let configurations = server.admission.mutating.all(&server.store, MUTATING);
     if configurations.is_empty() {
         return Ok(());
@@ -151,14 +155,13 @@ pub async fn validate(
         return Ok(());
     }
     let asked = Asked { context, operation, object, old, dry_run };
+    limits::check(server, context, operation, object)?;
     policies::check(server, &asked)?;
     let configurations = server.admission.validating.all(&server.store, VALIDATING);
-    if configurations.is_empty() {
-        return Ok(());
-    }
     let hooks = configurations.iter().flat_map(|c| c.iter());
     let answers = futures::future::join_all(hooks.map(|hook| call::validate(server, hook, &asked))).await;
-    answers.into_iter().collect()
+    answers.into_iter().collect::<ApiResult<()>>()?;
+    quotas::check(server, &asked)
 }
 
 /// Lets webhooks refuse a connection to a subresource; `options` is what the client asked of it.

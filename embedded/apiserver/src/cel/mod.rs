@@ -23,6 +23,7 @@ mod types;
 mod value;
 
 pub use eval::{Budget, Fault};
+pub use library::quantity::Quantity;
 pub use types::{ObjectType, Type};
 pub use value::{Authorizer, Key, Question, Value};
 

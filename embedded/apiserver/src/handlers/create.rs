@@ -38,6 +38,7 @@ pub async fn create_object(
     if generate.as_deref() == Some("") {
         return Err(context.invalid("", vec![Cause::required("metadata.name", "name or generateName is required")]));
     }
+    let _turn = admission::quotas::turn(server, context).await;
     for _ in 0..8 {
         let mut value = value.clone();
         if let Some(prefix) = &generate {

@@ -37,6 +37,7 @@ fn rules(resource: &Resource) -> Option<&'static Rules> {
     }
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => Some(&pods::RULES),
+        ("", "limitranges") => Some(&plain::LIMIT_RANGES),
         ("", "services") => Some(&services::RULES),
         ("", "secrets") => Some(&plain::SECRETS),
         ("", "configmaps") => Some(&plain::CONFIG_MAPS),

@@ -464,6 +464,33 @@ pub fn chapter() -> Chapter {
                 c.config_map("small", json!({"a": "1"})).await?;
                 Ok(())
             }),
+            case("a limit range gives what a container does not say, and refuses what is too much", |c| async move {
+                c.until(&c.core("serviceaccounts/default"), "pods may be made", |a| a.status == 200).await?;
+                let limits = json!([{"type": "Container", "max": {"cpu": "2"}, "default": {"memory": "1Gi"}, "defaultRequest": {"cpu": "500m"}}]);
+                let body = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "l"}, "spec": {"limits": limits}});
+                let made = c.make(&c.core("limitranges"), &body).await?;
+                ensure!(
+                    made["spec"]["limits"][0]["default"] == json!({"memory": "1Gi", "cpu": "2"}),
+                    "defaults: {made}"
+                );
+                let deadline = Instant::now() + PATIENCE;
+                let resources =
+                    json!({"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}});
+                loop {
+                    let a = c.post(&c.core("pods?dryRun=All"), &crate::case::pod("a")).await?;
+                    if a.status == 201 && *a.at("/spec/containers/0/resources") == resources {
+                        break;
+                    }
+                    ensure!(Instant::now() < deadline, "no defaults\n{}", a.shown());
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                let mut large = crate::case::pod("b");
+                large["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "3"}});
+                let a = c.post(&c.core("pods"), &large).await?;
+                a.failed(403, "Forbidden")?
+                    .says("pods \"b\" is forbidden: maximum cpu usage per Container is 2, but limit is 3")?;
+                Ok(())
+            }),
             case("a policy's expressions are checked", |c| async move {
                 for (validation, field) in [
                     (json!({"expression": "object.x >"}), "expression"),

@@ -5,7 +5,7 @@ use super::super::value::Value;
 use super::{Answer, failed, truth};
 
 /// A quantity, exact to a billionth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quantity {
     nanos: i128,
 }
@@ -77,12 +77,33 @@ impl Quantity {
         Self { nanos: self.nanos.saturating_add(other.nanos) }
     }
 
-    fn minus(self, other: Self) -> Self {
+    /// Difference.
+    pub fn minus(self, other: Self) -> Self {
         Self { nanos: self.nanos.saturating_sub(other.nanos) }
     }
 
-    fn of(number: i64) -> Self {
+    /// A whole number.
+    pub fn of(number: i64) -> Self {
         Self { nanos: i128::from(number) * NANO }
+    }
+}
+
+impl std::fmt::Display for Quantity {
+    /// The shortest of the usual forms: `3`, `1500m`, `2Gi`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.nanos % NANO != 0 {
+            return match self.nanos % (NANO / 1000) {
+                0 => write!(f, "{}m", self.nanos / (NANO / 1000)),
+                _ => write!(f, "{}n", self.nanos),
+            };
+        }
+        let whole = self.nanos / NANO;
+        let sizes = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+        let fits = sizes.iter().enumerate().rev().find(|(n, _)| whole != 0 && whole % (1 << (10 * (n + 1))) == 0);
+        match fits {
+            Some((n, suffix)) => write!(f, "{}{suffix}", whole >> (10 * (n + 1))),
+            None => write!(f, "{whole}"),
+        }
     }
 }
 
