@@ -24,7 +24,7 @@ impl Kind {
 
 enum Running {
     Ours { handle: apiserver::Handle, _folder: tempfile::TempDir },
-    Real { _peer: KubeApiserver },
+    Real { peer: KubeApiserver },
     Elsewhere,
 }
 
@@ -66,7 +66,7 @@ impl Server {
         let Some(peer) = tokio::task::spawn_blocking(KubeApiserver::start).await? else { return Ok(None) };
         let (url, token, ca) = (peer.url().to_string(), peer.token().to_string(), peer.ca()?);
         let http = client(Some(&ca))?;
-        Ok(Some(Self { kind: Kind::Real, url, token, ca, http, running: Running::Real { _peer: peer } }))
+        Ok(Some(Self { kind: Kind::Real, url, token, ca, http, running: Running::Real { peer } }))
     }
 
     /// Which one it is.
@@ -92,6 +92,22 @@ impl Server {
     /// A client that trusts the server and sends no credentials by itself.
     pub fn http(&self) -> &reqwest::Client {
         &self.http
+    }
+
+    /// A client certificate and its key (PEM) for a user in one group.
+    pub fn client_certificate(&self, user: &str, group: &str) -> Result<(String, String)> {
+        match &self.running {
+            Running::Ours { handle, .. } => handle.issue_client_certificate(user, Some(group), 1),
+            Running::Real { peer } => peer.client_certificate(user, &[group]),
+            Running::Elsewhere => anyhow::bail!("no authority for client certificates of a server elsewhere"),
+        }
+    }
+
+    /// A client that trusts the server and shows a certificate.
+    pub fn client_with(&self, certificate: &str, key: &str) -> Result<reqwest::Client> {
+        let identity = reqwest::Identity::from_pem(format!("{certificate}\n{key}").as_bytes())?;
+        let ca = reqwest::Certificate::from_pem(self.ca.as_bytes())?;
+        Ok(reqwest::Client::builder().no_proxy().tls_certs_only([ca]).identity(identity).build()?)
     }
 
     /// Ends the server.

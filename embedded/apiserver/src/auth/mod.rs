@@ -83,30 +83,37 @@ impl Auth {
         Ok(Self { fixed, signer: token::Signer::new(key.trim().as_bytes()) })
     }
 
-    /// The user of a request: by its bearer token, else by the connection's certificate, else nobody in particular.
-    /// None when a credential is shown and not good.
+    /// The user of a request: by the connection's certificate, else by its bearer token, else nobody in particular.
+    /// None when a token is shown and not good.
     pub fn authenticate(&self, store: &Store, headers: &HeaderMap, certificate: Option<&User>) -> Option<User> {
         let bearer = websocket_token(headers).or_else(|| {
             let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_string())
         });
-        match (bearer.filter(|t| !t.is_empty()), certificate) {
-            (Some(token), _) => self.user_of(store, &token, &[]),
-            (None, Some(user)) => Some(user.clone()),
+        match (certificate, bearer.filter(|t| !t.is_empty())) {
+            (Some(user), _) => Some(user.clone()),
+            (None, Some(token)) => self.user_of(store, &token),
             (None, None) => Some(User::anonymous()),
         }
     }
 
-    /// The user of a token; `audiences` empty accepts the API server's own.
-    pub fn user_of(&self, store: &Store, token: &str, audiences: &[String]) -> Option<User> {
+    /// The user of a token that is for this server.
+    pub fn user_of(&self, store: &Store, token: &str) -> Option<User> {
+        self.review(store, token, &[]).map(|(user, _)| user)
+    }
+
+    /// The user of a token and for which of the wanted audiences it is; none wanted means the server's own.
+    pub fn review(&self, store: &Store, token: &str, audiences: &[String]) -> Option<(User, Vec<String>)> {
+        let mut wanted = if audiences.is_empty() { vec![token::AUDIENCE.to_string()] } else { audiences.to_vec() };
         if let Some(user) = self.fixed.get(token) {
-            return Some(user.clone());
+            wanted.retain(|w| w == token::AUDIENCE);
+            return (!wanted.is_empty()).then(|| (user.clone(), wanted));
         }
         let claims = self.signer.verify(token, jiff::Timestamp::now().as_second())?;
-        let wanted = if audiences.is_empty() { vec![token::AUDIENCE.to_string()] } else { audiences.to_vec() };
         let has: Vec<&str> = claims["aud"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        if !wanted.iter().any(|w| has.contains(&w.as_str())) {
+        wanted.retain(|w| has.contains(&w.as_str()));
+        if wanted.is_empty() {
             return None;
         }
         let of = |pointer: &str| claims.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -140,7 +147,7 @@ impl Auth {
             add("pod-name", pod.to_string());
             add("pod-uid", of("/kubernetes.io/pod/uid").to_string());
         }
-        Some(user)
+        Some((user, wanted))
     }
 
     /// Signs a token for a service account.

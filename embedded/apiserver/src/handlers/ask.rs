@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{output, pipeline};
 use crate::auth::{User, rbac};
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult, Cause};
 use crate::meta;
 use crate::request::Context;
 use crate::server::Server;
@@ -20,11 +20,15 @@ pub fn answer(server: &Server, context: &Context, body: &[u8]) -> ApiResult<Resp
     let mut review = pipeline::decode(context, body)?;
     pipeline::check_type(&context.resource, &mut review)?;
     review["status"] = match context.resource.plural.as_str() {
-        "tokenreviews" => token_review(server, &review),
+        "tokenreviews" => token_review(server, &review)?,
         "selfsubjectreviews" => json!({"userInfo": context.user.info()}),
-        "selfsubjectaccessreviews" => access(server, &context.user, &review),
+        "selfsubjectaccessreviews" => {
+            check_access(context, &review)?;
+            access(server, &context.user, &review)
+        }
         "selfsubjectrulesreviews" => rules(server, &context.user, meta::text(&review, "/spec/namespace")),
         _ => {
+            check_access(context, &review)?;
             let user = User {
                 name: meta::text(&review, "/spec/user").into(),
                 uid: meta::text(&review, "/spec/uid").into(),
@@ -38,16 +42,34 @@ pub fn answer(server: &Server, context: &Context, body: &[u8]) -> ApiResult<Resp
     Ok(output::json_response(StatusCode::CREATED, review.to_string()))
 }
 
-fn token_review(server: &Server, review: &Value) -> Value {
-    let audiences = strings(review.pointer("/spec/audiences"));
-    match server.auth.user_of(&server.store, meta::text(review, "/spec/token"), &audiences) {
-        Some(user) => {
-            let audiences =
-                if audiences.is_empty() { vec![crate::auth::token::AUDIENCE.to_string()] } else { audiences };
-            json!({"authenticated": true, "user": user.info(), "audiences": audiences})
-        }
-        None => json!({"authenticated": false, "error": "invalid bearer token"}),
+fn token_review(server: &Server, review: &Value) -> ApiResult<Value> {
+    let token = meta::text(review, "/spec/token");
+    if token.is_empty() {
+        return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
     }
+    let audiences = strings(review.pointer("/spec/audiences"));
+    Ok(match server.auth.review(&server.store, token, &audiences) {
+        Some((user, audiences)) => json!({"authenticated": true, "user": user.info(), "audiences": audiences}),
+        None => json!({"user": {}, "error": "[invalid bearer token, Token has been invalidated]"}),
+    })
+}
+
+/// What is wrong with the question of a review about somebody's access.
+fn check_access(context: &Context, review: &Value) -> ApiResult<()> {
+    let spec = |field: &str| review.pointer(&format!("/spec/{field}"));
+    let mut causes = Vec::new();
+    if spec("resourceAttributes").is_some() == spec("nonResourceAttributes").is_some() {
+        causes.push(Cause::invalid(
+            "spec.resourceAttributes",
+            spec("resourceAttributes").unwrap_or(&Value::Null),
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        ));
+    }
+    let subject = !meta::text(review, "/spec/user").is_empty() || !strings(spec("groups")).is_empty();
+    if !subject && !context.resource.plural.starts_with("self") {
+        causes.push(Cause::invalid("spec.user", &"".into(), "at least one of user or group must be specified"));
+    }
+    if causes.is_empty() { Ok(()) } else { Err(context.invalid("", causes)) }
 }
 
 fn access(server: &Server, user: &User, review: &Value) -> Value {

@@ -16,24 +16,19 @@ pub(crate) const RULES: Rules = Rules {
     validate_update: Some(validate_update),
 };
 
-fn create(server: &Server, _: &Context, value: &mut Value) {
+fn create(_: &Server, _: &Context, value: &mut Value) {
     crd::default_names(value);
-    let taken = crd::conflict(value, &others(server, value));
-    crd::set_status(value, None, taken, &meta::now());
+    let mut finalizers = meta::finalizers(value);
+    if !finalizers.iter().any(|f| f == crd::CLEANUP) {
+        finalizers.push(crd::CLEANUP.into());
+    }
+    meta::set_finalizers(value, finalizers);
+    crd::set_status(value, None, &meta::now());
 }
 
-fn update(server: &Server, old: &Value, value: &mut Value) {
+fn update(_: &Server, old: &Value, value: &mut Value) {
     crd::default_names(value);
-    let taken = crd::conflict(value, &others(server, value));
-    crd::set_status(value, Some(old), taken, &meta::now());
-}
-
-/// The other definitions of the group.
-fn others(server: &Server, value: &Value) -> Vec<Value> {
-    let (group, name) = (meta::text(value, "/spec/group"), meta::name(value));
-    let all = server.store.list("apiextensions.k8s.io/customresourcedefinitions", None).0;
-    let all = all.iter().filter(|o| o.key.name != name).map(|o| o.value());
-    all.filter(|o| meta::text(o, "/spec/group") == group).collect()
+    crd::set_status(value, Some(old), &meta::now());
 }
 
 fn validate(server: &Server, value: &Value) -> Vec<Cause> {

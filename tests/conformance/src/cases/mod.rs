@@ -1,28 +1,19 @@
 //! The chapters, one file each. A new chapter is its file, its `mod` line and its line in [`all`].
 
-mod admission;
-mod crds;
-mod definitions;
+mod access;
+mod bodies;
 mod discovery;
-mod fields;
 mod lists;
 mod metadata;
 mod objects;
-mod rules;
-mod schemas;
+mod operation;
 mod watches;
 
 use crate::case::Chapter;
 
 /// All chapters.
 pub fn all() -> Vec<Chapter> {
-    vec![
-        admission::chapter(),
-        crds::chapter(),
-        fields::chapter(),
-        rules::chapter(),
-        schemas::chapter(),
-        discovery::chapter(), lists::chapter(), metadata::chapter(), objects::chapter(), watches::chapter()]
+    vec![access::chapter(), bodies::chapter(), operation::chapter(), discovery::chapter(), lists::chapter(), metadata::chapter(), objects::chapter(), watches::chapter()]
 }
 
 #[cfg(test)]
