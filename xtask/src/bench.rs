@@ -6,6 +6,7 @@
 //!
 //! To add one: a function in a file below `bench/`, and a line in [`BENCHES`].
 
+mod api;
 pub mod disk;
 pub mod pair;
 
@@ -29,6 +30,20 @@ pub const BENCHES: &[Bench] = &[
     Bench { name: "copy", about: "sparse raw to raw, against the faster of qemu-img -W and nbdcopy", run: disk::copy },
     Bench { name: "qcow2", about: "qcow2 to raw, against qemu-img convert -W", run: disk::qcow2 },
     Bench { name: "nbd", about: "from nbdkit to raw, against nbdcopy", run: disk::nbd },
+    Bench {
+        name: "startup",
+        about: "the whole stack from its start to ready, against kube-apiserver and etcd to /readyz",
+        run: api::startup,
+    },
+    Bench {
+        name: "idle-memory",
+        about: "resident memory of the idle stack, against kube-apiserver and etcd",
+        run: api::idle_memory,
+    },
+    Bench { name: "creates", about: "2,000 config maps of 1 KiB made by 16 writers", run: api::creates },
+    Bench { name: "list-10000", about: "10,000 config maps of 1 KiB read in one answer", run: api::list_whole },
+    Bench { name: "list-10000-chunks", about: "the same read in chunks of 500, as by kubectl", run: api::list_chunks },
+    Bench { name: "watch-100", about: "1,000 new config maps seen by 100 watchers", run: api::watch },
 ];
 
 /// What a bench needs of the machine.

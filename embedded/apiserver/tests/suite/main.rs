@@ -10,7 +10,6 @@ mod kubectl;
 mod logs;
 mod objects;
 mod operation;
-mod quotas;
 mod tunnels;
 mod watches;
 
