@@ -3,14 +3,14 @@
 //! ```text
 //! worker 1..N   next chunk ─► extents ─┬─ nothing stored ──────────────────────► mark as zeros
 //!                                      └─ piece: read, inflate, digest, write ─► pending
-//! committer     pending ≥ 16 MiB, or half a second old ─► fdatasync(target) ─► chunk map ─► fdatasync(map)
+//! committer     pending ≥ 24 MiB, or half a second old ─► fdatasync(target) ─► chunk map ─► fdatasync(map)
 //!               and looks for workers whose source hangs
 //! ```
 //!
-//! A worker reserves the bytes of a chunk before it writes them and the committer frees them once
+//! A worker reserves the bytes of a piece before it writes them and the committer frees them once
 //! the chunk is marked: never more than [`WINDOW`] bytes are written and not marked, so that a copy
 //! that is killed writes at most these again. Pieces are small enough to stay in the processor's
-//! cache from the inflater to the digest to the write.
+//! cache from the inflater to the digest to the write, and large enough to keep the storage busy.
 
 mod chunk;
 mod commit;
@@ -34,13 +34,13 @@ use commit::Ledger;
 
 /// The most bytes that are written and not yet marked: what a killed copy may write again.
 pub const WINDOW: u64 = 64 << 20;
-/// Bytes that go through the pipeline at once.
-const PIECE: usize = 1 << 20;
+/// Bytes that go through the pipeline at once: a huge page, one request to the device.
+const PIECE: usize = 2 << 20;
 
 /// How to copy.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Number of workers; none for two per processor, so that some inflate while others write.
+    /// Number of workers, at most 15; none for four per processor, so that some inflate while others write.
     pub workers: Option<usize>,
     /// How fast the disk may be read.
     pub limit: Limit,
@@ -48,10 +48,14 @@ pub struct Options {
     pub patience: Patience,
 }
 
+/// The most workers: each may hold a chunk that waits for room in the window, and all of these
+/// together must leave room.
+const WORKERS: usize = (WINDOW / CHUNK) as usize - 1;
+
 /// Returns the number of workers for `asked`.
 pub(crate) fn workers(asked: Option<usize>) -> usize {
-    let default = || std::thread::available_parallelism().map_or(4, |n| 2 * n.get()).clamp(4, 16);
-    asked.unwrap_or_else(default).clamp(1, 64)
+    let default = || std::thread::available_parallelism().map_or(8, |n| 4 * n.get()).clamp(8, WORKERS);
+    asked.unwrap_or_else(default).clamp(1, WORKERS)
 }
 
 /// What the workers share.

@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What address, offset and length are aligned to: a multiple of every device's logical block.
 const ALIGN: usize = 4096;
 
+/// Bytes of a huge page on the machines that matter.
+const HUGE: usize = 2 << 20;
+
 /// A file that is opened for direct accesses.
 #[derive(Debug)]
 pub(crate) struct Direct {
@@ -65,7 +68,8 @@ impl Direct {
     }
 }
 
-/// Memory that direct accesses take.
+/// Memory that direct accesses take. A buffer of 2 MiB or more lies on huge pages where the system
+/// gives some: a request to the device then is one piece of memory instead of hundreds of pages.
 pub(crate) struct Aligned {
     memory: Vec<u8>,
     skip: usize,
@@ -74,14 +78,27 @@ pub(crate) struct Aligned {
 
 impl Aligned {
     pub(crate) fn new(length: usize) -> Self {
-        let memory = vec![0; length + ALIGN];
-        let skip = memory.as_ptr().align_offset(ALIGN).min(ALIGN);
-        Self { memory, skip, length }
+        let align = if length >= HUGE { HUGE } else { ALIGN };
+        // what is never touched takes no memory
+        let memory = vec![0; length + align];
+        let skip = memory.as_ptr().align_offset(align).min(align);
+        let mut aligned = Self { memory, skip, length };
+        if align == HUGE {
+            ask_for_huge_pages(aligned.bytes());
+        }
+        aligned
     }
 
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         self.memory.get_mut(self.skip..self.skip + self.length).unwrap_or_default()
     }
+}
+
+fn ask_for_huge_pages(bytes: &mut [u8]) {
+    let whole = bytes.len() / HUGE * HUGE;
+    #[expect(unsafe_code, reason = "madvise has no safe wrapper")]
+    // SAFETY: the range is memory of this process that the slice borrows; the advice changes no byte of it
+    let _ = unsafe { libc::madvise(bytes.as_mut_ptr().cast(), whole, libc::MADV_HUGEPAGE) };
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Scope {
 }
 
 /// Bytes that are read at once.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 2 << 20;
 
 struct Run<'a> {
     stored: Stored<'a>,

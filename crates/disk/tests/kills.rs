@@ -378,6 +378,7 @@ fn killed_copies_go_on() {
         copies += 1;
         kills += more;
         cost = cost.max(most);
+        println!("{kills} kills so far, {packed:?} to {target:?} of {size} bytes: {more}, the worst lost {most} bytes");
         *by_case.entry(format!("{packed:?} to {target:?}")).or_default() += more;
         assert!(copies < 40 + wanted as usize, "copies end before they can be killed");
     }

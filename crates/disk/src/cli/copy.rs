@@ -61,7 +61,7 @@ pub(super) struct CopyArgs {
     #[arg(long, value_name = "FILE")]
     changed_ranges: Option<PathBuf>,
     /// Whether a copy that was begun is gone on with
-    #[arg(long, value_enum, default_value_t = ResumeArg::Auto, default_missing_value = "only", num_args = 0..=1)]
+    #[arg(long, value_enum, default_value_t = ResumeArg::Auto, default_missing_value = "only", num_args = 0..=1, require_equals = true)]
     resume: ResumeArg,
     /// Begin anew if the source is not the one that an interrupted copy began with
     #[arg(long)]

@@ -84,7 +84,6 @@ impl Run {
         }
         let data = tools.extents.data_bytes();
         self.limit.take(data, &self.shared.cancel)?;
-        self.ledger.reserve(data)?;
         let extents = std::mem::take(&mut tools.extents);
         let result = self.data(range, tools, Some(&extents));
         tools.extents = extents;
@@ -97,7 +96,8 @@ impl Run {
         watched(|| self.disk.image().extents(range, extents)).unwrap_or(Err(Error::Cancelled))
     }
 
-    /// Reads, digests and writes the data of a chunk.
+    /// Reads, digests and writes the data of a chunk; `known` are its extents, whose bytes are reserved
+    /// on the way: none where all is reserved already.
     fn data(&self, range: Range<u64>, tools: &mut Tools, known: Option<&Extents>) -> Result<Copied> {
         let mut own = Extents::default();
         let extents = match known {
@@ -120,6 +120,9 @@ impl Run {
                 let part = part(tools.memory.bytes(), 0..piece.end - piece.start);
                 self.read(part, piece.start)?;
                 tools.hasher.update(part);
+                if known.is_some() {
+                    self.ledger.reserve(piece.end - piece.start)?;
+                }
                 zero &= self.write(part, piece.start)?;
             }
         }

@@ -10,8 +10,9 @@ use crate::target::Sink;
 
 use super::WINDOW;
 
-/// So many pending bytes are committed at once.
-const BATCH: u64 = WINDOW / 4;
+/// So many pending bytes are committed at once. Each commit costs two flushes of the storage, and
+/// what the window has left must keep the workers busy meanwhile.
+const BATCH: u64 = WINDOW / 8 * 3;
 /// So many pending chunks are, even if they are all zeros.
 const CHUNKS: usize = 16_384;
 /// The longest that a written chunk waits for its commit.
@@ -29,6 +30,8 @@ struct State {
     open: u64,
     pending: Vec<(u64, Copied)>,
     pending_bytes: u64,
+    /// Somebody waits for room.
+    full: bool,
     workers: usize,
     error: Option<Error>,
     stopped: bool,
@@ -45,6 +48,11 @@ pub(super) struct Presence<'a> {
 pub(super) type Watchdog<'a> = &'a dyn Fn() -> Option<(usize, Error)>;
 
 impl State {
+    /// Returns whether it is time to commit.
+    fn ripe(&self) -> bool {
+        self.pending_bytes >= BATCH || self.pending.len() >= CHUNKS || self.full && self.pending_bytes > 0
+    }
+
     fn stop(&mut self, error: Error) {
         // the first error counts; a cancel that it causes elsewhere does not replace it
         if self.error.is_none() || matches!(self.error, Some(Error::Cancelled)) {
@@ -76,6 +84,10 @@ impl Ledger {
     pub(super) fn reserve(&self, bytes: u64) -> Result<()> {
         let mut state = self.lock();
         while state.open + bytes > WINDOW && !state.stopped {
+            // what is pending goes out now, or nobody would move before the committer's patience ends
+            if !std::mem::replace(&mut state.full, true) {
+                self.changed.notify_all();
+            }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.stopped {
@@ -90,7 +102,7 @@ impl Ledger {
         let mut failed = None;
         loop {
             let mut state = self.lock();
-            while state.workers > 0 && state.pending_bytes < BATCH && state.pending.len() < CHUNKS {
+            while state.workers > 0 && !state.ripe() {
                 let (next, timeout) =
                     self.changed.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner);
                 state = next;
@@ -104,6 +116,7 @@ impl Ledger {
                 }
             }
             let last = state.workers == 0;
+            state.full = false;
             let (chunks, bytes) = (std::mem::take(&mut state.pending), std::mem::take(&mut state.pending_bytes));
             drop(state);
             if failed.is_none() && !chunks.is_empty() {
@@ -136,7 +149,7 @@ impl Presence<'_> {
         let mut state = self.ledger.lock();
         state.pending.push((index, copied));
         state.pending_bytes += bytes;
-        if state.pending_bytes >= BATCH || state.pending.len() >= CHUNKS {
+        if state.ripe() {
             self.ledger.changed.notify_all();
         }
     }
