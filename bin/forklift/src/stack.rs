@@ -242,7 +242,9 @@ fn images() -> anyhow::Result<ImageTable> {
     Ok(ImageTable::default()
         .with(forklift_api::IMAGE, [this.as_str()])
         .wrapping("quay.io/kubev2v/hook-runner*", [this.as_str(), "worker", "hook-runner"])
-        .wrapping("quay.io/konveyor/hook-runner*", [this.as_str(), "worker", "hook-runner"]))
+        .wrapping("quay.io/konveyor/hook-runner*", [this.as_str(), "worker", "hook-runner"])
+        // they need this machine's tools and mounts, which user 107 of their pods may not open
+        .keeping_user())
 }
 
 async fn client_config(kubeconfig: &str) -> anyhow::Result<kube::Config> {

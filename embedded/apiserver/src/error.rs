@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::storage::WriteError;
 
+/// Stands for the lack of a reason, which the Status then does not have.
+pub const NO_REASON: &str = "(none)";
+
 /// One field that is wrong, as a `StatusCause`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cause {
@@ -27,6 +30,11 @@ impl Cause {
             }
             other => other.to_string(),
         };
+        Self { reason: "FieldValueInvalid", message: format!("Invalid value: {shown}: {detail}"), field: field.into() }
+    }
+
+    /// A value that is not allowed here, shown in the form given.
+    pub fn invalid_shown(field: impl Into<String>, shown: &str, detail: &str) -> Self {
         Self { reason: "FieldValueInvalid", message: format!("Invalid value: {shown}: {detail}"), field: field.into() }
     }
 
@@ -54,6 +62,23 @@ impl Cause {
             message: format!("Unsupported value: {value}: supported values: {list}"),
             field: field.into(),
         }
+    }
+
+    /// Text above the limit.
+    pub fn too_long(field: impl Into<String>, limit: u64) -> Self {
+        let message = format!("Too long: may not be more than {limit} bytes");
+        Self { reason: "FieldValueTooLong", message, field: field.into() }
+    }
+
+    /// More elements than the limit.
+    pub fn too_many(field: impl Into<String>, count: u64, limit: u64) -> Self {
+        let message = format!("Too many: {count}: must have at most {limit} items");
+        Self { reason: "FieldValueTooMany", message, field: field.into() }
+    }
+
+    /// A value that occurs twice, shown in the form given.
+    pub fn duplicate_shown(field: impl Into<String>, shown: &str) -> Self {
+        Self { reason: "FieldValueDuplicate", message: format!("Duplicate value: {shown}"), field: field.into() }
     }
 
     /// A change that may not be made.
@@ -270,6 +295,9 @@ impl ApiError {
         });
         // in the order of the published type: people see it through programs that print the body as it is
         if let Some(map) = status.as_object_mut() {
+            if self.reason == NO_REASON {
+                map.shift_remove("reason");
+            }
             if let Some(details) = &self.details {
                 map.insert("details".into(), details.clone());
             }

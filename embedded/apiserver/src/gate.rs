@@ -58,6 +58,9 @@ pub async fn pass(State(server): State<Arc<Server>>, mut request: Request, next:
         }
     };
     ending.code.store(response.status().as_u16(), Ordering::Relaxed);
+    if let (Some(record), Some(notes)) = (&mut ending.record, response.extensions().get::<audit::Notes>()) {
+        record.notes = notes.0.clone();
+    }
     drop(ending);
     let response = if gzip { compression::compress(response).await } else { response };
     dressed(response, &id)
@@ -120,6 +123,7 @@ async fn admit(
                 agent: text(header::USER_AGENT),
                 body: None,
                 decision: None,
+                notes: Vec::new(),
                 received: jiff::Timestamp::now(),
             });
         }

@@ -9,9 +9,11 @@
 //! ```
 //! It knows Kubernetes and nothing of what is stored in it. README.md tells what is real and what is not.
 
+mod admission;
 mod apply;
 mod audit;
 mod auth;
+mod cel;
 mod compression;
 mod controllers;
 mod convert;

@@ -264,6 +264,10 @@ pub struct Context {
     pub content_type: String,
     /// Warnings to send back.
     pub warnings: std::sync::Mutex<Vec<String>>,
+    /// What admission wants noted in the audit log.
+    pub annotations: std::sync::Mutex<Vec<(String, String)>>,
+    /// Fields that the body has twice, as messages tell them.
+    pub duplicates: std::sync::Mutex<Vec<String>>,
 }
 
 impl Context {
@@ -296,12 +300,19 @@ impl Context {
             manager,
             content_type,
             warnings: std::sync::Mutex::default(),
+            annotations: std::sync::Mutex::default(),
+            duplicates: std::sync::Mutex::default(),
         })
     }
 
     /// Adds a warning that clients show.
     pub fn warn(&self, text: impl Into<String>) {
         self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(text.into());
+    }
+
+    /// Adds an annotation to the event in the audit log.
+    pub fn annotate(&self, key: String, value: &str) {
+        self.annotations.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((key, value.to_string()));
     }
 
     /// 404 about the object of this request.

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{Admission, Clients};
 use crate::auth::{Auth, certificate};
 use crate::limits::{Limits, Patient, PerUser, Seats};
 use crate::metrics::Metrics;
@@ -67,6 +68,10 @@ pub struct Server {
     pub draining: AtomicBool,
     /// Longest wait for requests in flight when the server goes.
     pub grace: Duration,
+    /// Webhooks and policies.
+    pub admission: Admission,
+    /// Clients for webhooks.
+    pub hook_clients: Arc<Clients>,
     /// Ends everything.
     pub stop: CancellationToken,
 }
@@ -102,6 +107,8 @@ impl Server {
             address,
             kubelet: reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build()?,
             openapi: openapi::Cache::default(),
+            admission: Admission::default(),
+            hook_clients: Arc::default(),
             stop: CancellationToken::new(),
         });
         for crd in server.store.list("apiextensions.k8s.io/customresourcedefinitions", None).0 {
@@ -118,13 +125,17 @@ impl Server {
     /// Serves what the stored CRD says now.
     pub fn take_in_crd(&self, name: &str) {
         let key = crate::storage::Key::new(&"apiextensions.k8s.io/customresourcedefinitions".into(), "", name);
-        let resources = match self.store.get(&key) {
-            None => Vec::new(),
-            Some(crd) => crate::registry::crd::resources(&crd.value()).unwrap_or_else(|error| {
-                tracing::error!(%error, crd = name, "cannot serve this custom resource definition");
-                Vec::new()
-            }),
-        };
+        let Some(crd) = self.store.get(&key) else { return self.registry.set_custom(name, Vec::new()) };
+        let value = crd.value();
+        let mut resources = crate::registry::crd::resources(&value).unwrap_or_else(|error| {
+            tracing::error!(%error, crd = name, "cannot serve this custom resource definition");
+            Vec::new()
+        });
+        let conversion = crate::convert::Conversion::of(&value, &self.store, &self.hook_clients);
+        for resource in &mut resources {
+            resource.since = crd.revision;
+            resource.conversion = conversion.clone();
+        }
         self.registry.set_custom(name, resources);
     }
 }

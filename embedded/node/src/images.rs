@@ -33,6 +33,10 @@ pub struct Image {
     /// takes the place of what the pod expects in the image.
     #[serde(default)]
     pub wraps: bool,
+    /// Whether the program runs as the node does, whatever user and capabilities a pod asks for: for a program of this
+    /// machine that needs what only the node's user may open.
+    #[serde(default)]
+    pub keeps_user: bool,
 }
 
 impl Image {
@@ -75,6 +79,12 @@ impl ImageTable {
             wraps: true,
             ..Image::default()
         });
+        self
+    }
+
+    /// Makes the programs of all rows run as the node does: see [`Image::keeps_user`].
+    pub fn keeping_user(mut self) -> Self {
+        self.entries.iter_mut().for_each(|image| image.keeps_user = true);
         self
     }
 

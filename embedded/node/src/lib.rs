@@ -7,15 +7,18 @@
 //! The README lists what is real and what is not.
 
 pub mod events;
+pub mod garbage;
 pub mod images;
 pub mod jobs;
 pub mod kubelet;
 pub mod kubevirt;
 pub mod network;
 pub mod nfs;
+pub mod objects;
 pub mod quantity;
 pub mod register;
 pub mod scheduler;
+pub mod services;
 pub mod volumes;
 
 use std::collections::HashMap;
@@ -25,11 +28,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 pub use images::{Image, ImageTable};
 use kubelet::Kubelet;
+use kubelet::process::Isolation;
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
@@ -52,6 +59,14 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Whether containers get namespaces of their own; none: where the kernel allows it.
     pub namespaces: Option<bool>,
+    /// Whether these are below a user namespace, as a plain user's are.
+    pub user_namespaces: bool,
+    /// How often volumes are measured; none: every minute, and directories of pods every ten seconds.
+    pub usage_period: Option<Duration>,
+    /// How long events and how many ended pods are kept.
+    pub keep: garbage::Keep,
+    /// How large container logs get.
+    pub log_rotation: kubelet::logs::Rotation,
     /// Whether virtual machines are run (needs KubeVirt's CRDs in the API server).
     pub kubevirt: bool,
 }
@@ -69,6 +84,10 @@ impl Config {
             restart_backoff: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(10),
             namespaces: None,
+            user_namespaces: false,
+            usage_period: None,
+            keep: garbage::Keep::default(),
+            log_rotation: kubelet::logs::Rotation::default(),
             kubevirt: true,
         }
     }
@@ -98,10 +117,17 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let address = listener.local_addr().context("cannot read the kubelet endpoint's address")?;
 
     let machine = register::Machine::look();
-    let isolated = match config.namespaces {
-        Some(wanted) => wanted,
-        None => kubelet::process::namespaces_work(&data_dir).await,
+    let isolation = match config.namespaces {
+        Some(false) => Isolation::None,
+        _ if config.user_namespaces => Isolation::UserNamespace,
+        Some(true) => Isolation::Namespaces,
+        None => kubelet::process::isolation(&data_dir).await,
     };
+    let (services, service_changes) = objects::touched::<Service>(&client);
+    let (slices, slice_changes) = objects::touched::<EndpointSlice>(&client);
+    let names = services::dns::bind(&data_dir.display().to_string()).await;
+    let directory =
+        services::Directory { services, slices, server: names.as_ref().map(|sockets| sockets.address) };
     let images = kubevirt::with_images(config.images.clone());
     let kubelet = Arc::new(Kubelet {
         client: client.clone(),
@@ -115,16 +141,20 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
             cpus: machine.cpus,
             memory: machine.memory,
         },
-        isolated,
+        isolation,
+        groups: kubelet::cgroup::Groups::find(&data_dir),
+        running: kubelet::running::Table::default(),
+        services: directory.clone(),
         restart_backoff: config.restart_backoff,
+        usage_period: config.usage_period.unwrap_or(Duration::from_secs(10)),
         shutdown_grace: config.shutdown_grace,
         addresses: network::Addresses::default(),
-        logs: kubelet::logs::Logs::default(),
+        logs: kubelet::logs::Logs::new(config.log_rotation),
         events: events::Events::new(client.clone(), "kubelet"),
         shutdown: shutdown.clone(),
         index: Mutex::new(HashMap::new()),
     });
-    tracing::info!(node = config.name, %address, isolated, "node starts");
+    tracing::info!(node = config.name, %address, ?isolation, limits = kubelet.groups.usable(), "node starts");
 
     let mut tasks = tokio::task::JoinSet::new();
     let endpoint = kubelet::server::router(kubelet.clone());
@@ -147,7 +177,30 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
         config.kubevirt.then(|| accelerator.clone()),
         shutdown.clone(),
     ));
+    let groups = kubelet.groups.clone();
     tasks.spawn(kubelet::run(kubelet));
+    if let Some(sockets) = names {
+        tasks.spawn(services::dns::run(sockets, directory.clone(), shutdown.clone()));
+    }
+    let (tell, changed) = tokio::sync::watch::channel(());
+    tasks.spawn(services::proxy::run(
+        directory.clone(),
+        events::Events::new(client.clone(), "service-controller"),
+        changed,
+        shutdown.clone(),
+    ));
+    let (pods, pod_changes) = objects::touched::<Pod>(&client);
+    let changes = futures::stream::select_all([
+        service_changes.map(services::endpoints::Change::Service).boxed(),
+        pod_changes.map(services::endpoints::Change::Pod).boxed(),
+        slice_changes.map(services::endpoints::Change::Slice).boxed(),
+    ]);
+    let stores = services::endpoints::Stores { services: directory.services, pods, slices: directory.slices };
+    let told = move || {
+        // the proxy may have stopped first
+        let _ = tell.send(());
+    };
+    tasks.spawn(services::endpoints::run(client.clone(), stores, changes.boxed(), told, shutdown.clone()));
     tasks.spawn(scheduler::run(client.clone(), config.name.clone(), register::labels(&config.name), shutdown.clone()));
     let provisioner = volumes::provision::Provisioner::new(
         client.clone(),
@@ -157,6 +210,8 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     );
     tasks.spawn(provisioner.run(shutdown.clone()));
     tasks.spawn(jobs::run(client.clone(), shutdown.clone()));
+    tasks.spawn(volumes::usage::watch(client.clone(), config.usage_period, shutdown.clone()));
+    tasks.spawn(garbage::run(client.clone(), config.keep, shutdown.clone()));
     if config.kubevirt {
         let setting = kubevirt::Setting { client, node: config.name, accelerator, shutdown: shutdown.clone() };
         tasks.spawn(kubevirt::run(setting));
@@ -169,6 +224,8 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
             anyhow::bail!("a part of the node failed: {error}");
         }
     }
+    // all containers have ended
+    groups.remove();
     Ok(())
 }
 

@@ -36,6 +36,12 @@ impl Addresses {
         None
     }
 
+    /// The address of a pod.
+    pub fn of(&self, uid: &str) -> Option<Ipv4Addr> {
+        let taken = self.taken.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        taken.iter().find(|(_, owner)| *owner == uid).map(|(address, _)| *address)
+    }
+
     /// Gives back all addresses of a pod.
     pub fn release(&self, uid: &str) {
         let mut taken = self.taken.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -10,6 +10,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::events::{Events, Kind};
 use crate::volumes::{Mode, claim_names};
 
 /// Why a pod stays unscheduled: None when it can be bound.
@@ -60,6 +61,7 @@ pub async fn run(client: Client, node: String, labels: BTreeMap<String, String>,
         .map(|_| ());
     let changes = futures::stream::select(watch_pods, watch_claims);
     futures::pin_mut!(changes);
+    let events = Events::new(client.clone(), "default-scheduler");
     let mut told: BTreeMap<String, String> = BTreeMap::new();
     let mut again = false;
     loop {
@@ -92,9 +94,20 @@ pub async fn run(client: Client, node: String, labels: BTreeMap<String, String>,
             };
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             let result = match obstacle(&pod, &labels, state) {
-                None => bind(&client, &pod, &node).await,
+                None => {
+                    let bound = bind(&client, &pod, &node).await;
+                    if bound.is_ok() {
+                        let name = pod.metadata.name.as_deref().unwrap_or_default();
+                        let message = format!("Successfully assigned {namespace}/{name} to {node}");
+                        let (events, pod) = (events.clone(), pod.clone());
+                        // news do not hold the next pod up
+                        tokio::spawn(async move { events.publish(pod.as_ref(), Kind::Normal, "Scheduled", &message).await });
+                    }
+                    bound
+                }
                 Some(reason) if told.get(&uid) == Some(&reason) => Ok(()),
                 Some(reason) => {
+                    events.publish(pod.as_ref(), Kind::Warning, "FailedScheduling", &reason).await;
                     let result = tell(&client, &pod, &reason).await;
                     told.insert(uid, reason);
                     result

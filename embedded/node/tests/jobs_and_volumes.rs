@@ -84,6 +84,87 @@ async fn jobs_complete_retry_and_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn indexed_jobs_know_their_places() {
+    let stack = Stack::start().await;
+    let indexed = |more: Value| {
+        let mut spec = json!({"completionMode": "Indexed", "completions": 3, "parallelism": 3});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            spec[key] = value.clone();
+        }
+        spec
+    };
+    stack.create::<Job>(job("all", "echo $JOB_COMPLETION_INDEX $(hostname)", indexed(json!({})))).await;
+    let partly = indexed(json!({"successPolicy": {"rules": [{"succeededIndexes": "1"}]}}));
+    stack.create::<Job>(job("partly", "test $JOB_COMPLETION_INDEX = 1 || sleep 600", partly)).await;
+    let limited = indexed(json!({"backoffLimitPerIndex": 0, "podFailurePolicy": {"rules": [
+        {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [4]}}]}}));
+    stack.create::<Job>(job("limited", "test $JOB_COMPLETION_INDEX = 2 || exit 4", limited)).await;
+    for (name, kind, reason, completed, failed) in [
+        ("all", "Complete", "CompletionsReached", "0-2", None),
+        ("partly", "SuccessCriteriaMet", "SuccessPolicy", "1", None),
+        ("limited", "Failed", "FailedIndexes", "2", Some("0,1")),
+    ] {
+        let job = stack.until(name, |job: &Job| ended(job).is_some()).await;
+        assert_eq!(ended(&job), Some((kind.into(), reason.into())), "{name}");
+        let status = job.status.expect("a status");
+        assert_eq!((status.completed_indexes.as_deref(), status.failed_indexes.as_deref()), (Some(completed), failed));
+    }
+    let pods = stack.api::<Pod>().list(&ListParams::default().labels("job-name=all")).await.expect("pods");
+    let mut said = Vec::new();
+    for pod in pods.items {
+        said.push(stack.logs(&pod.metadata.name.expect("a name"), "main", false).await);
+    }
+    said.sort();
+    let host = |index: usize, text: &str| text.starts_with(&format!("{index} "));
+    assert!(said.iter().enumerate().all(|(index, text)| host(index, text)), "{said:?}");
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn suspended_jobs_wait() {
+    let stack = Stack::start().await;
+    stack.create::<Job>(job("late", "sleep 600", json!({}))).await;
+    stack.until("late", |job: &Job| job.status.as_ref().and_then(|status| status.ready) == Some(1)).await;
+    let patch = |suspend: bool| kube::api::Patch::Merge(json!({"spec": {"suspend": suspend}}));
+    let params = kube::api::PatchParams::default();
+    stack.api::<Job>().patch("late", &params, &patch(true)).await.expect("patched");
+    let is = |job: &Job, wanted: &str| {
+        let mut conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.any(|condition| condition.type_ == "Suspended" && condition.status == wanted)
+    };
+    let job = stack.until("late", |job: &Job| is(job, "True")).await;
+    assert_eq!(job.status.and_then(|status| status.start_time), None);
+    let pods = stack.api::<Pod>().list(&ListParams::default().labels("job-name=late")).await.expect("pods");
+    for pod in pods.items {
+        stack.until_gone::<Pod>(&pod.metadata.name.expect("a name")).await;
+    }
+    stack.api::<Job>().patch("late", &params, &patch(false)).await.expect("patched");
+    let job = stack.until("late", |job: &Job| is(job, "False") && job.status.as_ref().and_then(|status| status.ready) == Some(1)).await;
+    assert_eq!(job.status.and_then(|status| status.failed), None, "who was suspended has not failed");
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_news_and_ended_pods_are_removed() {
+    let keep = node::garbage::Keep { events: std::time::Duration::from_secs(1), ended_pods: 1 };
+    let stack = Stack::start_with(|config| config.keep = keep).await;
+    for name in ["first", "second", "third"] {
+        stack.create::<Pod>(Stack::shell(name, "true", json!({}))).await;
+    }
+    let pods = stack.api::<Pod>();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let left = pods.list(&ListParams::default()).await.expect("pods").items.len();
+        if left == 1 && stack.events().await.is_empty() {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{left} pods, {:?}", stack.events().await);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn claims_get_directories_and_files() {
     let stack = Stack::start().await;
     stack.create::<PersistentVolumeClaim>(claim("files", "10Mi", json!({}))).await;
@@ -184,5 +265,45 @@ async fn static_volumes_are_bound_and_kept() {
     });
     tokio::time::timeout(std::time::Duration::from_secs(30), released).await.expect("in time").expect("watched");
     assert!(store.join("app.ova").exists());
+    stack.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_grow_and_those_that_are_too_full_are_told() {
+    let stack = Stack::start_with(|config| config.usage_period = Some(std::time::Duration::from_millis(200))).await;
+    stack.create::<PersistentVolumeClaim>(claim("device", "1Mi", json!({"volumeMode": "Block"}))).await;
+    stack.create::<PersistentVolumeClaim>(claim("files", "1Mi", json!({}))).await;
+    let bound = stack.until("device", is_bound).await;
+    stack.until("files", is_bound).await;
+    let patch = kube::api::Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": "3Mi"}}}}));
+    let claims = stack.api::<PersistentVolumeClaim>();
+    claims.patch("device", &kube::api::PatchParams::default(), &patch).await.expect("patched");
+    let size = |claim: &PersistentVolumeClaim| {
+        let capacity = claim.status.as_ref().and_then(|status| status.capacity.clone()).unwrap_or_default();
+        capacity.get("storage").and_then(|size| node::quantity::bytes(&size.0))
+    };
+    let grown = stack.until("device", |claim: &PersistentVolumeClaim| size(claim) == Some(3 << 20)).await;
+    assert_eq!(grown.status.and_then(|status| status.conditions).unwrap_or_default(), Vec::new());
+    let file = stack.data().join("volumes").join(bound.spec.and_then(|spec| spec.volume_name).expect("a volume")).join("disk.img");
+    assert_eq!(std::fs::metadata(file).expect("a file").len(), 3 << 20);
+    let mount = json!({
+        "container": {"volumeMounts": [{"name": "f", "mountPath": "/v"}]},
+        "volumes": [{"name": "f", "persistentVolumeClaim": {"claimName": "files"}}],
+    });
+    stack.create::<Pod>(Stack::shell("writer", "head -c 2097152 /dev/urandom > /v/x", mount)).await;
+    stack.until_phase("writer", "Succeeded").await;
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !stack.events().await.iter().any(|event| event.starts_with("VolumeOverCapacity: the volume holds 2.0Mi, more than its size of 1Mi")) {
+        assert!(tokio::time::Instant::now() < deadline, "{:#?}", stack.events().await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let limited = json!({
+        "container": {"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+        "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}],
+    });
+    stack.create::<Pod>(Stack::shell("greedy", "head -c 2097152 /dev/urandom > /v/x; exec sleep 600", limited)).await;
+    let pod = stack.until_phase("greedy", "Failed").await;
+    assert_eq!(pod.status.and_then(|status| status.reason).as_deref(), Some("Evicted"));
+    stack.until_event("Evicted: Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\".").await;
     stack.stop().await;
 }

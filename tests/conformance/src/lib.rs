@@ -14,11 +14,13 @@ pub mod answer;
 pub mod case;
 pub mod cases;
 pub mod differences;
+pub mod hook;
 pub mod run;
 pub mod server;
 pub mod watch;
 
 pub use answer::Answer;
+pub use hook::Hook;
 pub use case::{Case, Chapter, Outcome, Test, case};
 pub use server::Server;
 pub use watch::Watch;

@@ -41,6 +41,10 @@ impl Default for AuditConfig {
     }
 }
 
+/// What admission noted of a request, in the extensions of its response.
+#[derive(Clone)]
+pub struct Notes(pub Vec<(String, String)>);
+
 /// What is known of a request when its event is written.
 pub struct Record {
     /// How much is recorded.
@@ -63,6 +67,8 @@ pub struct Record {
     pub body: Option<Value>,
     /// Whether it was allowed, and RBAC's reason.
     pub decision: Option<(bool, String)>,
+    /// What admission noted.
+    pub notes: Vec<(String, String)>,
     /// When it came in.
     pub received: jiff::Timestamp,
 }
@@ -107,6 +113,9 @@ impl Record {
             let decision = if *allowed { "allow" } else { "forbid" };
             event["annotations"] =
                 json!({"authorization.k8s.io/decision": decision, "authorization.k8s.io/reason": reason});
+        }
+        for (key, value) in &self.notes {
+            event["annotations"][key.as_str()] = value.clone().into();
         }
         event
     }

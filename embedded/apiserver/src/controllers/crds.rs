@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::handlers::{self, Deletion, pipeline};
 use crate::meta;
 use crate::registry::crd;
@@ -11,6 +13,9 @@ use crate::server::Server;
 /// Goes on with the deletion of all definitions that are being deleted.
 pub async fn sweep(server: &Arc<Server>) {
     let definitions = server.store.list("apiextensions.k8s.io/customresourcedefinitions", None).0;
+    for definition in definitions.iter().filter(|d| !d.deleting) {
+        reconsider(server, &definition.value()).await;
+    }
     for definition in definitions.iter().filter(|d| d.deleting) {
         let value = definition.value();
         let storage = format!("{}/{}", meta::text(&value, "/spec/group"), meta::text(&value, "/spec/names/plural"));
@@ -27,6 +32,26 @@ pub async fn sweep(server: &Arc<Server>) {
         }
         if server.store.list(&storage, None).0.is_empty() {
             release(server, &definition.key.name).await;
+        }
+    }
+}
+
+/// Names that were taken may be free now.
+async fn reconsider(server: &Arc<Server>, definition: &Value) {
+    let conditions = definition.pointer("/status/conditions").and_then(Value::as_array);
+    let refused = conditions
+        .into_iter()
+        .flatten()
+        .any(|c| meta::text(c, "/type") == "NamesAccepted" && meta::text(c, "/status") == "False");
+    let Some(resource) = server.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions") else {
+        return;
+    };
+    if refused {
+        // the status is made anew with every change
+        let context = Context::internal(resource, "", meta::name(definition));
+        let again = |old: &Value| Ok(pipeline::Change { value: old.clone(), applied: true });
+        if let Err(error) = pipeline::change(server, &context, again).await {
+            tracing::debug!(%error, crd = meta::name(definition), "cannot look at a definition's names again");
         }
     }
 }

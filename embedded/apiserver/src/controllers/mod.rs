@@ -5,6 +5,7 @@
 mod crds;
 mod garbage;
 mod namespaces;
+mod quotas;
 mod roles;
 
 use std::sync::Arc;
@@ -77,6 +78,7 @@ pub fn spawn(server: &Arc<Server>) {
             };
             let Some(event) = event else { return };
             let key = &event.object.key;
+            quotas::sweep(&server, &key.namespace).await;
             match &*key.resource {
                 "/namespaces" if event.kind == EventKind::Added => {
                     if let Err(error) = namespaces::ensure_defaults(&server, &key.name).await {

@@ -17,7 +17,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::logs::{kubelet_address, pod_container};
@@ -46,6 +46,37 @@ pub fn is_connect(target: &Target) -> bool {
             "services" => subresource == "proxy",
             _ => false,
         }
+}
+
+/// What the client asks of the subresource, as webhooks are shown it.
+pub fn options(target: &Target, uri: &http::Uri) -> Value {
+    let subresource = target.subresource.split('/').next().unwrap_or_default();
+    let kind = match (target.plural.as_str(), subresource) {
+        (_, "exec") => "PodExecOptions",
+        (_, "attach") => "PodAttachOptions",
+        (_, "portforward") => "PodPortForwardOptions",
+        ("services", _) => "ServiceProxyOptions",
+        _ => "PodProxyOptions",
+    };
+    let mut options = json!({"kind": kind, "apiVersion": "v1"});
+    let asked = reqwest::Url::parse(&format!("http://client/?{}", uri.query().unwrap_or_default()));
+    for (name, value) in asked.iter().flat_map(|url| url.query_pairs()) {
+        match name.as_ref() {
+            "stdin" | "stdout" | "stderr" | "tty" => options[name.as_ref()] = matches!(&*value, "1" | "true").into(),
+            "container" => options["container"] = value.as_ref().into(),
+            "command" | "ports" => {
+                let list = &mut options[name.as_ref()];
+                if !list.is_array() {
+                    *list = json!([]);
+                }
+                if let Value::Array(list) = list {
+                    list.push(value.as_ref().into());
+                }
+            }
+            _ => {}
+        }
+    }
+    options
 }
 
 /// Serves the tunnel.

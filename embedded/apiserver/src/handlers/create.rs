@@ -7,11 +7,12 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{output, pipeline};
+use crate::admission::Operation;
 use crate::error::{ApiError, ApiResult, Cause};
 use crate::request::Context;
 use crate::server::Server;
 use crate::storage::{Key, WriteError};
-use crate::{apply, convert, meta, resources};
+use crate::{admission, apply, convert, meta, resources};
 
 /// POST to a collection.
 pub async fn create(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
@@ -37,6 +38,7 @@ pub async fn create_object(
     if generate.as_deref() == Some("") {
         return Err(context.invalid("", vec![Cause::required("metadata.name", "name or generateName is required")]));
     }
+    let _turn = admission::quotas::turn(server, context).await;
     for _ in 0..8 {
         let mut value = value.clone();
         if let Some(prefix) = &generate {
@@ -51,20 +53,27 @@ pub async fn create_object(
         {
             map.shift_remove("status");
         }
+        admission::mutate(server, context, Operation::Create, &mut value, None).await?;
         resources::prepare_create(server, context, &mut value);
         pipeline::check(server, context, None, &value)?;
         check_namespace(server, context, &name)?;
         if !applied {
             apply::track_update(context, None, &mut value);
         }
-        if context.params.dry_run()? {
+        let dry_run = context.params.dry_run()?;
+        admission::validate(server, context, Operation::Create, Some(&value), None, dry_run).await?;
+        let key = Key::new(&resource.storage, &context.target.namespace, &name);
+        if dry_run && generate.is_none() && server.store.get(&key).is_some() {
+            return Err(ApiError::already_exists(&resource.group, &resource.plural, &name));
+        }
+        if dry_run {
             return Ok(value);
         }
-        let key = Key::new(&resource.storage, &context.target.namespace, &name);
-        convert::to_stored(&mut value, resource);
+        convert::to_stored(&mut value, resource).await?;
         match server.store.create(key, value).await {
             Ok(object) => {
                 pipeline::after_write(server, &object);
+                convert::learn(resource, std::slice::from_ref(&object)).await?;
                 return Ok(output::served(resource, &object));
             }
             Err(WriteError::Exists) if generate.is_some() => {}

@@ -7,11 +7,12 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{output, read};
+use crate::admission::Operation;
 use crate::error::{ApiError, ApiResult};
 use crate::request::Context;
 use crate::server::Server;
 use crate::storage::{Key, Object, WriteError};
-use crate::{convert, meta, registry, resources};
+use crate::{admission, convert, meta, registry, resources};
 
 /// What happens to the dependents of a deleted object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,13 +119,15 @@ pub async fn delete_collection(server: &Arc<Server>, context: &Context, body: &[
     let (objects, revision) = server.store.list(&context.resource.storage, read::namespace(context));
     let chosen: Vec<Arc<Object>> = objects.into_iter().filter(|o| selector.matches(o)).collect();
     for object in &chosen {
-        let one = Context::internal(context.resource.clone(), &object.key.namespace, &object.key.name);
+        let mut one = Context::internal(context.resource.clone(), &object.key.namespace, &object.key.name);
+        one.user = context.user.clone();
         match delete_object(server, &one, &deletion).await {
             Ok(_) => {}
             Err(error) if error.reason == "NotFound" => {}
             Err(error) => return Err(error),
         }
     }
+    convert::learn(&context.resource, &chosen).await?;
     Ok(output::list(context, &chosen, json!({"resourceVersion": revision.to_string()})))
 }
 
@@ -148,6 +151,8 @@ pub async fn delete_object(server: &Arc<Server>, context: &Context, deletion: &D
         if let Some(wanted) = deletion.resource_version.as_ref().filter(|rv| **rv != object.revision.to_string()) {
             return Err(precondition("ResourceVersion", wanted, &object.revision.to_string()));
         }
+        convert::learn(&context.resource, std::slice::from_ref(&object)).await?;
+        ask(server, context, &object, deletion.dry_run).await?;
         let old = object.value();
         let mut value = old.clone();
         let waits = mark(&context.resource, &mut value, deletion);
@@ -167,6 +172,7 @@ pub async fn delete_object(server: &Arc<Server>, context: &Context, deletion: &D
         match written {
             Ok(object) => {
                 super::pipeline::after_write(server, &object);
+                convert::learn(&context.resource, std::slice::from_ref(&object)).await?;
                 return Ok(if waits {
                     Outcome::Waiting(output::served(&context.resource, &object))
                 } else {
@@ -180,8 +186,22 @@ pub async fn delete_object(server: &Arc<Server>, context: &Context, deletion: &D
     Err(ApiError::modified(group, plural, name))
 }
 
+/// Lets webhooks and policies refuse the deletion.
+async fn ask(server: &Arc<Server>, context: &Context, object: &Object, dry_run: bool) -> ApiResult<()> {
+    // an eviction was asked about as such
+    if !context.target.subresource.is_empty() {
+        return Ok(());
+    }
+    let old = output::served(&context.resource, object);
+    admission::mutate(server, context, Operation::Delete, &mut Value::Null, Some(&old)).await?;
+    admission::validate(server, context, Operation::Delete, None, Some(&old), dry_run).await
+}
+
 /// Marks the object as going away; returns whether it has to wait.
 fn mark(resource: &registry::Resource, value: &mut Value, deletion: &Deletion) -> bool {
+    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && !meta::is_deleting(value) {
+        registry::crd::terminate(value);
+    }
     let mut finalizers = meta::finalizers(value);
     let (foreground, orphan) = ("foregroundDeletion".to_string(), "orphan".to_string());
     if let Some(propagation) = deletion.propagation {

@@ -4,6 +4,7 @@ mod ask;
 mod connect;
 mod create;
 mod delete;
+mod duplicates;
 mod logs;
 mod output;
 mod patch;
@@ -22,6 +23,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 
+use crate::admission;
+use crate::audit;
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::registry::Access;
@@ -42,6 +45,9 @@ pub async fn handle(server: Arc<Server>, request: Request<Body>) -> ApiResult<Re
         if server.registry.knows_group(&target.group) { ApiError::no_such_path() } else { ApiError::no_such_page() }
     })?;
     if is_connect(&target) {
+        let mut context = Context::internal(resource, &target.namespace, &target.name);
+        (context.user, context.target) = (user, target.clone());
+        admission::connect(&server, &context, &connect::options(&target, &parts.uri)).await?;
         return connect::serve(server, target, parts, body).await;
     }
     let context = Context::new(resource, target, parts.method, &parts.uri, &parts.headers, user)?;
@@ -50,6 +56,10 @@ pub async fn handle(server: Arc<Server>, request: Request<Body>) -> ApiResult<Re
     let context = Arc::new(context);
     let mut response = route(&server, &context, body).await.unwrap_or_else(IntoResponse::into_response);
     let warnings = std::mem::take(&mut *context.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let notes = std::mem::take(&mut *context.annotations.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    if !notes.is_empty() {
+        response.extensions_mut().insert(audit::Notes(notes));
+    }
     for text in warnings {
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
@@ -102,9 +112,9 @@ async fn route(server: &Arc<Server>, context: &Arc<Context>, body: Bytes) -> Api
         ("update" | "patch", _) if target.name.is_empty() => Err(ApiError::method_not_allowed()),
         ("get", "log") if context.resource.is("", "pods") => logs::logs(server, context).await,
         ("get", "scale") if context.resource.scale.is_some() => scale::get(server, context),
-        ("get", "") => read::get(server, context),
-        ("get", "status") if context.resource.status => read::get(server, context),
-        ("list", "") => read::list(server, context),
+        ("get", "") => read::get(server, context).await,
+        ("get", "status") if context.resource.status => read::get(server, context).await,
+        ("list", "") => read::list(server, context).await,
         ("create", "") if target.name.is_empty() => create::create(server, context, &body).await,
         ("create", "token") if context.resource.is("", "serviceaccounts") => special::token(server, context, &body),
         ("create", "binding") if context.resource.is("", "pods") => special::bind(server, context, &body).await,

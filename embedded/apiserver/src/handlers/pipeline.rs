@@ -5,13 +5,15 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::Value;
 
+use super::duplicates;
+use crate::admission::Operation;
 use crate::error::{ApiError, ApiResult, Cause};
 use crate::registry::Resource;
 use crate::request::Context;
 use crate::schema::{self, Schema};
 use crate::server::Server;
 use crate::storage::{Key, Object, WriteError};
-use crate::{apply, convert, meta, protobuf, resources};
+use crate::{admission, apply, cel, convert, meta, protobuf, resources};
 
 /// How often a change is made again after somebody else was faster.
 const ATTEMPTS: usize = 50;
@@ -24,8 +26,12 @@ pub fn decode(context: &Context, body: &[u8]) -> ApiResult<Value> {
                 std::str::from_utf8(body).map_err(|e| ApiError::bad_request(format!("the body is not UTF-8: {e}")))?;
             serde_saphyr::from_str(text).map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?
         }
-        "" | "application/json" | "*/*" => serde_json::from_slice(body)
-            .map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?,
+        "" | "application/json" | "*/*" => {
+            let (value, twice) = duplicates::read(body)
+                .map_err(|e| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
+            *context.duplicates.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = twice;
+            value
+        }
         protobuf::MEDIA_TYPE => protobuf::decode(body).map_err(ApiError::unsupported_media_type)?,
         other => {
             return Err(ApiError::unsupported_media_type(format!(
@@ -51,6 +57,12 @@ pub fn check_type(resource: &Resource, value: &mut Value) -> ApiResult<()> {
             "the API version in the data ({given_version}) does not match the expected API version ({version})"
         )));
     }
+    if !given_kind.is_empty() && given_kind != resource.kind && resource.custom {
+        let name = map.get("metadata").and_then(|m| m.get("name")).and_then(Value::as_str).unwrap_or_default();
+        let why = format!("must be {}", resource.kind);
+        let cause = Cause::invalid("kind", &given_kind.clone().into(), &why);
+        return Err(ApiError::invalid(&resource.group, &given_kind, name, vec![cause]));
+    }
     if !given_kind.is_empty() && given_kind != resource.kind {
         return Err(ApiError::bad_request(format!(
             "{given_kind} in version \"{version}\" cannot be handled as a {}",
@@ -69,18 +81,16 @@ pub fn check_type(resource: &Resource, value: &mut Value) -> ApiResult<()> {
 pub fn take_in(context: &Context, value: &mut Value) -> ApiResult<()> {
     check_type(&context.resource, value)?;
     let schema = context.resource.schema();
-    if context.resource.custom {
-        if let (Some(meta), Some(shape)) = (value.get_mut("metadata"), schema.properties.get("metadata")) {
-            schema::drop_nulls(meta, shape);
-        }
-    } else {
-        schema::drop_nulls(value, schema);
+    schema::drop_nulls(value, schema);
+    if !context.resource.custom {
         right_types(context, value, schema)?;
     }
     let unknown = schema::prune(value, schema);
+    let twice = std::mem::take(&mut *context.duplicates.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let mut list: Vec<String> = twice;
+    list.extend(unknown.iter().map(|path| format!("unknown field \"{path}\"")));
     match context.params.text("fieldValidation") {
-        "Strict" if !unknown.is_empty() => {
-            let list: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+        "Strict" if !list.is_empty() => {
             return Err(ApiError::bad_request(format!(
                 "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
                 context.resource.kind,
@@ -90,11 +100,16 @@ pub fn take_in(context: &Context, value: &mut Value) -> ApiResult<()> {
             )));
         }
         "Ignore" => {}
-        "" | "Warn" | "Strict" => unknown.iter().for_each(|path| context.warn(format!("unknown field \"{path}\""))),
+        "" | "Warn" | "Strict" => list.into_iter().for_each(|text| context.warn(text)),
         other => {
-            return Err(ApiError::bad_request(format!(
-                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-            )));
+            let kind = match context.method.as_str() {
+                "PUT" => "UpdateOptions",
+                "PATCH" => "PatchOptions",
+                _ => "CreateOptions",
+            };
+            let known = ["", "Ignore", "Strict", "Warn"].map(String::from);
+            let cause = Cause::unsupported("fieldValidation", &other.into(), &known);
+            return Err(ApiError::invalid("meta.k8s.io", kind, "", vec![cause]));
         }
     }
     schema::apply_defaults(value, schema);
@@ -129,6 +144,10 @@ pub fn check(server: &Server, context: &Context, old: Option<&Value>, value: &Va
         Some(old) => causes.extend(resources::validate_update(server, context, old, value)),
     }
     unchanged_faults(context, old, &mut causes);
+    // rules see only values of the right shape
+    if context.resource.custom && causes.is_empty() {
+        causes = cel::rules::check(value, old, context.resource.schema());
+    }
     if causes.is_empty() { Ok(()) } else { Err(context.invalid(meta::name(value), causes)) }
 }
 
@@ -156,14 +175,35 @@ pub async fn change(
     let key = Key::new(&context.resource.storage, &context.target.namespace, &context.target.name);
     for _ in 0..ATTEMPTS {
         let object = server.store.get(&key).ok_or_else(|| context.not_found())?;
+        convert::learn(&context.resource, std::slice::from_ref(&object)).await?;
         let mut old = object.value();
         convert::to_served(&mut old, &context.resource);
         let Change { mut value, applied } = make(&old)?;
-        prepare_update(server, context, &object, &old, &mut value, applied)?;
+        receive_update(context, &object, &old, &mut value)?;
+        // subresources with an object of their own are shown to webhooks by their handlers
+        let asks = matches!(context.target.subresource.as_str(), "" | "status");
+        if asks {
+            admission::mutate(server, context, Operation::Update, &mut value, Some(&old)).await?;
+        }
+        let scale = |value: &Value| super::scale::scale_of(&context.resource, value);
+        let dry_run = context.params.dry_run()?;
+        if context.target.subresource == "scale" {
+            let (before, mut wanted) = (scale(&old), scale(&value));
+            admission::mutate(server, context, Operation::Update, &mut wanted, Some(&before)).await?;
+            if let Some(replicas) = wanted.pointer("/spec/replicas").and_then(Value::as_i64) {
+                super::scale::set_replicas(&context.resource, &mut value, replicas);
+            }
+            let dry = dry_run;
+            admission::validate(server, context, Operation::Update, Some(&wanted), Some(&before), dry).await?;
+        }
+        prepare_update(server, context, &old, &mut value, applied)?;
+        if asks {
+            admission::validate(server, context, Operation::Update, Some(&value), Some(&old), dry_run).await?;
+        }
         if same(&old, &value) {
             return Ok(old);
         }
-        if context.params.dry_run()? {
+        if dry_run {
             return Ok(value);
         }
         match write(server, context, &key, object.revision, value).await {
@@ -177,14 +217,8 @@ pub async fn change(
     Err(ApiError::modified(&context.resource.group, &context.resource.plural, &key.name))
 }
 
-fn prepare_update(
-    server: &Server,
-    context: &Context,
-    object: &Object,
-    old: &Value,
-    value: &mut Value,
-    applied: bool,
-) -> ApiResult<()> {
+/// Preconditions, and the object as its schema has it.
+fn receive_update(context: &Context, object: &Object, old: &Value, value: &mut Value) -> ApiResult<()> {
     let (group, plural, name) = (&context.resource.group, &context.resource.plural, &context.target.name);
     match meta::text(value, "/metadata/resourceVersion") {
         "" => {}
@@ -209,6 +243,12 @@ fn prepare_update(
         ));
     }
     take_in(context, value)?;
+    isolate(context, old, value);
+    Ok(())
+}
+
+fn prepare_update(server: &Server, context: &Context, old: &Value, value: &mut Value, applied: bool) -> ApiResult<()> {
+    let name = &context.target.name;
     isolate(context, old, value);
     let fixed = resources::metadata::fixed(old, value);
     if !fixed.is_empty() {
@@ -295,13 +335,16 @@ pub async fn write(
     let done = meta::is_deleting(&value)
         && meta::finalizers(&value).is_empty()
         && resources::may_vanish(&context.resource, &value);
-    convert::to_stored(&mut value, &context.resource);
+    convert::to_stored(&mut value, &context.resource).await.map_err(|e| WriteError::Failed(e.message))?;
     let object = if done {
         server.store.delete(key.clone(), revision, value).await?
     } else {
         server.store.replace(key.clone(), revision, value).await?
     };
     after_write(server, &object);
+    convert::learn(&context.resource, std::slice::from_ref(&object))
+        .await
+        .map_err(|e| WriteError::Failed(e.message))?;
     let mut value = object.value();
     convert::to_served(&mut value, &context.resource);
     Ok(value)
@@ -340,6 +383,8 @@ impl Context {
             manager: "kube-apiserver".into(),
             content_type: String::new(),
             warnings: std::sync::Mutex::default(),
+            annotations: std::sync::Mutex::default(),
+            duplicates: std::sync::Mutex::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::output;
+use crate::convert;
 use crate::error::{ApiError, ApiResult, Cause};
 use crate::request::{Context, Params};
 use crate::selector::Selector;
@@ -22,9 +23,10 @@ pub fn find(server: &Server, context: &Context) -> ApiResult<Arc<Object>> {
 }
 
 /// GET of one object.
-pub fn get(server: &Server, context: &Context) -> ApiResult<Response> {
+pub async fn get(server: &Server, context: &Context) -> ApiResult<Response> {
     reached(server, revision(context.params.text("resourceVersion"))?)?;
     let object = find(server, context)?;
+    convert::learn(&context.resource, std::slice::from_ref(&object)).await?;
     Ok(output::stored(context, StatusCode::OK, &object))
 }
 
@@ -135,7 +137,7 @@ fn decode_continue(token: &str) -> ApiResult<(u64, String, String)> {
 }
 
 /// GET of a collection.
-pub fn list(server: &Server, context: &Context) -> ApiResult<Response> {
+pub async fn list(server: &Server, context: &Context) -> ApiResult<Response> {
     let params = &context.params;
     check_options(params, false)?;
     let selector = selector(context)?;
@@ -178,5 +180,6 @@ pub fn list(server: &Server, context: &Context) -> ApiResult<Response> {
             metadata["continue"] = encode_continue(at, &last.key).into();
         }
     }
+    convert::learn(&context.resource, &objects).await?;
     Ok(output::list(context, &objects, metadata))
 }

@@ -18,7 +18,8 @@ fn pointer(path: &str) -> String {
     path.trim_start_matches('.').split('.').fold(String::new(), |all, step| all + "/" + step)
 }
 
-fn scale_of(resource: &Resource, value: &Value) -> Value {
+/// The object's scale.
+pub fn scale_of(resource: &Resource, value: &Value) -> Value {
     let Some(scale) = &resource.scale else { return Value::Null };
     let count = |path: &str| value.pointer(&pointer(path)).and_then(Value::as_i64).unwrap_or(0);
     let selector = match &scale.selector {
@@ -40,6 +41,16 @@ fn scale_of(resource: &Resource, value: &Value) -> Value {
         "spec": {"replicas": count(&scale.spec)},
         "status": {"replicas": count(&scale.status), "selector": selector},
     })
+}
+
+/// Sets the count of copies that is wanted.
+pub fn set_replicas(resource: &Resource, value: &mut Value, replicas: i64) {
+    let Some(scale) = &resource.scale else { return };
+    let mut at = value;
+    for step in scale.spec.trim_start_matches('.').split('.') {
+        at = &mut at[step];
+    }
+    *at = replicas.into();
 }
 
 /// GET.
@@ -81,13 +92,7 @@ pub async fn change(server: &Arc<Server>, context: &Context, body: &[u8]) -> Api
         if !revision.is_empty() {
             meta::metadata_mut(&mut value).insert("resourceVersion".into(), revision.into());
         }
-        let path =
-            context.resource.scale.as_ref().map(|s| s.spec.trim_start_matches('.').to_string()).unwrap_or_default();
-        let mut at = &mut value;
-        for step in path.split('.') {
-            at = &mut at[step];
-        }
-        *at = replicas.into();
+        set_replicas(&context.resource, &mut value, replicas);
         Ok(pipeline::Change { value, applied: false })
     })
     .await?;

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{Deletion, delete_object, output, pipeline, read};
+use crate::admission::{self, Operation};
 use crate::auth::token;
 use crate::error::{ApiError, ApiResult};
 use crate::meta;
@@ -78,6 +79,14 @@ pub fn token(server: &Server, context: &Context, body: &[u8]) -> ApiResult<Respo
     Ok(output::json_response(StatusCode::CREATED, request.to_string()))
 }
 
+/// Shows webhooks and policies what is posted to a subresource.
+async fn ask(server: &Arc<Server>, context: &Context, posted: &Value) -> ApiResult<()> {
+    let mut object = posted.clone();
+    admission::mutate(server, context, Operation::Create, &mut object, None).await?;
+    let dry_run = context.params.dry_run()?;
+    admission::validate(server, context, Operation::Create, Some(&object), None, dry_run).await
+}
+
 /// POST pods/NAME/binding: the scheduler's word.
 pub async fn bind(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
     let binding = pipeline::decode(context, body)?;
@@ -85,6 +94,7 @@ pub async fn bind(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiRe
     if node.is_empty() {
         return Err(ApiError::bad_request("target.name: Required value"));
     }
+    ask(server, context, &binding).await?;
     pipeline::change(server, context, |old| {
         let bound = meta::text(old, "/spec/nodeName");
         if !bound.is_empty() {
@@ -110,6 +120,7 @@ pub async fn bind(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiRe
 pub async fn evict(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
     let eviction = pipeline::decode(context, body)?;
     let pod = read::find(server, context)?.value();
+    ask(server, context, &eviction).await?;
     for budget in server.store.list("policy/poddisruptionbudgets", Some(&context.target.namespace)).0 {
         let budget = budget.value();
         let selector = budget.pointer("/spec/selector").cloned().unwrap_or_default();

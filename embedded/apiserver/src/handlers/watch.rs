@@ -11,6 +11,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{output, read};
+use crate::convert;
 use crate::error::{ApiError, ApiResult};
 use crate::request::{Context, Form};
 use crate::selector::Selector;
@@ -106,6 +107,14 @@ impl Watch {
     }
 }
 
+/// Has objects converted before they are shown; one that cannot be is shown as it is stored.
+async fn learn(watch: &Watch, objects: &[Arc<Object>]) {
+    let resource = &watch.context.resource;
+    if let Err(error) = convert::learn(resource, objects).await {
+        tracing::warn!(%error, resource = resource.plural, "a watch cannot have its objects converted");
+    }
+}
+
 fn line(kind: &str, object: &Value) -> Bytes {
     Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
 }
@@ -142,6 +151,7 @@ pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> 
         };
         if initial {
             let mut batch = BytesMut::new();
+            learn(&watch, &objects).await;
             for object in objects.iter().filter(|o| watch.selector.matches(o)) {
                 counter.fetch_add(1, Ordering::Relaxed);
                 batch.extend_from_slice(&watch.frame("ADDED", object, object.revision));
@@ -175,6 +185,10 @@ pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> 
                     let mut batch = BytesMut::new();
                     let mut sent = 0;
                     let mut at = upto;
+                    if watch.context.resource.conversion.is_some() {
+                        let shown = events.iter().flat_map(|e| [Some(e.object.clone()), e.previous.clone()]);
+                        learn(&watch, &shown.flatten().collect::<Vec<_>>()).await;
+                    }
                     for event in events {
                         if let Some(frame) = watch.show(&event) {
                             sent += 1;

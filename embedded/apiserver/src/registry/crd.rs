@@ -1,13 +1,17 @@
 //! Custom resource definitions: what they declare, whether they are right, what their status says.
 
+mod schemas;
+mod validate;
+
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use super::{Access, Column, Registry, Resource, Scale, Shape};
-use crate::error::Cause;
+use super::{Access, Column, Resource, Scale, Shape};
 use crate::meta;
 use crate::schema::Schema;
+
+pub use validate::validate;
 
 /// Finalizer that keeps a definition until its objects are gone.
 pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -29,9 +33,67 @@ pub fn default_names(crd: &mut Value) {
     }
 }
 
-/// Sets the status of a definition that is served from now on.
-pub fn set_status(crd: &mut Value, old: Option<&Value>, now: &str) {
-    let names = crd.pointer("/spec/names").cloned().unwrap_or(json!({}));
+/// Why the names of the definition cannot be accepted: reason and message; other definitions of the group have them.
+pub fn conflict(crd: &Value, others: &[Value]) -> Option<(&'static str, String)> {
+    let accepted = |field: &str| -> Vec<String> {
+        let of = |o: &Value| match o.pointer(&format!("/status/acceptedNames/{field}")) {
+            Some(Value::Array(list)) => list.iter().filter_map(|v| v.as_str().map(String::from)).collect(),
+            Some(Value::String(text)) => vec![text.clone()],
+            _ => Vec::new(),
+        };
+        others.iter().flat_map(of).collect()
+    };
+    let resources: Vec<String> = ["plural", "singular", "shortNames"].into_iter().flat_map(accepted).collect();
+    let kinds: Vec<String> = ["kind", "listKind"].into_iter().flat_map(accepted).collect();
+    let wanted = |field: &str| meta::text(crd, &format!("/spec/names/{field}")).to_string();
+    let short = strings(crd.pointer("/spec/names/shortNames"));
+    let found = [
+        ("PluralConflict", vec![wanted("plural")], &resources),
+        ("SingularConflict", vec![wanted("singular")], &resources),
+        ("ShortNamesConflict", short, &resources),
+        ("KindConflict", vec![wanted("kind")], &kinds),
+        ("ListKindConflict", vec![wanted("listKind")], &kinds),
+    ];
+    found.into_iter().find_map(|(reason, names, taken)| {
+        let name = names.into_iter().find(|n| taken.contains(n))?;
+        Some((reason, format!("{name:?} is already in use")))
+    })
+}
+
+/// Whether the objects of the definition are served.
+fn is_established(crd: &Value) -> bool {
+    let conditions = crd.pointer("/status/conditions").and_then(Value::as_array);
+    let found = conditions.into_iter().flatten().find(|c| meta::text(c, "/type") == "Established");
+    // a definition without the condition comes from a store of before
+    found.is_none_or(|c| meta::text(c, "/status") == "True")
+}
+
+/// Marks a definition that is deleted: its objects go first.
+pub fn terminate(crd: &mut Value) {
+    let mut finalizers = meta::finalizers(crd);
+    if !finalizers.iter().any(|f| f == CLEANUP) {
+        finalizers.push(CLEANUP.into());
+        meta::set_finalizers(crd, finalizers);
+    }
+    let condition = json!({
+        "type": "Terminating", "status": "True", "lastTransitionTime": meta::now(), "reason": "InstanceDeletionPending",
+        "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+    });
+    if let Some(conditions) = crd.pointer_mut("/status/conditions").and_then(Value::as_array_mut)
+        && !conditions.iter().any(|c| meta::text(c, "/type") == "Terminating")
+    {
+        conditions.push(condition);
+    }
+}
+
+/// Sets the status of a definition; `taken` tells why its names are not accepted.
+pub fn set_status(crd: &mut Value, old: Option<&Value>, taken: Option<(&'static str, String)>, now: &str) {
+    let mut names = crd.pointer("/spec/names").cloned().unwrap_or(json!({}));
+    if taken.is_some() {
+        // what was accepted before stays so
+        names =
+            old.and_then(|o| o.pointer("/status/acceptedNames")).cloned().unwrap_or(json!({"plural": "", "kind": ""}));
+    }
     let storage = versions(crd)
         .find(|v| v.get("storage").and_then(Value::as_bool) == Some(true))
         .and_then(|v| v.get("name"))
@@ -42,16 +104,32 @@ pub fn set_status(crd: &mut Value, old: Option<&Value>, now: &str) {
     {
         stored.push(storage);
     }
-    let since = |kind: &str| {
+    let before = |kind: &str| {
         let conditions = old.and_then(|o| o.pointer("/status/conditions")).and_then(Value::as_array);
-        let found = conditions.into_iter().flatten().find(|c| c.get("type").and_then(Value::as_str) == Some(kind));
-        found.and_then(|c| c.get("lastTransitionTime")).cloned().unwrap_or_else(|| now.into())
+        conditions.into_iter().flatten().find(|c| meta::text(c, "/type") == kind)
     };
-    let conditions = json!([
-        {"type": "NamesAccepted", "status": "True", "lastTransitionTime": since("NamesAccepted"), "reason": "NoConflicts", "message": "no conflicts found"},
-        {"type": "Established", "status": "True", "lastTransitionTime": since("Established"), "reason": "InitialNamesAccepted",
-         "message": "the initial names have been accepted"},
-    ]);
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+        let same = before(kind).filter(|c| meta::text(c, "/status") == status);
+        let since = same.and_then(|c| c.get("lastTransitionTime")).cloned().unwrap_or_else(|| now.into());
+        json!({"type": kind, "status": status, "lastTransitionTime": since, "reason": reason, "message": message})
+    };
+    let accepted = "the initial names have been accepted";
+    // once established a definition stays so
+    let established = before("Established").is_some_and(|c| meta::text(c, "/status") == "True");
+    let mut conditions = match &taken {
+        None => vec![
+            condition("NamesAccepted", "True", "NoConflicts", "no conflicts found"),
+            condition("Established", "True", "InitialNamesAccepted", accepted),
+        ],
+        Some((reason, message)) => vec![
+            condition("NamesAccepted", "False", reason, message),
+            match established {
+                true => condition("Established", "True", "InitialNamesAccepted", accepted),
+                false => condition("Established", "False", "NotAccepted", "not all names are accepted"),
+            },
+        ],
+    };
+    conditions.extend(before("Terminating").cloned());
     if let Some(map) = crd.as_object_mut() {
         map.insert(
             "status".into(),
@@ -60,53 +138,22 @@ pub fn set_status(crd: &mut Value, old: Option<&Value>, now: &str) {
     }
 }
 
-/// What is wrong with the definition.
-pub fn validate(crd: &Value, registry: &Registry) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let (group, plural) = (meta::text(crd, "/spec/group"), meta::text(crd, "/spec/names/plural"));
-    if meta::name(crd) != format!("{plural}.{group}") {
-        causes.push(Cause::invalid(
-            "metadata.name",
-            &meta::name(crd).into(),
-            "must be spec.names.plural+\".\"+spec.group",
-        ));
-    }
-    if !group.contains('.') {
-        causes.push(Cause::invalid("spec.group", &group.into(), "should be a domain with at least one dot"));
-    }
-    let scope = meta::text(crd, "/spec/scope");
-    if scope != "Namespaced" && scope != "Cluster" {
-        causes.push(Cause::unsupported("spec.scope", &scope.into(), &["Cluster".into(), "Namespaced".into()]));
-    }
-    if versions(crd).filter(|v| v.get("storage").and_then(Value::as_bool) == Some(true)).count() != 1 {
-        let shown = crd.pointer("/spec/versions").cloned().unwrap_or_default();
-        causes.push(Cause::invalid("spec.versions", &shown, "must have exactly one version marked as storage version"));
-    }
-    for (index, version) in versions(crd).enumerate() {
-        let at = format!("spec.versions[{index}].schema.openAPIV3Schema");
-        match version.pointer("/schema/openAPIV3Schema") {
-            None => causes.push(Cause::required(at, "schemas are required")),
-            Some(schema) => {
-                if let Err(why) = Schema::root(schema) {
-                    causes.push(Cause::invalid(at, &Value::Null, &why));
-                }
-            }
-        }
-    }
-    if registry.all().iter().any(|r| !r.custom && r.group == group) {
-        causes.push(Cause::invalid("spec.group", &group.into(), "is a group of built-in resources"));
-    }
-    causes
-}
-
 /// The served resources that the definition declares.
 pub fn resources(crd: &Value) -> Result<Vec<Resource>, String> {
+    if !is_established(crd) {
+        return Ok(Vec::new());
+    }
     let text = |pointer: &str| meta::text(crd, pointer).to_string();
     let (group, plural) = (text("/spec/group"), text("/spec/names/plural"));
     let storage = versions(crd)
         .find(|v| v.get("storage").and_then(Value::as_bool) == Some(true))
         .map(|v| meta::text(v, "/name"))
         .unwrap_or_default();
+    let stored_schema = versions(crd)
+        .find(|v| v.get("storage").and_then(Value::as_bool) == Some(true))
+        .and_then(|v| v.pointer("/schema/openAPIV3Schema"))
+        .map(Schema::root)
+        .transpose()?;
     let mut resources = Vec::new();
     for version in versions(crd).filter(|v| v.get("served").and_then(Value::as_bool) == Some(true)) {
         let published = version
@@ -150,6 +197,9 @@ pub fn resources(crd: &Value) -> Result<Vec<Resource>, String> {
             columns: columns.map(column).collect(),
             selectable: selectable.map(|f| meta::text(f, "/jsonPath").to_string()).collect(),
             published,
+            since: 0,
+            stored_schema: stored_schema.clone(),
+            conversion: None,
             shape: Shape::Custom(schema),
             schema: OnceLock::new(),
         });

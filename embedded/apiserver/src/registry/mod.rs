@@ -95,6 +95,12 @@ pub struct Resource {
     pub selectable: Vec<String>,
     /// The CRD's schema as given.
     pub published: Value,
+    /// Revision from which on stored objects were written with this schema.
+    pub since: u64,
+    /// The schema of the stored version, by which a custom resource is read.
+    pub stored_schema: Option<Arc<Schema>>,
+    /// The webhook that converts between versions.
+    pub conversion: Option<Arc<crate::convert::Conversion>>,
     shape: Shape,
     schema: OnceLock<Arc<Schema>>,
 }
@@ -239,6 +245,22 @@ impl Registry {
         }
         tables.changes += 1;
     }
+}
+
+/// The schema at a JSON path of fields and map keys (`.spec.a['b']`); None when there is none.
+pub fn field_path<'a>(path: &str, schema: &'a Schema) -> Option<&'a Schema> {
+    let (mut rest, mut at) = (path, schema);
+    while !rest.is_empty() {
+        let name;
+        (name, rest) = if let Some(tail) = rest.strip_prefix("['") {
+            tail.split_once("']")?
+        } else {
+            let tail = rest.strip_prefix('.')?;
+            tail.split_at(tail.find(['.', '[']).unwrap_or(tail.len()))
+        };
+        at = at.properties.get(name).or(at.additional.as_ref().filter(|_| at.properties.is_empty()))?;
+    }
+    Some(at)
 }
 
 /// Orders versions as Kubernetes does: v2 > v1 > v1beta1 > v1alpha1 > anything else.

@@ -16,19 +16,24 @@ pub(crate) const RULES: Rules = Rules {
     validate_update: Some(validate_update),
 };
 
-fn create(_: &Server, _: &Context, value: &mut Value) {
+fn create(server: &Server, _: &Context, value: &mut Value) {
     crd::default_names(value);
-    let mut finalizers = meta::finalizers(value);
-    if !finalizers.iter().any(|f| f == crd::CLEANUP) {
-        finalizers.push(crd::CLEANUP.into());
-    }
-    meta::set_finalizers(value, finalizers);
-    crd::set_status(value, None, &meta::now());
+    let taken = crd::conflict(value, &others(server, value));
+    crd::set_status(value, None, taken, &meta::now());
 }
 
-fn update(_: &Server, old: &Value, value: &mut Value) {
+fn update(server: &Server, old: &Value, value: &mut Value) {
     crd::default_names(value);
-    crd::set_status(value, Some(old), &meta::now());
+    let taken = crd::conflict(value, &others(server, value));
+    crd::set_status(value, Some(old), taken, &meta::now());
+}
+
+/// The other definitions of the group.
+fn others(server: &Server, value: &Value) -> Vec<Value> {
+    let (group, name) = (meta::text(value, "/spec/group"), meta::name(value));
+    let all = server.store.list("apiextensions.k8s.io/customresourcedefinitions", None).0;
+    let all = all.iter().filter(|o| o.key.name != name).map(|o| o.value());
+    all.filter(|o| meta::text(o, "/spec/group") == group).collect()
 }
 
 fn validate(server: &Server, value: &Value) -> Vec<Cause> {

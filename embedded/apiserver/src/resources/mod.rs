@@ -1,6 +1,7 @@
 //! What single built-in kinds need beyond their schema: derived fields, status at birth, what may not change.
 
 mod account_token;
+mod admission;
 mod claims;
 mod crds;
 mod jobs;
@@ -36,6 +37,7 @@ fn rules(resource: &Resource) -> Option<&'static Rules> {
     }
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => Some(&pods::RULES),
+        ("", "limitranges") => Some(&plain::LIMIT_RANGES),
         ("", "services") => Some(&services::RULES),
         ("", "secrets") => Some(&plain::SECRETS),
         ("", "configmaps") => Some(&plain::CONFIG_MAPS),
@@ -48,6 +50,12 @@ fn rules(resource: &Resource) -> Option<&'static Rules> {
         ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") => Some(&workloads::RULES),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => Some(&plain::BINDINGS),
         ("apiextensions.k8s.io", "customresourcedefinitions") => Some(&crds::RULES),
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
+        ) => Some(&admission::HOOKS),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => Some(&admission::POLICIES),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => Some(&admission::BINDINGS),
         _ => None,
     }
 }

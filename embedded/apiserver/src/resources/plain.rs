@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::Rules;
+use crate::admission::limits;
 use crate::error::Cause;
 use crate::meta;
 use crate::request::Context;
@@ -29,6 +30,13 @@ pub(crate) const BINDINGS: Rules = Rules {
     prepare_update: None,
     validate: None,
     validate_update: Some(binding_change),
+};
+
+pub(crate) const LIMIT_RANGES: Rules = Rules {
+    prepare_create: Some(|_, _, value| limits::complete(value)),
+    prepare_update: Some(|_, _, value| limits::complete(value)),
+    validate: None,
+    validate_update: None,
 };
 
 fn encode_strings(value: &mut Value) {

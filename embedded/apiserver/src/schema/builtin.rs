@@ -155,6 +155,13 @@ static DEFAULTS: LazyLock<HashMap<(&str, &str), Value>> = LazyLock::new(|| {
         ("ValidatingWebhook", "namespaceSelector", json!({})),
         ("ValidatingWebhook", "objectSelector", json!({})),
         ("ValidatingWebhook", "timeoutSeconds", json!(10)),
+        ("RuleWithOperations", "scope", json!("*")),
+        ("NamedRuleWithOperations", "scope", json!("*")),
+        ("MatchResources", "matchPolicy", json!("Equivalent")),
+        ("MatchResources", "namespaceSelector", json!({})),
+        ("MatchResources", "objectSelector", json!({})),
+        ("ValidatingAdmissionPolicySpec", "failurePolicy", json!("Fail")),
+        ("ServiceReference", "port", json!(443)),
         ("CustomResourceDefinitionSpec", "conversion", json!({"strategy": "None"})),
     ];
     rows.into_iter().map(|(kind, field, value)| ((kind, field), value)).collect()

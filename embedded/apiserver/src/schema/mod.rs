@@ -15,9 +15,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::cel::rules::Rule;
+
 pub use default::{apply_defaults, drop_nulls};
+pub use parse::strings;
 pub use prune::prune;
-pub use validate::validate;
+pub use validate::{join, validate};
 
 /// JSON type of a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +94,10 @@ pub struct Schema {
     pub strategy: Option<Strategy>,
     /// Everything that only restricts values.
     pub checks: Option<Box<check::Checks>>,
+    /// `x-kubernetes-validations`.
+    pub rules: Vec<Rule>,
+    /// Whether there are rules here or below.
+    pub has_rules: bool,
 }
 
 impl Schema {
@@ -103,10 +110,7 @@ impl Schema {
 
     /// Reads a JSON schema (OpenAPI v3 as in CRDs) of a whole object; the metadata's shape is put in.
     pub fn root(schema: &Value) -> Result<Arc<Self>, String> {
-        let mut root = parse::parse(schema, "openAPIV3Schema")?;
-        root.kind = Type::Object;
-        root.take_in_metadata();
-        Ok(Arc::new(root))
+        Ok(Arc::new(parse::root(schema, "openAPIV3Schema")?))
     }
 
     /// Reads a JSON schema of any value.

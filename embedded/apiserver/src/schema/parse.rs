@@ -7,9 +7,19 @@ use serde_json::{Map, Value};
 
 use super::check::Checks;
 use super::{ListKind, Schema, Type};
+use crate::cel::rules::Rule;
+
+/// Reads the schema of a whole object.
+pub fn root(json: &Value, at: &str) -> Result<Schema, String> {
+    node(json, at, true)
+}
 
 /// Reads one schema node.
 pub fn parse(json: &Value, at: &str) -> Result<Schema, String> {
+    node(json, at, false)
+}
+
+fn node(json: &Value, at: &str, root: bool) -> Result<Schema, String> {
     let node = match json {
         Value::Object(node) => node,
         Value::Bool(true) => return Ok(Schema { preserve_unknown: true, ..Schema::default() }),
@@ -43,10 +53,17 @@ pub fn parse(json: &Value, at: &str) -> Result<Schema, String> {
     if let Some(items) = node.get("items") {
         schema.items = Some(Arc::new(parse(items, &format!("{at}.items"))?));
     }
-    if schema.embedded {
+    if root {
+        schema.kind = Type::Object;
+    }
+    if schema.embedded || root {
         schema.take_in_metadata();
     }
     schema.checks = Checks::parse(node, at)?.map(Box::new);
+    let rules = node.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
+    schema.rules = rules.map(|rule| Rule::compile(rule, &schema, schema.embedded || root)).collect();
+    let below = schema.properties.values().chain(&schema.items).chain(&schema.additional);
+    schema.has_rules = !schema.rules.is_empty() || below.into_iter().any(|child| child.has_rules);
     Ok(schema)
 }
 

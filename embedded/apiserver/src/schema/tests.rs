@@ -58,9 +58,9 @@ fn wrong_values_are_named_as_kubernetes_does() {
             {"spec":{"size":0,"mode":"hot","port":true,"name":"A1","disks":[{"id":"a","fast":true},{"id":"a","fast":true}],"labels":{"k":1}}}
             spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1
             spec.mode: Unsupported value: "hot": supported values: "cold", "warm"
-            spec.port: Invalid value: "boolean": spec.port in body must be of type integer or string: "boolean"
+            spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean"
             spec.name: Invalid value: "A1": spec.name in body should match '^[a-z]+$'
-            spec.disks[1]: Duplicate value: {"id":"a"}
+            spec.disks[1]: Duplicate value: map[string]interface {}{"id":"a"}
             spec.labels.k: Invalid value: "integer": spec.labels.k in body must be of type string: "integer"
         "#]],
     );

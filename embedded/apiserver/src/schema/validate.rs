@@ -64,7 +64,7 @@ pub fn join(path: &str, field: &str) -> String {
 
 fn check(value: &Value, schema: &Schema, path: &str, causes: &mut Vec<Cause>) {
     if !right_type(value, schema) {
-        let kind = if schema.int_or_string { "integer or string" } else { wanted(schema.kind) };
+        let kind = if schema.int_or_string { "integer,string" } else { wanted(schema.kind) };
         let shown = if path.is_empty() { "<nil>" } else { path };
         causes.push(Cause::type_invalid(
             shown,
@@ -81,6 +81,13 @@ fn check(value: &Value, schema: &Schema, path: &str, causes: &mut Vec<Cause>) {
     }
     match value {
         Value::Object(map) => {
+            if schema.embedded {
+                for name in ["apiVersion", "kind"] {
+                    if map.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
+                        causes.push(Cause::required(join(path, name), "must not be empty"));
+                    }
+                }
+            }
             for name in &schema.required {
                 if !map.contains_key(name) {
                     causes.push(Cause::required(join(path, name), ""));
@@ -105,6 +112,17 @@ fn check(value: &Value, schema: &Schema, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
+/// A value as Go prints it, which is how Kubernetes shows the keys of a list's element.
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let fields: Vec<String> = map.iter().map(|(k, v)| format!("{k:?}:{v}")).collect();
+            format!("map[string]interface {{}}{{{}}}", fields.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
 fn map_path(path: &str, name: &str) -> String {
     join(path, name)
 }
@@ -120,73 +138,82 @@ fn unique(list: &[Value], kind: &ListKind, path: &str, causes: &mut Vec<Cause>) 
             }
         };
         if !seen.insert(key.to_string()) {
-            causes.push(Cause::duplicate(format!("{path}[{index}]"), &key));
+            causes.push(Cause::duplicate_shown(format!("{path}[{index}]"), &go_value(&key)));
         }
     }
 }
 
 fn restrict(value: &Value, schema: &Schema, checks: &Checks, path: &str, causes: &mut Vec<Cause>) {
-    let mut wrong = |detail: String| causes.push(Cause::invalid(path, value, &detail));
+    let wrong = |causes: &mut Vec<Cause>, detail: String| causes.push(Cause::invalid(path, value, &detail));
     if let Some(number) = value.as_f64() {
         if let Some((limit, exclusive)) = checks.minimum
             && (number < limit || exclusive && number == limit)
         {
-            wrong(format!(
-                "{path} in body should be greater than {}{limit}",
-                if exclusive { "" } else { "or equal to " }
-            ));
+            wrong(
+                causes,
+                format!("{path} in body should be greater than {}{limit}", if exclusive { "" } else { "or equal to " }),
+            );
         }
         if let Some((limit, exclusive)) = checks.maximum
             && (number > limit || exclusive && number == limit)
         {
-            wrong(format!("{path} in body should be less than {}{limit}", if exclusive { "" } else { "or equal to " }));
+            wrong(
+                causes,
+                format!("{path} in body should be less than {}{limit}", if exclusive { "" } else { "or equal to " }),
+            );
         }
         if let Some(factor) = checks.multiple_of
             && factor > 0.0
             && (number / factor).fract() != 0.0
         {
-            wrong(format!("{path} in body should be a multiple of {factor}"));
+            wrong(causes, format!("{path} in body should be a multiple of {factor}"));
         }
     }
     if let Some(text) = value.as_str() {
         let length = text.chars().count() as u64;
         if checks.min_length.is_some_and(|min| length < min) {
-            wrong(format!("{path} in body should be at least {} chars long", checks.min_length.unwrap_or(0)));
+            wrong(causes, format!("{path} in body should be at least {} chars long", checks.min_length.unwrap_or(0)));
         }
         if checks.max_length.is_some_and(|max| length > max) {
-            wrong(format!("{path} in body should be at most {} chars long", checks.max_length.unwrap_or(0)));
+            causes.push(Cause::too_long(path, checks.max_length.unwrap_or(0)));
         }
         if let Some((source, regex)) = &checks.pattern
             && !regex.is_match(text)
         {
-            wrong(format!("{path} in body should match '{source}'"));
+            wrong(causes, format!("{path} in body should match '{source}'"));
         }
         if let Some(format) = &checks.format
             && !format_holds(format, text)
         {
-            wrong(format!("{path} in body must be of type {format}: \"{text}\""));
+            causes.push(Cause::type_invalid(
+                path,
+                text,
+                &format!("{path} in body must be of type {format}: \"{text}\""),
+            ));
         }
     }
     if let Value::Array(list) = value {
         let count = list.len() as u64;
         if checks.min_items.is_some_and(|min| count < min) {
-            wrong(format!("{path} in body should have at least {} items", checks.min_items.unwrap_or(0)));
+            let why = format!("{path} in body should have at least {} items", checks.min_items.unwrap_or(0));
+            causes.push(Cause::invalid(path, &count.into(), &why));
         }
         if checks.max_items.is_some_and(|max| count > max) {
-            wrong(format!("{path} in body should have at most {} items", checks.max_items.unwrap_or(0)));
+            causes.push(Cause::too_many(path, count, checks.max_items.unwrap_or(0)));
         }
         let texts: HashSet<String> = list.iter().map(Value::to_string).collect();
         if checks.unique_items && texts.len() < list.len() {
-            wrong(format!("{path} in body shouldn't contain duplicates"));
+            causes.push(Cause::invalid(path, value, &format!("{path} in body shouldn't contain duplicates")));
         }
     }
     if let Value::Object(map) = value {
         let count = map.len() as u64;
         if checks.min_properties.is_some_and(|min| count < min) {
-            wrong(format!("{path} in body should have at least {} properties", checks.min_properties.unwrap_or(0)));
+            let why = format!("{path} in body should have at least {} properties", checks.min_properties.unwrap_or(0));
+            causes.push(Cause::invalid(path, &count.into(), &why));
         }
         if checks.max_properties.is_some_and(|max| count > max) {
-            wrong(format!("{path} in body should have at most {} properties", checks.max_properties.unwrap_or(0)));
+            causes.push(Cause::too_many(path, count, checks.max_properties.unwrap_or(0)));
         }
     }
     if !checks.one_of_values.is_empty() && !checks.one_of_values.contains(value) {
@@ -199,22 +226,30 @@ fn restrict(value: &Value, schema: &Schema, checks: &Checks, path: &str, causes:
 
 fn combine(value: &Value, schema: &Schema, checks: &Checks, path: &str, causes: &mut Vec<Cause>) {
     let fits = |child: &Schema| validate(value, child, path).is_empty();
+    // of a combination Kubernetes names the place in the text only
+    let whole = |why: String| Cause::invalid("<nil>", &"".into(), &format!("\"{path}\" {why}"));
+    let kept = checks.all_of.iter().filter(|c| fits(c)).count();
     for child in &checks.all_of {
         check(value, child, path, causes);
     }
+    if kept < checks.all_of.len() {
+        let none = if kept == 0 { ". None validated" } else { "" };
+        causes.push(whole(format!("must validate all the schemas (allOf){none}")));
+    }
     // int-or-string schemas carry anyOf {integer, string}, which the type check has covered
     if !checks.any_of.is_empty() && !schema.int_or_string && !checks.any_of.iter().any(|c| fits(c)) {
-        causes.push(Cause::invalid(path, value, &format!("{path} in body must validate at least one schema (anyOf)")));
+        causes.push(whole("must validate at least one schema (anyOf)".into()));
+        // the first alternative tells what is missing
+        let best = checks.any_of.iter().map(|c| validate(value, c, path)).min_by_key(Vec::len);
+        causes.extend(best.unwrap_or_default());
     }
-    if !checks.one_of.is_empty() && checks.one_of.iter().filter(|c| fits(c)).count() != 1 {
-        causes.push(Cause::invalid(
-            path,
-            value,
-            &format!("{path} in body must validate one and only one schema (oneOf)"),
-        ));
+    let fitting = checks.one_of.iter().filter(|c| fits(c)).count();
+    if !checks.one_of.is_empty() && fitting != 1 {
+        let found = if fitting == 0 { "none valid".to_string() } else { format!("{fitting} valid alternatives") };
+        causes.push(whole(format!("must validate one and only one schema (oneOf). Found {found}")));
     }
     if checks.not.as_ref().is_some_and(|c| fits(c)) {
-        causes.push(Cause::invalid(path, value, &format!("{path} in body must not validate the schema (not)")));
+        causes.push(whole("must not validate the schema (not)".into()));
     }
 }
 

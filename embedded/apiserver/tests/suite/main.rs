@@ -10,6 +10,7 @@ mod kubectl;
 mod logs;
 mod objects;
 mod operation;
+mod quotas;
 mod tunnels;
 mod watches;
 

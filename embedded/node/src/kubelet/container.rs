@@ -7,11 +7,12 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Client;
 
 use super::env::{self, Facts, Sources};
-use super::process::Launch;
+use super::process::{Credentials, Isolation, Launch, Root};
 use super::rootfs::{self, Mount};
 use super::status::Waiting;
 use super::volumes::{self, Ready};
 use crate::images::ImageTable;
+use crate::services::Directory;
 
 /// Where a container finds its termination message file, unless it says otherwise.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -30,10 +31,14 @@ pub struct Recipe<'a> {
     pub volumes: &'a BTreeMap<String, Ready>,
     /// What the downward API tells.
     pub facts: &'a Facts,
+    /// Where the pod's files are.
+    pub pod_dir: &'a Path,
     /// Where the container's own files are.
     pub dir: &'a Path,
-    /// Whether it gets namespaces of its own.
-    pub isolated: bool,
+    /// Which namespaces it gets.
+    pub isolation: Isolation,
+    /// The services that it can name.
+    pub services: &'a Directory,
 }
 
 impl Recipe<'_> {
@@ -51,10 +56,12 @@ impl Recipe<'_> {
         })?;
         let config = |message: String| Waiting { reason: "CreateContainerConfigError", message };
         let sources = self.sources().await.map_err(config)?;
-        let own = env::environment(self.pod, self.container, &sources, self.facts)
+        let given = self.services.environment(self.pod).await;
+        let own = env::environment(self.pod, self.container, &sources, self.facts, given)
             .map_err(|error| config(error.to_string()))?;
+        let known = own.clone();
         let expand = |text: &String| {
-            env::expand(text, |wanted| own.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()))
+            env::expand(text, |wanted| known.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()))
         };
         let given = self.container.command.as_ref().filter(|command| !command.is_empty());
         let mut argv = image.argv(given.map(|command| command.iter().map(expand).collect()));
@@ -73,9 +80,19 @@ impl Recipe<'_> {
             env.push((name, value));
         }
 
-        let mut mounts = self.mounts()?;
+        let credentials = if image.keeps_user {
+            Credentials::default()
+        } else {
+            Credentials::of(self.pod, self.container).map_err(|error| config(error.to_string()))?
+        };
+        let mut mounts = self.mounts(&expand)?;
         let cwd = PathBuf::from(self.container.working_dir.clone().unwrap_or_else(|| "/".into()));
-        if !self.isolated {
+        let (stdin, tty) = (self.container.stdin == Some(true), self.container.tty == Some(true));
+        if tty {
+            env.push(("TERM".to_owned(), "xterm".to_owned()));
+        }
+        let host_users = self.pod.spec.as_ref().and_then(|spec| spec.host_users) != Some(false);
+        if self.isolation == Isolation::None {
             let rewrite = |text: &str| rewrite(text, &mounts);
             env.retain(|(name, _)| name != "TERMINATION_LOG");
             env.push(("TERMINATION_LOG".into(), Self::termination_log(self.dir).display().to_string()));
@@ -85,6 +102,11 @@ impl Recipe<'_> {
                 cwd: PathBuf::from(rewrite(&cwd.display().to_string())),
                 hostname,
                 root: None,
+                credentials,
+                user_namespace: false,
+                stdin,
+                tty,
+                group: None,
             });
         }
         // the container's own /tmp must not hide a program of the image table
@@ -105,8 +127,29 @@ impl Recipe<'_> {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let steps = rootfs::plan(&root, &mounts).map_err(failed)?;
-        Ok(Launch { argv, env, cwd, hostname, root: Some((root, steps)) })
+        let files = self.services.files(self.pod, self.facts, self.pod_dir).await.map_err(failed)?;
+        let taken = |target: &Path| mounts.iter().any(|mount| mount.target == target);
+        let names: Vec<Mount> = files
+            .into_iter()
+            .filter(|(target, _)| target.exists() && !taken(target))
+            .map(|(target, source)| Mount { source, target, read_only: false })
+            .collect();
+        mounts.extend(names);
+        let security = self.container.security_context.as_ref();
+        let read_only = security.and_then(|security| security.read_only_root_filesystem) == Some(true);
+        let steps = rootfs::plan(&root, &mounts, read_only).map_err(failed)?;
+        Ok(Launch {
+            argv,
+            env,
+            cwd,
+            hostname,
+            root: Some(Root { path: root, steps, read_only }),
+            credentials,
+            user_namespace: self.isolation == Isolation::UserNamespace || !host_users,
+            stdin,
+            tty,
+            group: None,
+        })
     }
 
     async fn sources(&self) -> Result<Sources, String> {
@@ -126,14 +169,15 @@ impl Recipe<'_> {
         Ok(sources)
     }
 
-    fn mounts(&self) -> Result<Vec<Mount>, Waiting> {
+    fn mounts(&self, expand: impl Fn(&String) -> String) -> Result<Vec<Mount>, Waiting> {
         let config = |message: String| Waiting { reason: "CreateContainerConfigError", message };
         let find =
             |name: &str| self.volumes.get(name).ok_or_else(|| config(format!("the pod has no volume \"{name}\"")));
         let mut mounts = Vec::new();
         for mount in self.container.volume_mounts.iter().flatten() {
             let volume = find(&mount.name)?;
-            let source = match mount.sub_path.as_deref().filter(|path| !path.is_empty()) {
+            let relative = mount.sub_path_expr.as_ref().map(&expand).or_else(|| mount.sub_path.clone());
+            let source = match relative.as_deref().filter(|path| !path.is_empty()) {
                 None => volume.path.clone(),
                 Some(relative) => {
                     let path = volumes::inside(&volume.path, relative).map_err(config)?;
@@ -160,6 +204,8 @@ impl Recipe<'_> {
         }
         let log = Self::termination_log(self.dir);
         std::fs::write(&log, b"")
+            // whoever the container runs as
+            .and_then(|()| std::fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o666)))
             .map_err(|error| config(format!("cannot create the termination message file: {error}")))?;
         let target = self.container.termination_message_path.as_deref().unwrap_or(TERMINATION_LOG);
         mounts.push(Mount { source: log, target: PathBuf::from(target), read_only: false });

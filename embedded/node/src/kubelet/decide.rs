@@ -13,6 +13,8 @@ pub struct Member<'a> {
     pub role: Role,
     /// Where it is.
     pub record: &'a Record,
+    /// Whether its start hook and its startup probe are through.
+    pub up: bool,
 }
 
 /// What to do now.
@@ -86,7 +88,7 @@ pub fn next(policy: RestartPolicy, members: &[Member<'_>], base: Duration, now: 
         }
         let blocks = match member.role {
             Role::Init => !finished_well(member.record),
-            Role::Sidecar => !matches!(member.record.state, State::Running { .. }),
+            Role::Sidecar => !matches!(member.record.state, State::Running { .. }) || !member.up,
             Role::Main => false,
         };
         if blocks {
@@ -173,7 +175,7 @@ mod tests {
     fn decide(policy: RestartPolicy, pod: &[(Role, char)]) -> (String, &'static str) {
         let records: Vec<Record> = pod.iter().map(|(_, letter)| record(*letter)).collect();
         let members: Vec<Member<'_>> =
-            pod.iter().zip(&records).map(|((role, _), record)| Member { role: *role, record }).collect();
+            pod.iter().zip(&records).map(|((role, _), record)| Member { role: *role, record, up: true }).collect();
         let next = next(policy, &members, Duration::from_secs(10), at(100));
         let phase = phase(policy, &members).name();
         (format!("start {:?} stop {:?}", next.start, next.stop), phase)
@@ -209,7 +211,7 @@ mod tests {
     fn back_off_is_waited_for() {
         let mut record = record('1');
         record.failures = 2;
-        let members = [Member { role: Main, record: &record }];
+        let members = [Member { role: Main, record: &record, up: true }];
         let next = next(RestartPolicy::Always, &members, Duration::from_secs(10), at(5));
         assert_eq!(next, Next { wake: Some(at(11)), backing_off: vec![0], ..Next::default() });
     }

@@ -59,14 +59,15 @@ pub fn needed(container: &Container) -> (BTreeSet<String>, BTreeSet<String>) {
     (config_maps, secrets)
 }
 
-/// Makes the environment of a container, in the order in which it was declared.
+/// Makes the environment of a container, in the order in which it was declared, after the variables of `services`.
 pub fn environment(
     pod: &Pod,
     container: &Container,
     sources: &Sources,
     facts: &Facts,
+    services: Vec<(String, String)>,
 ) -> Result<Vec<(String, String)>, EnvError> {
-    let mut result = Vars::default();
+    let mut result = Vars(services);
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
         let (kind, name, optional, data) = if let Some(source) = &from.config_map_ref {
@@ -194,7 +195,6 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     result
 }
 
-#[derive(Default)]
 struct Vars(Vec<(String, String)>);
 
 impl Vars {
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn values_come_from_all_sources() {
         let (pod, container, sources, facts) = example();
-        let env = environment(&pod, &container, &sources, &facts).expect("an environment");
+        let env = environment(&pod, &container, &sources, &facts, Vec::new()).expect("an environment");
         let text: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             text,
@@ -313,10 +313,10 @@ mod tests {
     fn missing_sources_are_named() {
         let (pod, container, mut sources, facts) = example();
         sources.secrets.clear();
-        let error = environment(&pod, &container, &sources, &facts).expect_err("no secret");
+        let error = environment(&pod, &container, &sources, &facts, Vec::new()).expect_err("no secret");
         assert_eq!(error.to_string(), "secret \"login\" not found");
         sources.secrets.insert("login".into(), BTreeMap::new());
-        let error = environment(&pod, &container, &sources, &facts).expect_err("no key");
+        let error = environment(&pod, &container, &sources, &facts, Vec::new()).expect_err("no key");
         assert_eq!(error.to_string(), "couldn't find key token in Secret login");
     }
 }

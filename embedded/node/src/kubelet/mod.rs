@@ -1,16 +1,20 @@
 //! The kubelet stand-in: pods of this node as processes of this machine.
 
+pub mod cgroup;
 pub mod container;
 pub mod decide;
 pub mod env;
+pub mod hooks;
 pub mod logs;
 pub mod pod;
 pub mod probe;
 pub mod process;
 pub mod rootfs;
+pub mod running;
 pub mod server;
 pub mod state;
 pub mod status;
+pub mod streams;
 pub mod volumes;
 
 use std::collections::{HashMap, HashSet};
@@ -19,7 +23,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
@@ -43,10 +49,18 @@ pub struct Kubelet {
     pub token: String,
     /// The node's part of what the downward API tells.
     pub facts: env::Facts,
-    /// Whether containers get namespaces of their own.
-    pub isolated: bool,
+    /// Which namespaces containers get.
+    pub isolation: process::Isolation,
+    /// Where limits of containers are set.
+    pub groups: cgroup::Groups,
+    /// The containers that run.
+    pub running: running::Table,
+    /// The services that pods can name.
+    pub services: crate::services::Directory,
     /// The first wait before a container that keeps failing is started again.
     pub restart_backoff: Duration,
+    /// How often empty directories with a limit are measured.
+    pub usage_period: Duration,
     /// How long containers get to end when the node stops.
     pub shutdown_grace: Duration,
     /// Pod addresses.
@@ -67,10 +81,15 @@ impl Kubelet {
         self.data_dir.join("pods")
     }
 
+    /// The uid of a pod of this node.
+    pub fn uid(&self, namespace: &str, pod: &str) -> Option<String> {
+        let index = self.index.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        index.get(&(namespace.to_owned(), pod.to_owned())).cloned()
+    }
+
     /// Where a container's files are, if its pod is on this node.
     pub fn container_dir(&self, namespace: &str, pod: &str, container: &str) -> Option<PathBuf> {
-        let index = self.index.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let uid = index.get(&(namespace.to_owned(), pod.to_owned()))?;
+        let uid = self.uid(namespace, pod)?;
         let dir = self.pods_dir().join(uid).join("containers");
         // by listing, as names in a request must not become paths
         let found = std::fs::read_dir(dir).ok()?.flatten().find(|entry| entry.file_name() == container)?;
@@ -95,13 +114,20 @@ pub async fn run(kubelet: Arc<Kubelet>) {
     let api: Api<Pod> = Api::all(kubelet.client.clone());
     let events = watcher::watcher(api, watcher::Config::default());
     futures::pin_mut!(events);
-    let mut pods = Pods { kubelet: kubelet.clone(), inboxes: HashMap::new(), tasks: JoinSet::new() };
+    let sources = sources(&kubelet.client);
+    futures::pin_mut!(sources);
+    let mut pods =
+        Pods { kubelet: kubelet.clone(), inboxes: HashMap::new(), mounted: HashMap::new(), tasks: JoinSet::new() };
     let mut listed: HashSet<String> = HashSet::new();
     let mut first = true;
     loop {
         let event = tokio::select! {
             () = kubelet.shutdown.cancelled() => break,
             Some(_) = pods.tasks.join_next() => continue,
+            Some(source) = sources.next() => {
+                pods.source_changed(&source);
+                continue;
+            }
             event = events.next() => event,
         };
         match event {
@@ -130,9 +156,35 @@ pub async fn run(kubelet: Arc<Kubelet>) {
     while pods.tasks.join_next().await.is_some() {}
 }
 
+/// A ConfigMap or Secret: kind, namespace, name.
+type Source = (&'static str, String, String);
+
+/// Tells which ConfigMaps and Secrets have changed; nothing of them is kept.
+fn sources(client: &Client) -> impl futures::Stream<Item = Source> + Send + 'static {
+    futures::stream::select(changes::<ConfigMap>(client, "ConfigMap"), changes::<Secret>(client, "Secret"))
+}
+
+fn changes<K>(client: &Client, kind: &'static str) -> impl futures::Stream<Item = Source> + Send + use<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let events = watcher::watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), watcher::Config::default());
+    events.default_backoff().filter_map(move |event| {
+        let meta = match event {
+            Ok(Event::Apply(object)) => Some(object.metadata),
+            // the first list tells nothing new; after an interruption it may
+            Ok(Event::InitApply(object)) => Some(object.metadata),
+            Ok(Event::Init | Event::InitDone | Event::Delete(_)) | Err(_) => None,
+        };
+        std::future::ready(meta.and_then(|meta| Some((kind, meta.namespace?, meta.name?))))
+    })
+}
+
 struct Pods {
     kubelet: Arc<Kubelet>,
     inboxes: HashMap<String, mpsc::UnboundedSender<Message>>,
+    /// Which pods have mounted what.
+    mounted: HashMap<Source, HashSet<String>>,
     tasks: JoinSet<()>,
 }
 
@@ -154,7 +206,31 @@ impl Pods {
         self.take_on(uid, pod);
     }
 
+    fn source_changed(&self, source: &Source) {
+        for inbox in self.mounted.get(source).into_iter().flatten().filter_map(|uid| self.inboxes.get(uid)) {
+            // its task may have ended already
+            let _ = inbox.send(Message::Stale);
+        }
+    }
+
+    /// Notes what a pod has mounted.
+    fn note_sources(&mut self, uid: &str, pod: &Pod) {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        for (kind, name) in volumes::mounted(pod) {
+            self.mounted.entry((kind, namespace.clone(), name)).or_default().insert(uid.to_owned());
+        }
+    }
+
+    fn forget_sources(&mut self) {
+        let known = &self.inboxes;
+        self.mounted.retain(|_, pods| {
+            pods.retain(|uid| known.contains_key(uid));
+            !pods.is_empty()
+        });
+    }
+
     fn take_on(&mut self, uid: String, pod: Pod) {
+        self.note_sources(&uid, &pod);
         let (sender, inbox) = mpsc::unbounded_channel();
         let name = pod.metadata.name.clone().unwrap_or_default();
         match Worker::new(self.kubelet.clone(), pod, sender.clone()) {
@@ -171,6 +247,7 @@ impl Pods {
         if let Some(inbox) = pod.metadata.uid.as_ref().and_then(|uid| self.inboxes.remove(uid)) {
             // its task may have ended already
             let _ = inbox.send(Message::Gone);
+            self.forget_sources();
         }
     }
 
@@ -183,6 +260,7 @@ impl Pods {
             }
             keep
         });
+        self.forget_sources();
         let mut index = self.kubelet.index.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         index.retain(|_, uid| listed.contains(uid));
     }

@@ -51,7 +51,9 @@ pub enum Step {
 const DEVICES: [&str; 9] = ["null", "zero", "full", "random", "urandom", "tty", "kvm", "fuse", "loop-control"];
 
 /// Makes the mount points below `root` and lists what is to be mounted.
-pub fn plan(root: &Path, mounts: &[Mount]) -> io::Result<Vec<Step>> {
+///
+/// With `read_only` the machine's directories cannot be written.
+pub fn plan(root: &Path, mounts: &[Mount], read_only: bool) -> io::Result<Vec<Step>> {
     let mut mounts: Vec<Mount> =
         mounts.iter().map(|mount| Mount { target: resolve(&mount.target), ..mount.clone() }).collect();
     mounts.sort_by_key(|mount| mount.target.components().count());
@@ -73,7 +75,7 @@ pub fn plan(root: &Path, mounts: &[Mount]) -> io::Result<Vec<Step>> {
     let mut steps = Vec::new();
     for dir in &covered {
         std::fs::create_dir_all(below(root, dir))?;
-        cover(root, dir, &covered, &mut steps)?;
+        cover(root, dir, &covered, read_only, &mut steps)?;
     }
     private(root, &mut steps)?;
     for (index, mount) in mounts.iter().enumerate() {
@@ -100,7 +102,13 @@ pub fn plan(root: &Path, mounts: &[Mount]) -> io::Result<Vec<Step>> {
 }
 
 /// Binds the machine's entries of a directory into its skeleton.
-fn cover(root: &Path, dir: &Path, covered: &BTreeSet<PathBuf>, steps: &mut Vec<Step>) -> io::Result<()> {
+fn cover(
+    root: &Path,
+    dir: &Path,
+    covered: &BTreeSet<PathBuf>,
+    read_only: bool,
+    steps: &mut Vec<Step>,
+) -> io::Result<()> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
     for entry in entries.flatten() {
         let path = entry.path();
@@ -118,7 +126,7 @@ fn cover(root: &Path, dir: &Path, covered: &BTreeSet<PathBuf>, steps: &mut Vec<S
             continue;
         }
         mount_point(&place, kind.is_dir())?;
-        steps.push(Step::Bind { source: path, target: place, read_only: false, required: false });
+        steps.push(Step::Bind { source: path, target: place, read_only, required: false });
     }
     Ok(())
 }
@@ -244,6 +252,7 @@ mod tests {
                 mount(data.clone(), "/var/run"),
                 mount(data.clone(), "/no-such-dir/deep/disk/inner"),
             ],
+            false,
         )
         .expect("a plan");
         let all = targets(&steps, &root);

@@ -1,4 +1,4 @@
-//! The kubelet's endpoint: container logs over plain HTTP on loopback, with a bearer token.
+//! The kubelet's endpoint: container logs, exec, attach and port-forward over plain HTTP on loopback, with a bearer token.
 
 use std::sync::Arc;
 
@@ -6,13 +6,14 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Router, routing::get};
+use axum::Router;
+use axum::routing::{any, get};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::Kubelet;
-use super::logs::Options;
+use super::logs::{self, Options, Stream};
+use super::{Kubelet, streams};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -24,17 +25,21 @@ struct Asked {
     since_seconds: Option<i64>,
     since_time: Option<Timestamp>,
     limit_bytes: Option<usize>,
+    stream: Option<String>,
 }
 
 /// Makes the endpoint's routes.
 pub fn router(kubelet: Arc<Kubelet>) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
-        .route("/containerLogs/{namespace}/{pod}/{container}", get(logs))
+        .route("/containerLogs/{namespace}/{pod}/{container}", get(container_logs))
+        .route("/exec/{namespace}/{pod}/{container}", any(streams::exec))
+        .route("/attach/{namespace}/{pod}/{container}", any(streams::attach))
+        .route("/portForward/{namespace}/{pod}", any(streams::port_forward))
         .with_state(kubelet)
 }
 
-async fn logs(
+async fn container_logs(
     State(kubelet): State<Arc<Kubelet>>,
     Path((namespace, pod, container)): Path<(String, String, String)>,
     Query(asked): Query<Asked>,
@@ -57,7 +62,7 @@ async fn logs(
         (true, run) => run - 1,
     };
     let path = dir.join(format!("{run}.log"));
-    if !path.exists() {
+    if !logs::exists(&path) {
         let message = format!("container {container} in pod {pod} is waiting to start\n");
         return (StatusCode::BAD_REQUEST, message).into_response();
     }
@@ -69,6 +74,11 @@ async fn logs(
         since,
         timestamps: on(&asked.timestamps),
         limit: asked.limit_bytes,
+        stream: match asked.stream.as_deref() {
+            Some("Stdout") => Some(Stream::Out),
+            Some("Stderr") => Some(Stream::Err),
+            _ => None,
+        },
     };
     let body = Body::from_stream(ReceiverStream::new(kubelet.logs.read(path, options)));
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
@@ -78,7 +88,8 @@ fn on(flag: &Option<String>) -> bool {
     flag.as_deref().is_some_and(|value| matches!(value, "true" | "1" | ""))
 }
 
-fn allowed(headers: &HeaderMap, token: &str) -> bool {
+/// Says whether a caller may use the endpoint.
+pub(super) fn allowed(headers: &HeaderMap, token: &str) -> bool {
     let given = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())

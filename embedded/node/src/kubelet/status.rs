@@ -30,7 +30,9 @@ pub struct Shown<'a> {
     pub record: &'a Record,
     /// Why it does not run.
     pub waiting: Option<&'a Waiting>,
-    /// Whether its readiness probe, if any, has succeeded.
+    /// Whether its start hook and its startup probe, if any, are through.
+    pub up: bool,
+    /// Whether it is up and its readiness probe, if any, has succeeded.
     pub ready: bool,
 }
 
@@ -51,7 +53,7 @@ pub struct Whole {
 /// who sees the end finds the logs and volumes complete.
 pub fn phase(pod: &Pod, containers: &[Shown<'_>], whole: &Whole) -> Phase {
     let members: Vec<Member<'_>> =
-        containers.iter().map(|shown| Member { role: shown.role, record: shown.record }).collect();
+        containers.iter().map(|shown| Member { role: shown.role, record: shown.record, up: shown.up }).collect();
     let phase = if whole.failed.is_some() { Phase::Failed } else { decide::phase(RestartPolicy::of(pod), &members) };
     let runs = containers.iter().any(|shown| matches!(shown.record.state, State::Running { .. }));
     if phase.is_terminal() && runs { Phase::Running } else { phase }
@@ -62,7 +64,7 @@ pub fn compute(pod: &Pod, containers: &[Shown<'_>], whole: &Whole, now: Timestam
     let phase = phase(pod, containers, whole);
     let old = pod.status.clone().unwrap_or_default();
     let members: Vec<Member<'_>> =
-        containers.iter().map(|shown| Member { role: shown.role, record: shown.record }).collect();
+        containers.iter().map(|shown| Member { role: shown.role, record: shown.record, up: shown.up }).collect();
     let initialized = decide::initialized(&members);
     let statuses = |wanted: fn(Role) -> bool| -> Option<Vec<ContainerStatus>> {
         let list: Vec<ContainerStatus> =
@@ -186,7 +188,7 @@ fn container(shown: &Shown<'_>, initialized: bool) -> ContainerStatus {
         image: image.clone(),
         image_id: image,
         ready: if shown.role == Role::Init { done } else { is_ready(shown) },
-        started: Some(running),
+        started: Some(running && shown.up),
         restart_count: i32::try_from(record.restarts).unwrap_or(i32::MAX),
         state: Some(state),
         last_state: Some(last.map(terminated).unwrap_or_default()),
@@ -239,7 +241,7 @@ mod tests {
         });
         let container = &pod.spec.as_ref().expect("a spec").containers[0];
         let waiting = Waiting { reason: "CrashLoopBackOff", message: "back-off".into() };
-        let shown = Shown { role: Role::Main, container, record: &record, waiting: Some(&waiting), ready: true };
+        let shown = Shown { role: Role::Main, container, record: &record, waiting: Some(&waiting), up: true, ready: true };
         let status = compute(&pod, &[shown], &Whole { host_ip: "127.0.0.1".into(), ..Whole::default() }, at(12));
         assert_eq!(
             serde_json::to_value(&status).expect("json"),

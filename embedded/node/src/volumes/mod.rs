@@ -3,6 +3,7 @@
 pub mod bind;
 pub mod provision;
 pub mod store;
+pub mod usage;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 

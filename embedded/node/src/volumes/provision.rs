@@ -181,11 +181,17 @@ impl Provisioner {
                     return Ok(true);
                 }
                 let all: Api<PersistentVolume> = Api::all(self.client.clone());
+                let now = jiff::Timestamp::now().to_string();
+                let resizing = json!({"type": "Resizing", "status": "True", "lastTransitionTime": now});
+                let patch = json!({"status": {"conditions": [resizing]}});
+                api.patch_status(&name, &params, &Patch::Merge(patch)).await?;
                 let patch = json!({"spec": {"capacity": {"storage": size.to_string()}}});
                 let grown = all.patch(volume, &params, &Patch::Merge(patch)).await?;
                 store::ensure(&grown)?;
-                let patch = json!({"status": {"capacity": {"storage": size.to_string()}}});
+                let patch = json!({"status": {"capacity": {"storage": size.to_string()}, "conditions": null}});
                 api.patch_status(&name, &params, &Patch::Merge(patch)).await?;
+                let message = format!("volume {volume} has {} now", human(*size));
+                self.events.publish(claim, Kind::Normal, "VolumeResizeSuccessful", &message).await;
             }
             Action::Bind(volume) => {
                 let volume = volumes.iter().find(|known| known.metadata.name.as_ref() == Some(volume));

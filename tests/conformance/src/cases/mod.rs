@@ -1,19 +1,39 @@
 //! The chapters, one file each. A new chapter is its file, its `mod` line and its line in [`all`].
 
 mod access;
+mod admission;
 mod bodies;
+mod crds;
+mod definitions;
 mod discovery;
+mod fields;
 mod lists;
 mod metadata;
 mod objects;
 mod operation;
+mod rules;
+mod schemas;
 mod watches;
 
 use crate::case::Chapter;
 
 /// All chapters.
 pub fn all() -> Vec<Chapter> {
-    vec![access::chapter(), bodies::chapter(), operation::chapter(), discovery::chapter(), lists::chapter(), metadata::chapter(), objects::chapter(), watches::chapter()]
+    vec![
+        access::chapter(),
+        admission::chapter(),
+        bodies::chapter(),
+        crds::chapter(),
+        discovery::chapter(),
+        fields::chapter(),
+        lists::chapter(),
+        metadata::chapter(),
+        objects::chapter(),
+        operation::chapter(),
+        rules::chapter(),
+        schemas::chapter(),
+        watches::chapter(),
+    ]
 }
 
 #[cfg(test)]
