@@ -61,6 +61,50 @@ static UNMANAGED: LazyLock<FieldSet> = LazyLock::new(|| {
     set
 });
 
+/// Fields that the server gives a new object by itself, after defaults: they are nobody's unless the client gave them.
+const ALLOCATED: &[(&str, &str, &[&[&str]])] = &[
+    (
+        "",
+        "pods",
+        &[
+            &["spec", "serviceAccountName"],
+            &["spec", "serviceAccount"],
+            &["spec", "tolerations"],
+            &["spec", "priority"],
+            &["spec", "preemptionPolicy"],
+            &["spec", "imagePullSecrets"],
+            &["spec", "volumes"],
+            &["spec", "containers", "*", "volumeMounts"],
+            &["spec", "initContainers", "*", "volumeMounts"],
+        ],
+    ),
+    (
+        "",
+        "services",
+        &[&["spec", "clusterIP"], &["spec", "clusterIPs"], &["spec", "ipFamilies"], &["spec", "ipFamilyPolicy"]],
+    ),
+    ("", "persistentvolumeclaims", &[&["spec", "storageClassName"], &["metadata", "finalizers"]]),
+    ("", "persistentvolumes", &[&["metadata", "finalizers"]]),
+    ("", "namespaces", &[&["spec", "finalizers"]]),
+    ("batch", "jobs", &[&["spec", "selector"], &["spec", "template", "metadata", "labels"]]),
+];
+
+/// What of `ALLOCATED` the new object has and the client did not give.
+fn allocated(context: &Context, given: &Value, new: &Value) -> FieldSet {
+    let resource = &context.resource;
+    let known = ALLOCATED.iter().find(|row| !resource.custom && resource.is(row.0, row.1));
+    let Some((_, _, paths)) = known else { return FieldSet::default() };
+    // two forms of one object that the schema knows can be compared
+    let Ok(difference) = compare::compare(given, new, Type::root(resource.schema())) else {
+        return FieldSet::default();
+    };
+    let mut all = FieldSet::default();
+    for path in *paths {
+        all.extend(&difference.added.matching(path));
+    }
+    all
+}
+
 /// What this path cannot change belongs to nobody by it: the status by the object's own path, the rest by the status'.
 fn ignored(context: &Context) -> FieldSet {
     match context.target.subresource.as_str() {
@@ -114,23 +158,26 @@ fn decode_for_update(context: &Context, old: Option<&Value>, new: &Value) -> Man
     }
 }
 
-/// Notes who changed what in an update (create, update, patch).
-pub fn track_update(context: &Context, old: Option<&Value>, new: &mut Value) {
-    let mut managers = decode_for_update(context, old, new);
-    if managers.is_empty() && old.is_some() {
+/// Notes who made a new object; `given` is what the client sent, defaults filled in.
+pub fn track_create(context: &Context, given: &Value, new: &mut Value) {
+    let before = skeleton(context, new);
+    let ignored = ignored(context).union(&allocated(context, given, new));
+    note(context, decode_for_update(context, None, new), &before, new, &ignored);
+}
+
+/// Notes who changed what in an update or patch.
+pub fn track_update(context: &Context, old: &Value, new: &mut Value) {
+    let managers = decode_for_update(context, Some(old), new);
+    if managers.is_empty() {
         // tracking starts at creation or with an apply; an object without managers stays so
         return managers.encode(new);
     }
-    let empty;
-    let before = match old {
-        Some(old) => old,
-        None => {
-            empty = skeleton(context, new);
-            &empty
-        }
-    };
+    note(context, managers, old, new, &ignored(context));
+}
+
+fn note(context: &Context, mut managers: Managers, old: &Value, new: &mut Value, ignored: &FieldSet) {
     let maker = Name::updater(context, &context.manager);
-    if let Err(error) = update(&mut managers, context, before, new, &maker) {
+    if let Err(error) = update(&mut managers, context, old, new, &maker, ignored) {
         tracing::warn!(%error, kind = context.resource.kind, name = meta::name(new), "cannot track field managers");
         managers = Managers::none();
     }
@@ -138,10 +185,17 @@ pub fn track_update(context: &Context, old: Option<&Value>, new: &mut Value) {
     managers.encode(new);
 }
 
-fn update(managers: &mut Managers, context: &Context, old: &Value, new: &Value, maker: &Name) -> Result<(), String> {
+fn update(
+    managers: &mut Managers,
+    context: &Context,
+    old: &Value,
+    new: &Value,
+    maker: &Name,
+    ignored: &FieldSet,
+) -> Result<(), String> {
     let ty = Type::root(context.resource.schema());
     let present = Name::present();
-    managers.owners.update(old, new, ty, &present, &ignored(context))?;
+    managers.owners.update(old, new, ty, &present, ignored)?;
     managers.strip(&present, &UNMANAGED);
     managers.take_present(maker);
     Ok(())
@@ -200,7 +254,7 @@ fn apply_once(
     if live.is_some() && managers.is_empty() {
         // an object from before managers were tracked: its fields belong to whoever made it
         let first = Name::updater(context, "before-first-apply");
-        update(&mut managers, context, &skeleton(context, before), before, &first)
+        update(&mut managers, context, &skeleton(context, before), before, &first, &ignored(context))
             .map_err(|e| Refused::Shape(format!("failed to create manager for existing fields: {e}")))?;
     }
     let merged = managers.owners.apply(before, config, ty, &me, force, &ignored(context))?;

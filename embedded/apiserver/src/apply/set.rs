@@ -183,6 +183,21 @@ impl FieldSet {
         all
     }
 
+    /// What is at and below a path of fields, `*` standing for any list element.
+    pub fn matching(&self, path: &[&str]) -> Self {
+        let Some((first, rest)) = path.split_first() else { return self.clone() };
+        let mut found = Self::default();
+        for (step, node) in &self.nodes {
+            match step {
+                Step::Field(name) if **name == **first => {}
+                Step::Keys(_) | Step::Value(_) if *first == "*" => {}
+                _ => continue,
+            }
+            found.put(step.clone(), node.member && rest.is_empty(), node.below.matching(rest));
+        }
+        found
+    }
+
     /// All paths, members of a level before what is below them.
     pub fn paths(&self) -> Vec<Vec<Step>> {
         let mut all = Vec::new();

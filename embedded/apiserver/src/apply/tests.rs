@@ -82,7 +82,7 @@ fn updates_take_ownership() {
     let live = apply(&a, None, &cm(json!({"k": "1"})), false).unwrap();
     let mut new = live.clone();
     new["data"] = json!({"k": "2", "m": "1"});
-    track_update(&b, Some(&live), &mut new);
+    track_update(&b, &live, &mut new);
     assert_eq!(owners(&new), "Update kubectl: .data.k .data.m\n");
     let error = apply(&a, Some(&new), &cm(json!({"k": "1"})), false).unwrap_err();
     assert!(
@@ -92,7 +92,7 @@ fn updates_take_ownership() {
     );
     let mut less = new.clone();
     less["data"] = json!({"k": "2"});
-    track_update(&context("configmaps", "c"), Some(&new), &mut less);
+    track_update(&context("configmaps", "c"), &new, &mut less);
     assert_eq!(owners(&less), "Update kubectl: .data.k\n");
 }
 

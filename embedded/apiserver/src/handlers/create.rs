@@ -40,7 +40,8 @@ pub async fn create_object(
     }
     let _turn = admission::quotas::turn(server, context).await;
     for _ in 0..8 {
-        let mut value = value.clone();
+        let given = &value;
+        let mut value = given.clone();
         if let Some(prefix) = &generate {
             let prefix: String = prefix.chars().take(58).collect();
             meta::metadata_mut(&mut value).insert("name".into(), format!("{prefix}{}", meta::suffix()).into());
@@ -58,7 +59,7 @@ pub async fn create_object(
         pipeline::check(server, context, None, &value)?;
         check_namespace(server, context, &name)?;
         if !applied {
-            apply::track_update(context, None, &mut value);
+            apply::track_create(context, given, &mut value);
         }
         let dry_run = context.params.dry_run()?;
         admission::validate(server, context, Operation::Create, Some(&value), None, dry_run).await?;

@@ -264,7 +264,7 @@ fn prepare_update(server: &Server, context: &Context, old: &Value, value: &mut V
     }
     check(server, context, Some(old), value)?;
     if !applied {
-        apply::track_update(context, Some(old), value);
+        apply::track_update(context, old, value);
     }
     Ok(())
 }
