@@ -3,6 +3,7 @@
 mod controller;
 mod live;
 mod migrate;
+mod snapshot;
 mod stack;
 mod tls;
 mod worker;
@@ -24,6 +25,8 @@ struct Cli {
 enum Command {
     /// Run the whole product on this machine: API server, inventory, validation, controllers and a local node
     Up(stack::UpArgs),
+    /// Write every object of the stack in a data folder to a file, whether the stack runs or not
+    Snapshot(snapshot::SnapshotArgs),
     /// Migrate one appliance on this machine and leave its disks and VirtualMachine manifest in a folder
     Migrate(migrate::MigrateArgs),
     /// Run the controllers against the cluster of the kubeconfig (or of the pod's service account)
@@ -49,7 +52,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // ring is the one provider in the tree; a second installation is harmless
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let quiet = matches!(cli.command, Command::Migrate(_) | Command::Disk(_) | Command::Verify(_) | Command::Crds);
+    let quiet = matches!(
+        cli.command,
+        Command::Migrate(_) | Command::Disk(_) | Command::Verify(_) | Command::Crds | Command::Snapshot(_)
+    );
     start_logging(quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -60,6 +66,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Up(args) => runtime.block_on(stack::up(args)),
+        Command::Snapshot(args) => snapshot::take(&args),
         Command::Migrate(args) => runtime.block_on(migrate::run(args)),
         Command::Controller(args) => runtime.block_on(controller::run(args)),
         Command::Crds => print_crds(),

@@ -23,6 +23,9 @@ use crate::{default_data_dir, tls};
 /// Field manager of what the composition writes.
 const MANAGER: &str = "forklift";
 
+/// The API server's part of the data folder.
+pub const API_SERVER: &str = "apiserver";
+
 /// Options of `forklift up`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct UpArgs {
@@ -32,6 +35,9 @@ pub struct UpArgs {
     /// Address of the API server; port 0 takes a free one and keeps it
     #[arg(long, default_value = "127.0.0.1:6443")]
     pub listen: SocketAddr,
+    /// Start with the objects of this file, which `forklift snapshot` wrote; the data folder may have none yet
+    #[arg(long, value_name = "FILE")]
+    pub restore: Option<PathBuf>,
     /// Write this file once everything answers
     #[arg(long, hide = true)]
     pub ready_file: Option<PathBuf>,
@@ -73,6 +79,9 @@ impl Parts {
 pub async fn up(args: UpArgs) -> anyhow::Result<()> {
     let start = Instant::now();
     let data = args.data_dir.clone().unwrap_or_else(default_data_dir);
+    if let Some(file) = &args.restore {
+        crate::snapshot::restore(file, &data)?;
+    }
     let (stack, mut parts) = Stack::start(&data, args.listen).await?;
     println!("forklift is ready after {:.2} s", start.elapsed().as_secs_f64());
     println!("  API server   {}", stack.server.url());
@@ -100,7 +109,7 @@ impl Stack {
         let server = apiserver::start(apiserver::Config {
             listen: kept_address(data, "listen", listen)?,
             kubelet_token: kubelet_token.clone(),
-            ..apiserver::Config::new(data.join("apiserver"))
+            ..apiserver::Config::new(data.join(API_SERVER))
         })
         .await
         .with_context(|| format!("cannot start the API server on {listen}"))?;

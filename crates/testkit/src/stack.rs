@@ -18,13 +18,22 @@ pub struct Stack {
 impl Stack {
     /// Starts the stack with its state in `folder` and waits until it is ready.
     pub fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// The same with more arguments for `forklift up`.
+    pub fn start_with(folder: &Path, more: &[&str]) -> Self {
         let mut stack = Stack { folder: folder.into(), child: None };
-        stack.up();
+        stack.up_with(more);
         stack
     }
 
     /// Starts the program again after [`Stack::kill`].
     pub fn up(&mut self) {
+        self.up_with(&[]);
+    }
+
+    fn up_with(&mut self, more: &[&str]) {
         let log =
             File::options().create(true).append(true).open(self.log_path()).expect("the test's folder can be written");
         let ready = self.folder.join("ready");
@@ -34,6 +43,7 @@ impl Stack {
             .arg(self.folder.join("data"))
             .arg("--ready-file")
             .arg(&ready)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)

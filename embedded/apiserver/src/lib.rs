@@ -56,6 +56,9 @@ pub use error::ApiError;
 /// What clients may take.
 pub use limits::Limits;
 
+/// Snapshots of a store, whether its server runs or not, and stores made from them.
+pub use storage::snapshot::{Snapshot, restore, snapshot};
+
 /// What the server needs to know.
 pub struct Config {
     /// Directory for the database, keys and tokens; made when absent.

@@ -79,7 +79,7 @@ pub struct Server {
 impl Server {
     /// Opens the store and takes in the CRDs that are in it.
     pub fn open(config: Config, admin_token: &str, ca_pem: &str, address: SocketAddr) -> anyhow::Result<Arc<Self>> {
-        let store = Store::open(&config.data_dir.join("store.db"), config.history)?;
+        let store = Store::open(&config.data_dir.join(crate::storage::FILE), config.history)?;
         let auth = Auth::load(&config.data_dir, admin_token, config.tokens)?;
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?

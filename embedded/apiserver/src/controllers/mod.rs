@@ -23,6 +23,7 @@ use crate::storage::{EventKind, Key};
 pub async fn bootstrap(server: &Arc<Server>) -> anyhow::Result<()> {
     let namespaces = ["default", "kube-system", "kube-public", "kube-node-lease"];
     try_join_all(namespaces.map(|name| ensure(server, "", "v1", "namespaces", "", name, json!({})))).await?;
+    namespaces::renew_root_certificates(server).await;
     let service = json!({"spec": {"ports": [{"name": "https", "port": 443, "targetPort": server.address.port()}]}});
     let rbac = "rbac.authorization.k8s.io";
     let (roles, bindings) = (roles::cluster_roles(), roles::cluster_role_bindings());

@@ -21,6 +21,23 @@ pub async fn ensure_defaults(server: &Arc<Server>, namespace: &str) -> anyhow::R
     Ok(())
 }
 
+/// Puts this server's root certificate where an older one is: after a restore the server has another authority.
+pub async fn renew_root_certificates(server: &Arc<Server>) {
+    for map in server.store.list("/configmaps", None).0 {
+        if map.key.name != "kube-root-ca.crt" || map.deleting {
+            continue;
+        }
+        let mut value = map.value();
+        if value.pointer("/data/ca.crt").and_then(serde_json::Value::as_str) == Some(server.ca_pem.as_str()) {
+            continue;
+        }
+        value["data"] = json!({"ca.crt": server.ca_pem});
+        if let Err(error) = server.store.replace(map.key.clone(), map.revision, value).await {
+            tracing::warn!(%error, namespace = map.key.namespace, "cannot renew the root certificate");
+        }
+    }
+}
+
 /// Goes on with the deletion of all namespaces that are being deleted.
 pub async fn sweep(server: &Arc<Server>) {
     for namespace in server.store.list("/namespaces", None).0 {

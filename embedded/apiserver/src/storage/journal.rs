@@ -3,12 +3,19 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use rusqlite::{Connection, params};
 
 use super::object::{Key, Object};
 use super::state::State;
+
+/// In the table of compactions: the revision below which nothing is known of any resource, set by a restore.
+const EVERYTHING: &str = "*";
+
+/// How long to wait for a snapshot that holds the database for a moment.
+const BUSY: Duration = Duration::from_secs(30);
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS journal (
@@ -36,13 +43,12 @@ impl Journal {
     /// Opens the database and reads all of it.
     pub fn open(path: &Path, history: usize) -> anyhow::Result<(Self, State)> {
         let connection = Connection::open(path).with_context(|| format!("cannot open the store {}", path.display()))?;
+        // not locked as a whole: a snapshot reads beside the writer. Other servers are kept out by the store's lock
+        connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "cache_size", -2048)?;
-        connection.execute_batch(SCHEMA).with_context(|| {
-            format!("cannot use the store {} (is another server running on this directory?)", path.display())
-        })?;
+        connection.execute_batch(SCHEMA).with_context(|| format!("cannot use the store {}", path.display()))?;
         let state = load(&connection, history).with_context(|| format!("cannot read the store {}", path.display()))?;
         Ok((Self { connection }, state))
     }
@@ -86,13 +92,32 @@ impl Journal {
     }
 }
 
+/// Forgets everything but the live objects, and sets the revision that the next write follows.
+pub fn restart(connection: &mut Connection, revision: u64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute(
+        "DELETE FROM journal WHERE deleted OR EXISTS (SELECT 1 FROM journal n
+           WHERE n.resource = journal.resource AND n.namespace = journal.namespace AND n.name = journal.name AND n.revision > journal.revision)",
+        [],
+    )?;
+    transaction.execute("DELETE FROM compaction", [])?;
+    transaction.execute(
+        "INSERT INTO compaction (resource, revision) VALUES (?1, ?2)",
+        params![EVERYTHING, i64::try_from(revision).unwrap_or(i64::MAX)],
+    )?;
+    transaction.commit()
+}
+
 fn load(connection: &Connection, history: usize) -> anyhow::Result<State> {
     let mut state = State::new(history);
     let mut compactions = connection.prepare("SELECT resource, revision FROM compaction")?;
     let mut rows = compactions.query([])?;
     while let Some(row) = rows.next()? {
         let (resource, revision): (String, i64) = (row.get(0)?, row.get(1)?);
-        state.set_compacted(&resource, u64::try_from(revision)?);
+        match resource.as_str() {
+            EVERYTHING => state.set_floor(u64::try_from(revision)?),
+            resource => state.set_compacted(resource, u64::try_from(revision)?),
+        }
     }
     let mut names: HashMap<String, Arc<str>> = HashMap::new();
     let mut journal = connection

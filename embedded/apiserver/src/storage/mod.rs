@@ -8,7 +8,9 @@
 //! durable. Revisions only grow, across restarts too, because the newest row of the journal is never compacted away.
 
 mod journal;
+mod lock;
 mod object;
+pub mod snapshot;
 mod state;
 mod writer;
 
@@ -49,11 +51,16 @@ pub struct Store {
     state: Arc<RwLock<State>>,
     requests: std::sync::Mutex<Option<std::sync::mpsc::Sender<Request>>>,
     writer: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+    lock: std::sync::Mutex<Option<std::fs::File>>,
 }
+
+/// The database's name in the data directory.
+pub const FILE: &str = "store.db";
 
 impl Store {
     /// Opens or creates the store in `path`, keeping about `history` events per resource for watches.
     pub fn open(path: &Path, history: usize) -> anyhow::Result<Arc<Self>> {
+        let lock = lock::take(path)?;
         let (journal, state) = journal::Journal::open(path, history)?;
         let state = Arc::new(RwLock::new(state));
         let (requests, inbox) = std::sync::mpsc::channel();
@@ -61,7 +68,12 @@ impl Store {
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer::run(journal, &shared, &inbox))?;
-        Ok(Arc::new(Self { state, requests: Some(requests).into(), writer: Some(thread).into() }))
+        Ok(Arc::new(Self {
+            state,
+            requests: Some(requests).into(),
+            writer: Some(thread).into(),
+            lock: Some(lock).into(),
+        }))
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
@@ -183,6 +195,7 @@ impl Store {
         {
             tracing::error!("the store's writer ended with a panic");
         }
+        self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     }
 }
 
@@ -194,3 +207,5 @@ impl Drop for Store {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torn;

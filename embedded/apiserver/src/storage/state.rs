@@ -37,6 +37,8 @@ pub struct State {
     /// The server's own controllers.
     pub listeners: Vec<mpsc::UnboundedSender<Arc<Event>>>,
     history: usize,
+    /// Nothing is known of what happened up to this revision.
+    floor: u64,
     resources: HashMap<Arc<str>, ResourceState>,
     uids: HashMap<String, Key>,
     dependents: HashMap<String, BTreeSet<Key>>,
@@ -49,6 +51,7 @@ impl State {
             revision: 0,
             listeners: Vec::new(),
             history,
+            floor: 0,
             resources: HashMap::new(),
             uids: HashMap::new(),
             dependents: HashMap::new(),
@@ -85,10 +88,8 @@ impl State {
         namespace: Option<&str>,
         revision: u64,
     ) -> Result<Vec<Arc<Object>>, Compacted> {
+        self.check_compacted(resource, revision)?;
         let Some(state) = self.resources.get(resource) else { return Ok(Vec::new()) };
-        if revision < state.compacted {
-            return Err(Compacted { oldest: state.compacted });
-        }
         if state.history.back().is_none_or(|e| e.object.revision <= revision) {
             return Ok(self.list(resource, namespace));
         }
@@ -113,12 +114,15 @@ impl State {
         Ok(objects.into_values().collect())
     }
 
+    fn check_compacted(&self, resource: &str, revision: u64) -> Result<(), Compacted> {
+        let oldest = self.resources.get(resource).map_or(0, |s| s.compacted).max(self.floor);
+        if revision < oldest { Err(Compacted { oldest }) } else { Ok(()) }
+    }
+
     /// The resource's events after `revision`, oldest first.
     pub fn events_after(&self, resource: &str, revision: u64) -> Result<Vec<Arc<Event>>, Compacted> {
+        self.check_compacted(resource, revision)?;
         let Some(state) = self.resources.get(resource) else { return Ok(Vec::new()) };
-        if revision < state.compacted {
-            return Err(Compacted { oldest: state.compacted });
-        }
         let from = state.history.partition_point(|e| e.object.revision <= revision);
         Ok(state.history.range(from..).cloned().collect())
     }
@@ -223,8 +227,14 @@ impl State {
         self.resources.entry(resource.into()).or_default().compacted = revision;
     }
 
+    /// Sets the revision up to which nothing is known of any resource; the next one is newer.
+    pub fn set_floor(&mut self, revision: u64) {
+        self.floor = revision;
+        self.revision = self.revision.max(revision);
+    }
+
     /// Whether the event at `revision` is within the kept history.
     pub fn kept(&self, resource: &str, revision: u64) -> bool {
-        self.resources.get(resource).is_none_or(|s| revision > s.compacted)
+        self.check_compacted(resource, revision.saturating_sub(1)).is_ok()
     }
 }

@@ -15,18 +15,21 @@ const CHILD: &str = "APISERVER_TEST_CHILD_DIRECTORY";
 
 /// Set in the environment, the variable makes this very test the server that the other process kills.
 async fn serve_as_child(directory: String) {
-    let server = apiserver::start(apiserver::Config::new(&directory)).await.unwrap();
+    // a short history, so that compaction happens between kills too
+    let config = apiserver::Config { history: 200, ..apiserver::Config::new(&directory) };
+    let server = apiserver::start(config).await.unwrap();
     println!("serving {}", server.url());
     std::future::pending::<()>().await;
 }
 
-struct Child {
-    process: tokio::process::Child,
-    url: String,
+/// A server in a process of its own.
+pub struct Child {
+    pub process: tokio::process::Child,
+    pub url: String,
 }
 
 impl Child {
-    async fn start(directory: &Path) -> Self {
+    pub async fn start(directory: &Path) -> Self {
         let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "durability::acknowledged_writes_survive_kill_9", "--nocapture"])

@@ -11,6 +11,8 @@ mod logs;
 mod objects;
 mod operation;
 mod quotas;
+mod robustness;
+mod snapshots;
 mod tunnels;
 mod watches;
 
