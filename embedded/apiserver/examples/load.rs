@@ -136,16 +136,30 @@ impl Load {
         let mut tasks = Vec::new();
         for _ in 0..watchers {
             let mut response = self.get(&format!("{path}?watch=1&resourceVersion={version}")).await?;
+            let (load, path) = (self.clone(), path.clone());
             tasks.push(tokio::spawn(async move {
-                let mut seen = 0;
-                while let Some(chunk) = response.chunk().await? {
-                    seen += memchr_count(&chunk, b"\n");
-                    // the root certificate's config map may or may not be among them
-                    if seen >= count {
-                        return Ok::<(), anyhow::Error>(());
+                let (mut seen, mut line, mut last) = (0, Vec::new(), Vec::new());
+                loop {
+                    while let Some(chunk) = response.chunk().await? {
+                        for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
+                            line.extend_from_slice(piece);
+                            if piece.ends_with(b"\n") {
+                                seen += 1;
+                                std::mem::swap(&mut line, &mut last);
+                                line.clear();
+                            }
+                        }
+                        if seen >= count {
+                            return Ok::<(), anyhow::Error>(());
+                        }
                     }
+                    // a server may end the watch of a slow reader, who then goes on where he was, as informers do
+                    let event: Value = serde_json::from_slice(&last).context("a watch ended before its first event")?;
+                    let at = event["object"]["metadata"]["resourceVersion"].as_str().context("an event without a version")?;
+                    ensure!(event["type"] != "ERROR", "a watch ended with {event}");
+                    line.clear();
+                    response = load.get(&format!("{path}?watch=1&resourceVersion={at}")).await?;
                 }
-                bail!("a watch ended after {seen} events")
             }));
         }
         let begin = Instant::now();
