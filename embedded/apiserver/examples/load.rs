@@ -56,7 +56,8 @@ async fn main() -> Result<()> {
 impl Load {
     fn new(url: &str, ca: &Path) -> Result<Self> {
         rustls::crypto::ring::default_provider().install_default().ok().context("a TLS provider is set already")?;
-        let ca = reqwest::Certificate::from_pem(&std::fs::read(ca).context("cannot read the authority's certificate")?)?;
+        let ca =
+            reqwest::Certificate::from_pem(&std::fs::read(ca).context("cannot read the authority's certificate")?)?;
         let http = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().tcp_nodelay(true).build()?;
         let token = std::env::var("LOAD_TOKEN").context("LOAD_TOKEN is not set")?;
         Ok(Self { url: url.trim_end_matches('/').to_string(), token, http })

@@ -12,6 +12,7 @@
 
 mod ast;
 mod check;
+pub mod cost;
 mod eval;
 mod lex;
 mod library;

@@ -29,7 +29,11 @@ pub fn served(resource: &Resource, object: &Object) -> Value {
 
 /// A stored object's bytes in the served version.
 pub fn served_bytes(resource: &Resource, object: &Object) -> Bytes {
-    if convert::is_identity(resource, object.revision) { object.json.clone() } else { Bytes::from(served(resource, object).to_string()) }
+    if convert::is_identity(resource, object.revision) {
+        object.json.clone()
+    } else {
+        Bytes::from(served(resource, object).to_string())
+    }
 }
 
 /// A stored object's bytes as the item of a list: built-in kinds leave out what the list says already.

@@ -50,10 +50,9 @@ fn rules(resource: &Resource) -> Option<&'static Rules> {
         ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") => Some(&workloads::RULES),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => Some(&plain::BINDINGS),
         ("apiextensions.k8s.io", "customresourcedefinitions") => Some(&crds::RULES),
-        (
-            "admissionregistration.k8s.io",
-            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
-        ) => Some(&admission::HOOKS),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
+            Some(&admission::HOOKS)
+        }
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => Some(&admission::POLICIES),
         ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => Some(&admission::BINDINGS),
         _ => None,

@@ -351,6 +351,33 @@ pub fn chapter() -> Chapter {
                 )?;
                 Ok(())
             }),
+            case("a definition is refused when its rules may cost far too much", |c| async move {
+                let open = json!({"type": "object", "properties": {"list": {"type": "array", "items": {"type": "string"}}},
+                    "x-kubernetes-validations": [{"rule": "self.list.all(x, self.list.all(y, x == y))"}]});
+                let d = Definition::new(&c, open);
+                let a = c.post(&format!("{DEFINITIONS}?dryRun=All"), &d.json).await?;
+                let at = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule";
+                a.invalid(at, "FieldValueForbidden")?
+                    .contains("/message", "estimated rule cost exceeds budget by factor of more than 100x (try simplifying the rule, or adding maxItems")?;
+                let closed = json!({"type": "object", "properties": {"list": {"type": "array", "maxItems": 10, "items": {"type": "string", "maxLength": 10}}},
+                    "x-kubernetes-validations": [{"rule": "self.list.all(x, self.list.all(y, x == y))"}]});
+                c.post(&format!("{DEFINITIONS}?dryRun=All"), &Definition::new(&c, closed).json).await?.status(201)?;
+                let inner = json!({"type": "object", "properties": {"list": {"type": "array", "items": {"type": "object",
+                    "properties": {"s": {"type": "string"}}, "x-kubernetes-validations": [{"rule": "self.s.matches('^[a-z]+$')"}]}}}});
+                c.post(&format!("{DEFINITIONS}?dryRun=All"), &Definition::new(&c, inner).json)
+                    .await?
+                    .failed(422, "Invalid")?
+                    .contains("/message", "estimated rule cost exceeds budget by factor of more than 100x")?;
+                let text = json!({"type": "object", "properties": properties(), "x-kubernetes-validations": [{"rule": "self.n < 5", "messageExpression": "'n is ' + string(self.n)"}]});
+                c.post(&format!("{DEFINITIONS}?dryRun=All"), &Definition::new(&c, text).json)
+                    .await?
+                    .failed(422, "Invalid")?
+                    .contains(
+                        "/message",
+                        "estimated messageExpression cost exceeds budget by factor of more than 100x",
+                    )?;
+                Ok(())
+            }),
             case("a rule that costs too much does not hold the server up", |c| async move {
                 // bounded by the schema, so it is accepted; what it does with strings is counted when it runs
                 let schema = json!({"type": "object", "properties": {"list": {"type": "array", "maxItems": 100, "items": {"type": "string", "maxLength": 5}}},

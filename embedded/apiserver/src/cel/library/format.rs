@@ -113,7 +113,9 @@ fn clause(verb: char, precision: Option<usize>, value: &Value) -> Result<String,
             ));
         }
         (other, _) => {
-            return Fault::new(format!("could not parse formatting clause: unrecognized formatting clause \"{other}\""));
+            return Fault::new(format!(
+                "could not parse formatting clause: unrecognized formatting clause \"{other}\""
+            ));
         }
     })
 }

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::cel::cost;
 use crate::cel::rules::Rule;
 use crate::error::Cause;
 use crate::schema::{self, Schema};
@@ -30,7 +31,7 @@ pub fn faults(json: &Value, at: &str, shape: Option<&Schema>) -> Vec<Cause> {
     if check.causes.is_empty()
         && let Some(shape) = shape
     {
-        check.rules(json, at, shape, None);
+        check.rules(json, at, shape, None, Some(1.0));
         check.defaults(json, at, shape);
     }
     check.causes
@@ -282,25 +283,41 @@ impl Check {
     }
 
     /// `uncorrelated`: the list or map within which old and new values cannot be told to be the same.
-    fn rules(&mut self, json: &Value, at: &str, shape: &Schema, uncorrelated: Option<&str>) {
+    fn rules(&mut self, json: &Value, at: &str, shape: &Schema, uncorrelated: Option<&str>, times: Option<f64>) {
         let rules = json.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
         for (index, (given, rule)) in rules.zip(&shape.rules).enumerate() {
-            self.rule(given, rule, &format!("{at}.x-kubernetes-validations[{index}]"), shape, uncorrelated);
+            let at = format!("{at}.x-kubernetes-validations[{index}]");
+            self.rule(given, rule, &at, shape, uncorrelated);
+            self.cost(rule, &at, shape, times);
         }
         let mut properties: Vec<_> = json.get("properties").and_then(Value::as_object).into_iter().flatten().collect();
         properties.sort_by_key(|(name, _)| name.as_str());
         for (name, child) in properties {
             if let Some(shape) = shape.properties.get(name) {
-                self.rules(child, &format!("{at}.properties[{name}]"), shape, uncorrelated);
+                self.rules(child, &format!("{at}.properties[{name}]"), shape, uncorrelated, times);
             }
         }
+        let below = cost::times(shape, times);
         if let (Some(child), Some(shape)) = (json.get("additionalProperties"), &shape.additional) {
-            self.rules(child, &format!("{at}.additionalProperties"), shape, uncorrelated);
+            self.rules(child, &format!("{at}.additionalProperties"), shape, uncorrelated, below);
         }
         if let (Some(child), Some(items)) = (json.get("items"), &shape.items) {
             let keyed = matches!(shape.list, schema::ListKind::Map(_));
             let uncorrelated = uncorrelated.or((!keyed).then_some(at));
-            self.rules(child, &format!("{at}.items"), items, uncorrelated);
+            self.rules(child, &format!("{at}.items"), items, uncorrelated, below);
+        }
+    }
+
+    /// A rule that may cost far too much is refused.
+    fn cost(&mut self, rule: &Rule, at: &str, shape: &Schema, times: Option<f64>) {
+        let programs = [
+            ("rule", rule.program.as_ref().ok()),
+            ("messageExpression", rule.message_program.as_ref().and_then(|p| p.as_ref().ok())),
+        ];
+        for (what, program) in programs {
+            if let Some(why) = program.and_then(|p| cost::excess(p, shape, what, times)) {
+                self.causes.push(Cause::forbidden(format!("{at}.{what}"), &why));
+            }
         }
     }
 
@@ -359,7 +376,9 @@ impl Check {
             if !unknown.is_empty() {
                 self.causes.push(Cause::invalid(format!("{at}.default"), default, "must not have unknown fields"));
             }
-            for mut cause in schema::validate(default, shape, "") {
+            // a default is completed by the defaults below it before it is held against the schema
+            schema::apply_defaults(&mut value, shape);
+            for mut cause in schema::validate(&value, shape, "") {
                 // the path of a fault within the default is empty or begins below it
                 let below = if cause.field.is_empty() || cause.field == "<nil>" {
                     String::new()
