@@ -5,7 +5,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::aggregate;
 use crate::error::{ApiError, ApiResult};
+use crate::meta;
 use crate::registry::{Access, Group, Resource};
 use crate::server::Server;
 
@@ -39,6 +41,12 @@ pub fn root(server: &Server) -> Response {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|(v, _)| format!("/apis/{}/{v}", group.name)));
     }
+    for group in aggregate::groups(server) {
+        let name = meta::text(&group, "/name");
+        paths.push(format!("/apis/{name}"));
+        let versions = group.get("versions").and_then(Value::as_array).into_iter().flatten();
+        paths.extend(versions.map(|version| format!("/apis/{}", meta::text(version, "/groupVersion"))));
+    }
     paths.extend(crate::health::paths());
     paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(String::from));
     paths.sort();
@@ -55,8 +63,8 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
     })
 }
 
-fn aggregated(groups: &[Group], headers: &HeaderMap) -> Response {
-    let items: Vec<Value> = groups.iter().map(group_discovery).collect();
+fn aggregated(groups: &[Group], others: Vec<Value>, headers: &HeaderMap) -> Response {
+    let items: Vec<Value> = groups.iter().map(group_discovery).chain(others).collect();
     let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items});
     let text = list.to_string();
     let tag = Sha256::digest(&text).iter().fold(String::new(), |tag, byte| format!("{tag}{byte:02X}"));
@@ -157,7 +165,7 @@ fn resource_discovery(resource: &Resource) -> Value {
 pub fn core_versions(server: &Server, headers: &HeaderMap) -> Response {
     if wants_aggregated(headers) {
         let groups: Vec<Group> = server.registry.groups().into_iter().filter(|g| g.name.is_empty()).collect();
-        return aggregated(&groups, headers);
+        return aggregated(&groups, Vec::new(), headers);
     }
     let addresses = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": server.address.to_string()}]);
     answer(&json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}))
@@ -173,21 +181,17 @@ fn group_value(group: &Group) -> Value {
 pub fn groups(server: &Server, headers: &HeaderMap) -> Response {
     let groups: Vec<Group> = server.registry.groups().into_iter().filter(|g| !g.name.is_empty()).collect();
     if wants_aggregated(headers) {
-        return aggregated(&groups, headers);
+        return aggregated(&groups, aggregate::discoveries(server), headers);
     }
-    let list: Vec<Value> = groups.iter().map(group_value).collect();
+    let list: Vec<Value> = groups.iter().map(group_value).chain(aggregate::groups(server)).collect();
     answer(&json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list}))
 }
 
 /// GET /apis/GROUP.
 pub fn group(server: &Server, name: &str) -> ApiResult<Response> {
-    let group = server
-        .registry
-        .groups()
-        .into_iter()
-        .find(|g| !name.is_empty() && g.name == name)
-        .ok_or_else(ApiError::no_such_page)?;
-    let mut value = group_value(&group);
+    let own = server.registry.groups().into_iter().find(|g| !name.is_empty() && g.name == name);
+    let mut others = aggregate::groups(server).into_iter().filter(|group| meta::text(group, "/name") == name);
+    let mut value = own.map(|group| group_value(&group)).or_else(|| others.next()).ok_or_else(ApiError::no_such_page)?;
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
     Ok(answer(&value))

@@ -10,6 +10,7 @@
 //! It knows Kubernetes and nothing of what is stored in it. README.md tells what is real and what is not.
 
 mod admission;
+mod aggregate;
 mod apply;
 mod audit;
 mod auth;

@@ -46,6 +46,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Client for log requests.
     pub kubelet: reqwest::Client,
+    /// Groups that other servers serve.
+    pub aggregator: crate::aggregate::Aggregator,
     /// Published schemas, kept until the resources change.
     pub openapi: openapi::Cache,
     /// Where the store is.
@@ -88,6 +90,7 @@ impl Server {
         let limits = config.limits;
         let seats = |total| Seats::new(total, limits.queue, limits.wait);
         let audit = config.audit.map(|audit| audit::Log::open(audit, &config.data_dir)).transpose()?;
+        let aggregator = crate::aggregate::Aggregator::open(&config.data_dir)?;
         let server = Arc::new(Self {
             read_seats: seats(limits.read_only),
             write_seats: seats(limits.mutating),
@@ -106,6 +109,7 @@ impl Server {
             ca_pem: ca_pem.to_string(),
             address,
             kubelet: reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build()?,
+            aggregator,
             openapi: openapi::Cache::default(),
             admission: Admission::default(),
             hook_clients: Arc::default(),
@@ -239,6 +243,9 @@ async fn connection(
 async fn dispatch(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
     let path = request.uri().path().trim_end_matches('/').to_string();
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+    if let Some(remote) = crate::aggregate::remote(&server, &segments) {
+        return crate::aggregate::forward(server, remote, request).await.unwrap_or_else(IntoResponse::into_response);
+    }
     let result = match segments.as_slice() {
         [endpoint @ ("healthz" | "livez" | "readyz"), check @ ..] => {
             health::answer(&server, endpoint, &check.join("/"), request.uri())

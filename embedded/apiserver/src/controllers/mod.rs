@@ -31,7 +31,9 @@ pub async fn bootstrap(server: &Arc<Server>) -> anyhow::Result<()> {
     let bindings =
         bindings.iter().map(|(name, role)| ensure(server, rbac, "v1", "clusterrolebindings", "", name, role.clone()));
     let defaults = namespaces.map(|name| namespaces::ensure_defaults(server, name));
+    let front_proxy = crate::aggregate::authentication(server);
     tokio::try_join!(
+        ensure(server, "", "v1", "configmaps", "kube-system", "extension-apiserver-authentication", front_proxy),
         try_join_all(roles),
         try_join_all(bindings),
         try_join_all(defaults),
@@ -67,6 +69,7 @@ async fn ensure(
 /// Starts the controllers; they end with the server.
 pub fn spawn(server: &Arc<Server>) {
     tokio::spawn(garbage::run(server.clone()));
+    tokio::spawn(crate::aggregate::run(server.clone()));
     let server = server.clone();
     tokio::spawn(async move {
         let mut events = server.store.listen();

@@ -245,7 +245,7 @@ fn service_address(server: &Server, target: &Target) -> ApiResult<String> {
 }
 
 /// Headers for the other side: the client's without its credentials.
-fn passed_headers(from: &HeaderMap, address: &str, token: Option<&str>) -> HeaderMap {
+pub fn passed_headers(from: &HeaderMap, address: &str, token: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in from {
         if !impersonate::is_credential(name.as_str()) && name != header::HOST {

@@ -31,7 +31,7 @@ use crate::registry::Access;
 use crate::request::{self, Context, Target};
 use crate::server::Server;
 
-pub use connect::is_connect;
+pub use connect::{is_connect, passed_headers};
 pub use create::create_object;
 pub use delete::{Deletion, Propagation, delete_object};
 pub use output::json_response;
