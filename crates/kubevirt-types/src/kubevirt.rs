@@ -52,6 +52,12 @@ pub mod printable_status {
     pub const UNSCHEDULABLE: &str = "ErrorUnschedulable";
     /// A volume claim does not exist.
     pub const PVC_NOT_FOUND: &str = "ErrorPvcNotFound";
+    /// A volume claim waits for its volume.
+    pub const WAITING_FOR_VOLUME_BINDING: &str = "WaitingForVolumeBinding";
+    /// A data volume cannot be filled.
+    pub const DATA_VOLUME_ERROR: &str = "DataVolumeError";
+    /// A container disk's image is not there.
+    pub const ERR_IMAGE_PULL: &str = "ErrImagePull";
     /// Nobody knows.
     pub const UNKNOWN: &str = "Unknown";
 }
@@ -83,6 +89,10 @@ part! {
         kind: Option<String>,
         /// Its revision.
         revision_name: Option<String>,
+        /// The volume whose labels name it.
+        infer_from_volume: Option<String>,
+        /// `Reject` or `Ignore`, when they do not.
+        infer_from_volume_failure_policy: Option<String>,
     }
 }
 
@@ -119,6 +129,26 @@ part! {
         subdomain: Option<String>,
         /// What becomes of it when its node is drained.
         eviction_strategy: Option<String>,
+        /// `Paused`: it starts with its processors halted.
+        start_strategy: Option<String>,
+        /// Keys and passwords that are put into the guest.
+        access_credentials: Vec<Value>,
+        /// Node taints that it bears.
+        tolerations: Vec<Value>,
+        /// Who schedules it.
+        scheduler_name: Option<String>,
+        /// Its pod's priority.
+        priority_class_name: Option<String>,
+        /// How it is spread.
+        topology_spread_constraints: Vec<Value>,
+        /// When it is restarted.
+        liveness_probe: Option<Value>,
+        /// When it is ready.
+        readiness_probe: Option<Value>,
+        /// Where its pod looks up names.
+        dns_policy: Option<String>,
+        /// Name servers of its pod.
+        dns_config: Option<Value>,
     }
 }
 
@@ -142,7 +172,31 @@ part! {
         /// What it asks for and may use.
         resources: Option<Resources>,
         /// What it says of its case.
-        chassis: Option<Value>,
+        chassis: Option<Chassis>,
+        /// How disks share threads.
+        io_threads_policy: Option<String>,
+        /// Threads for disks.
+        io_threads: Option<Value>,
+        /// Confidential computing.
+        launch_security: Option<Value>,
+        /// What becomes of the guest's reboot.
+        reboot_policy: Option<String>,
+    }
+}
+
+part! {
+    /// A case, as SMBIOS (type 3) shows it.
+    Chassis {
+        /// Who made it.
+        manufacturer: Option<String>,
+        /// Its version.
+        version: Option<String>,
+        /// Its serial number.
+        serial: Option<String>,
+        /// Its asset tag.
+        asset: Option<String>,
+        /// Its SKU number.
+        sku: Option<String>,
     }
 }
 
@@ -163,6 +217,12 @@ part! {
         features: Vec<CpuFeature>,
         /// Whether it has physical processors of its own.
         dedicated_cpu_placement: Option<bool>,
+        /// Whether its emulator has a processor of its own.
+        isolate_emulator_thread: Option<bool>,
+        /// Its memory nodes.
+        numa: Option<Value>,
+        /// Real-time scheduling.
+        realtime: Option<Value>,
     }
 }
 
@@ -205,6 +265,10 @@ part! {
         uuid: Option<String>,
         /// The machine's serial number.
         serial: Option<String>,
+        /// A kernel that is booted past the bootloader.
+        kernel_boot: Option<Value>,
+        /// ACPI tables of its own.
+        acpi: Option<Value>,
     }
 }
 
@@ -239,12 +303,46 @@ part! {
 part! {
     /// A clock.
     Clock {
-        /// The time zone that it shows.
+        /// The time zone that it shows, as `Europe/Berlin`.
         timezone: Option<String>,
         /// It shows UTC, with an offset.
-        utc: Option<Value>,
+        utc: Option<ClockUtc>,
         /// Its timers.
-        timer: Option<Value>,
+        timer: Option<Timers>,
+    }
+}
+
+part! {
+    /// UTC, with an offset.
+    ClockUtc {
+        /// Seconds that the clock is ahead of UTC.
+        offset_seconds: Option<i64>,
+    }
+}
+
+part! {
+    /// Timers.
+    Timers {
+        /// The high precision event timer.
+        hpet: Option<Timer>,
+        /// KVM's clock.
+        kvm: Option<Timer>,
+        /// The programmable interval timer.
+        pit: Option<Timer>,
+        /// The real-time clock.
+        rtc: Option<Timer>,
+        /// Hyper-V's clock.
+        hyperv: Option<Timer>,
+    }
+}
+
+part! {
+    /// A timer.
+    Timer {
+        /// Whether it is there; true when it is not said.
+        present: Option<bool>,
+        /// What becomes of ticks that the guest missed.
+        tick_policy: Option<String>,
     }
 }
 
@@ -256,9 +354,23 @@ part! {
         /// System management mode; secure boot needs it.
         smm: Option<FeatureState>,
         /// Interrupt controller.
-        apic: Option<Value>,
+        apic: Option<FeatureState>,
         /// What Windows likes.
         hyperv: Option<Value>,
+        /// All of what Windows likes.
+        hyperv_passthrough: Option<Value>,
+        /// What the guest sees of KVM.
+        kvm: Option<KvmFeature>,
+        /// Spin locks of a guest that knows of its hypervisor.
+        pvspinlock: Option<FeatureState>,
+    }
+}
+
+part! {
+    /// What the guest sees of KVM.
+    KvmFeature {
+        /// Nothing.
+        hidden: Option<bool>,
     }
 }
 
@@ -305,6 +417,90 @@ part! {
         network_interface_multiqueue as "networkInterfaceMultiqueue": Option<bool>,
         /// Whether nothing can be plugged in while it runs.
         disable_hotplug: Option<bool>,
+        /// Whether disks have several queues.
+        block_multi_queue: Option<bool>,
+        /// Whether it has a memory balloon; true when it is not said.
+        autoattach_mem_balloon: Option<bool>,
+        /// Whether it has a tablet when none is listed.
+        autoattach_input_device: Option<bool>,
+        /// Whether it has a VSOCK device.
+        autoattach_vsock as "autoattachVSOCK": Option<bool>,
+        /// Its screen.
+        video: Option<Video>,
+        /// Its sound card.
+        sound: Option<Sound>,
+        /// What watches over it.
+        watchdog: Option<Watchdog>,
+        /// Whether virtio devices are of the older kind as well.
+        use_virtio_transitional: Option<bool>,
+        /// Graphics cards of the machine below.
+        gpus: Vec<HostDevice>,
+        /// Devices of the machine below.
+        host_devices: Vec<HostDevice>,
+        /// File systems of the machine below.
+        filesystems: Vec<Named>,
+        /// Devices that hear of a guest's panic.
+        panic_devices: Vec<Value>,
+        /// Passes USB devices of a client through.
+        client_passthrough: Option<Value>,
+        /// Metrics of the machine below.
+        downward_metrics: Option<Value>,
+    }
+}
+
+part! {
+    /// A screen.
+    Video {
+        /// `vga`, `virtio`, `bochs`, `cirrus`, `ramfb`.
+        type_ as "type": Option<String>,
+    }
+}
+
+part! {
+    /// A sound card.
+    Sound {
+        /// Its name.
+        name: String,
+        /// `ich9` or `ac97`.
+        model: Option<String>,
+    }
+}
+
+part! {
+    /// What watches over a guest.
+    Watchdog {
+        /// Its name.
+        name: String,
+        /// An Intel 6300ESB.
+        i6300esb: Option<WatchdogAction>,
+        /// One of IBM Z.
+        diag288: Option<WatchdogAction>,
+    }
+}
+
+part! {
+    /// What becomes of a guest that hangs.
+    WatchdogAction {
+        /// `poweroff`, `reset` or `shutdown`.
+        action: Option<String>,
+    }
+}
+
+part! {
+    /// A device of the machine below.
+    HostDevice {
+        /// Its name.
+        name: String,
+        /// The resource that is asked for.
+        device_name: Option<String>,
+    }
+}
+
+part! {
+    /// Something with a name.
+    Named {
+        /// The name.
+        name: String,
     }
 }
 
@@ -333,7 +529,35 @@ part! {
         /// Whether several VMs use it.
         shareable: Option<bool>,
         /// Its block size.
-        block_size: Option<Value>,
+        block_size: Option<BlockSize>,
+        /// `native`, `threads` or `io_uring`.
+        io: Option<String>,
+        /// A word for the guest, in its metadata.
+        tag: Option<String>,
+        /// What becomes of errors: `stop`, `ignore`, `report` or `enospace`.
+        error_policy: Option<String>,
+        /// Whether it has a thread of its own.
+        dedicated_io_thread as "dedicatedIOThread": Option<bool>,
+    }
+}
+
+part! {
+    /// Block sizes.
+    BlockSize {
+        /// In bytes.
+        custom: Option<CustomBlockSize>,
+        /// As the volume has them.
+        match_volume: Option<FeatureState>,
+    }
+}
+
+part! {
+    /// Block sizes in bytes.
+    CustomBlockSize {
+        /// What the guest addresses.
+        logical: Option<u32>,
+        /// What is written at once.
+        physical: Option<u32>,
     }
 }
 
@@ -344,6 +568,8 @@ part! {
         bus: Option<String>,
         /// Whether it can only be read.
         readonly: Option<bool>,
+        /// Its place on the PCI bus.
+        pci_address: Option<String>,
     }
 }
 
@@ -366,6 +592,8 @@ part! {
         bus: Option<String>,
         /// Whether it can only be read; true when it is not said.
         readonly: Option<bool>,
+        /// `open` or `closed`; closed when it is not said.
+        tray: Option<String>,
     }
 }
 
@@ -391,9 +619,27 @@ part! {
         /// It is connected by a plug-in.
         binding: Option<Binding>,
         /// Ports that are forwarded; all when none is said.
-        ports: Vec<Value>,
-        /// Whether its link is up.
+        ports: Vec<Port>,
+        /// `up`, `down` or `absent`.
         state: Option<String>,
+        /// A word for the guest, in its metadata.
+        tag: Option<String>,
+        /// Its number among devices on board.
+        acpi_index: Option<u32>,
+        /// What the guest is told by DHCP.
+        dhcp_options: Option<Value>,
+    }
+}
+
+part! {
+    /// A port that is forwarded.
+    Port {
+        /// Its name.
+        name: Option<String>,
+        /// `TCP` or `UDP`; TCP when it is not said.
+        protocol: Option<String>,
+        /// Its number, from 1.
+        port: u16,
     }
 }
 
@@ -439,15 +685,125 @@ part! {
         /// An image of a registry.
         container_disk: Option<ContainerDisk>,
         /// Cloud-init.
-        cloud_init_no_cloud: Option<Value>,
+        cloud_init_no_cloud: Option<CloudInit>,
         /// Cloud-init, as OpenStack gives it.
-        cloud_init_config_drive: Option<Value>,
+        cloud_init_config_drive: Option<CloudInit>,
+        /// Answers for Windows' installer.
+        sysprep: Option<Sysprep>,
         /// An empty disk that goes with the instance.
         empty_disk: Option<EmptyDisk>,
+        /// A claim whose changes go with the instance.
+        ephemeral: Option<Ephemeral>,
+        /// A file of the node.
+        host_disk: Option<HostDisk>,
         /// A config map.
-        config_map: Option<Value>,
+        config_map: Option<ConfigVolume>,
         /// A secret.
-        secret: Option<Value>,
+        secret: Option<SecretVolume>,
+        /// What is known of the instance.
+        downward_api as "downwardAPI": Option<DownwardVolume>,
+        /// A service account's token.
+        service_account: Option<AccountVolume>,
+    }
+}
+
+part! {
+    /// What cloud-init reads.
+    CloudInit {
+        /// A secret with `userdata`, and maybe `networkdata`.
+        secret_ref: Option<LocalRef>,
+        /// Text.
+        user_data: Option<String>,
+        /// Text in base64.
+        user_data_base64: Option<String>,
+        /// A secret with `networkdata`.
+        network_data_secret_ref: Option<LocalRef>,
+        /// Text.
+        network_data: Option<String>,
+        /// Text in base64.
+        network_data_base64: Option<String>,
+    }
+}
+
+part! {
+    /// An object of the same namespace.
+    LocalRef {
+        /// Its name.
+        name: String,
+    }
+}
+
+part! {
+    /// Answers for Windows' installer.
+    Sysprep {
+        /// In a config map.
+        config_map: Option<LocalRef>,
+        /// In a secret.
+        secret: Option<LocalRef>,
+    }
+}
+
+part! {
+    /// A claim whose changes go with the instance.
+    Ephemeral {
+        /// The claim.
+        persistent_volume_claim: Option<ClaimVolume>,
+    }
+}
+
+part! {
+    /// A file of the node.
+    HostDisk {
+        /// Where it is.
+        path: String,
+        /// `Disk`: it is there; `DiskOrCreate`: it is made when it is not.
+        type_ as "type": String,
+        /// Its size when it is made.
+        capacity: Option<Quantity>,
+        /// Whether several VMs use it.
+        shared: Option<bool>,
+    }
+}
+
+part! {
+    /// A config map as a disk.
+    ConfigVolume {
+        /// Its name.
+        name: String,
+        /// Whether it may be absent.
+        optional: Option<bool>,
+        /// The disk's label.
+        volume_label: Option<String>,
+    }
+}
+
+part! {
+    /// A secret as a disk.
+    SecretVolume {
+        /// Its name.
+        secret_name: String,
+        /// Whether it may be absent.
+        optional: Option<bool>,
+        /// The disk's label.
+        volume_label: Option<String>,
+    }
+}
+
+part! {
+    /// What is known of the instance as a disk.
+    DownwardVolume {
+        /// Which fields, in which files.
+        fields: Vec<Value>,
+        /// The disk's label.
+        volume_label: Option<String>,
+    }
+}
+
+part! {
+    /// A service account's token as a disk.
+    AccountVolume {
+        /// Its name.
+        service_account_name: String,
     }
 }
 
@@ -480,6 +836,10 @@ part! {
         image: String,
         /// Where the disk is in it.
         path: Option<String>,
+        /// When it is fetched.
+        image_pull_policy: Option<String>,
+        /// What opens the registry.
+        image_pull_secret: Option<String>,
     }
 }
 
@@ -536,10 +896,50 @@ part! {
         conditions: Vec<Condition>,
         /// Why it does not start.
         start_failure: Option<Value>,
+        /// What was asked for by `start`, `stop` and `restart`, in order.
+        state_change_requests: Vec<StateChangeRequest>,
+        /// The instance type that is followed.
+        instancetype_ref: Option<InstancetypeRef>,
+        /// The preference that is followed.
+        preference_ref: Option<InstancetypeRef>,
         /// The generation of the spec that this is about.
         observed_generation: Option<i64>,
         /// The generation that was wanted.
         desired_generation: Option<i64>,
+    }
+}
+
+/// Values of `status.stateChangeRequests[].action`.
+pub mod action {
+    /// Start it.
+    pub const START: &str = "Start";
+    /// Stop the instance of that uid.
+    pub const STOP: &str = "Stop";
+}
+
+part! {
+    /// What was asked for.
+    StateChangeRequest {
+        /// `Start` or `Stop`.
+        action: String,
+        /// More about it: `paused: "true"`.
+        data: BTreeMap<String, String>,
+        /// The instance that is meant.
+        uid: Option<String>,
+    }
+}
+
+part! {
+    /// An instance type or a preference, as it was.
+    InstancetypeRef {
+        /// Its name.
+        name: Option<String>,
+        /// Its kind.
+        kind: Option<String>,
+        /// Its copy.
+        controller_revision_ref: Option<LocalRef>,
+        /// The volume that named it.
+        infer_from_volume: Option<String>,
     }
 }
 

@@ -15,6 +15,18 @@ resource! {
     NamespaceResourceScope "kubevirt.io" "v1" "virtualmachineinstances"
 }
 
+/// Values of `status.volumeStatus[].phase`.
+pub mod volume_phase {
+    /// It waits.
+    pub const PENDING: &str = "Pending";
+    /// Its claim has a volume.
+    pub const BOUND: &str = "Bound";
+    /// The guest can use it.
+    pub const READY: &str = "Ready";
+    /// It is being unplugged.
+    pub const DETACHING: &str = "Detaching";
+}
+
 /// Values of `status.phase`.
 pub mod phase {
     /// Not yet looked at.
@@ -64,6 +76,14 @@ part! {
         runtime_user: Option<u64>,
         /// What runs it.
         launcher_container_image_version: Option<String>,
+        /// Its processors, as they are.
+        current_cpu_topology as "currentCPUTopology": Option<Value>,
+        /// Its memory, as it is.
+        memory: Option<Value>,
+        /// How it can be moved.
+        migration_method: Option<String>,
+        /// Whether its file systems are frozen.
+        fs_freeze_status: Option<String>,
     }
 }
 
@@ -84,6 +104,10 @@ part! {
         info_source: Option<String>,
         /// How many queues it has.
         queue_count: Option<i32>,
+        /// Its name in the pod.
+        pod_interface_name: Option<String>,
+        /// `up` or `down`.
+        link_state: Option<String>,
     }
 }
 
@@ -128,6 +152,14 @@ part! {
         target: String,
         /// Its size in bytes.
         size: Option<i64>,
+        /// How far plugging in is.
+        phase: Option<String>,
+        /// Why, in a word.
+        reason: Option<String>,
+        /// What to tell a person.
+        message: Option<String>,
+        /// What plugs it in; it is there for volumes that came later.
+        hotplug_volume: Option<Value>,
         /// What is known of its claim.
         persistent_volume_claim_info: Option<Value>,
     }

@@ -40,6 +40,8 @@ pub const MODULES: &[Module] = &[
     Module { name: "smd", packages: &["."], ldflags: "-s -w" },
     Module { name: "protobuf", packages: &["."], ldflags: "-s -w" },
     Module { name: "client-go", packages: &["."], ldflags: "-s -w" },
+    // ours: KubeVirt's types, for strict decoding
+    Module { name: "kubevirt-types", packages: &["."], ldflags: "-s -w" },
 ];
 
 /// Returns the path of an installed program, or says that the test is skipped and returns nothing.

@@ -5,6 +5,7 @@
 //! entry point stored in an image.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -37,6 +38,9 @@ pub struct Image {
     /// machine that needs what only the node's user may open.
     #[serde(default)]
     pub keeps_user: bool,
+    /// A disk image of this machine, raw or qcow2: what the image holds for virtual machines (`containerDisk`).
+    #[serde(default)]
+    pub disk: Option<PathBuf>,
 }
 
 impl Image {
@@ -85,6 +89,12 @@ impl ImageTable {
     /// Makes the programs of all rows run as the node does: see [`Image::keeps_user`].
     pub fn keeping_user(mut self) -> Self {
         self.entries.iter_mut().for_each(|image| image.keeps_user = true);
+        self
+    }
+
+    /// Adds a row of a disk image, for `containerDisk` volumes.
+    pub fn with_disk(mut self, name: impl Into<String>, disk: impl Into<PathBuf>) -> Self {
+        self.push(Image { name: name.into(), disk: Some(disk.into()), ..Image::default() });
         self
     }
 

@@ -126,8 +126,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     let (services, service_changes) = objects::touched::<Service>(&client);
     let (slices, slice_changes) = objects::touched::<EndpointSlice>(&client);
     let names = services::dns::bind(&data_dir.display().to_string()).await;
-    let directory =
-        services::Directory { services, slices, server: names.as_ref().map(|sockets| sockets.address) };
+    let directory = services::Directory { services, slices, server: names.as_ref().map(|sockets| sockets.address) };
     let images = kubevirt::with_images(config.images.clone());
     let kubelet = Arc::new(Kubelet {
         client: client.clone(),
@@ -213,7 +212,16 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) ->
     tasks.spawn(volumes::usage::watch(client.clone(), config.usage_period, shutdown.clone()));
     tasks.spawn(garbage::run(client.clone(), config.keep, shutdown.clone()));
     if config.kubevirt {
-        let setting = kubevirt::Setting { client, node: config.name, accelerator, shutdown: shutdown.clone() };
+        let setting = kubevirt::Setting {
+            client,
+            node: config.name,
+            images: config.images,
+            networks: kubevirt::Networks::new(data_dir.join("networks")),
+            data_dir,
+            accelerator,
+            monitors: Arc::default(),
+            shutdown: shutdown.clone(),
+        };
         tasks.spawn(kubevirt::run(setting));
     }
     while let Some(result) = tasks.join_next().await {

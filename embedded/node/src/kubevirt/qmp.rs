@@ -1,4 +1,4 @@
-//! QEMU's control socket: asking a guest to power down.
+//! QEMU's control socket: commands, and asking a guest to power down.
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -95,7 +95,8 @@ async fn session(socket: &Path, name: &str, arguments: Value) -> std::io::Result
             let line = lines.next_line().await?.ok_or_else(closed)?;
             let answer: Value = serde_json::from_str(&line)?;
             if let Some(error) = answer.get("error") {
-                return Err(std::io::Error::other(format!("QEMU refuses {command}: {error}")));
+                let why = error.get("desc").and_then(Value::as_str).unwrap_or("no reason given");
+                return Err(std::io::Error::other(format!("QEMU refuses {}: {why}", command["execute"])));
             }
             if let Some(result) = answer.get("return") {
                 break result.clone();
@@ -110,8 +111,56 @@ fn closed() -> std::io::Error {
     std::io::Error::other("QEMU closed its control socket")
 }
 
+/// Sends one command along with an open file, which QEMU then has (`add-fd`); returns its answer.
+pub async fn send_file(socket: PathBuf, file: std::fs::File, command: Value) -> std::io::Result<Value> {
+    let send = move || send_file_blocking(&socket, &file, &command);
+    tokio::task::spawn_blocking(send).await.map_err(std::io::Error::other)?
+}
+
+fn send_file_blocking(socket: &Path, file: &std::fs::File, command: &Value) -> std::io::Result<Value> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::io::{BufRead, IoSlice, Write};
+    use std::os::fd::AsFd;
+    let (Some(parent), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return Err(std::io::Error::other("not a path of a socket"));
+    };
+    let dir = std::fs::File::open(parent)?;
+    let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
+    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(SESSION))?;
+    stream.set_write_timeout(Some(SESSION))?;
+    let mut lines = std::io::BufReader::new(stream.try_clone()?).lines();
+    lines.next().ok_or_else(closed)??;
+    stream.write_all(format!("{}\n", json!({"execute": "qmp_capabilities"})).as_bytes())?;
+    answer(&mut lines)?;
+    let files = [file.as_fd()];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut extra = SendAncillaryBuffer::new(&mut space);
+    if !extra.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(std::io::Error::other("no room for a file descriptor"));
+    }
+    let text = format!("{command}\n");
+    // the file goes with the first byte, the rest follows
+    let sent = sendmsg(&stream, &[IoSlice::new(text.as_bytes())], &mut extra, SendFlags::NOSIGNAL)?;
+    stream.write_all(text.as_bytes().get(sent..).unwrap_or_default())?;
+    answer(&mut lines)
+}
+
+/// Reads on until QEMU answers; events come in between.
+fn answer(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> std::io::Result<Value> {
+    loop {
+        let message: Value = serde_json::from_str(&lines.next().ok_or_else(closed)??)?;
+        if let Some(error) = message.get("error") {
+            return Err(std::io::Error::other(format!("QEMU refuses: {error}")));
+        }
+        if let Some(result) = message.get("return") {
+            return Ok(result.clone());
+        }
+    }
+}
+
 /// Connects by way of the directory: a socket's path takes only 107 bytes.
-async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+pub async fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     let (Some(parent), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(std::io::Error::other("not a path of a socket"));
     };

@@ -1,24 +1,22 @@
-//! VirtualMachineInstance: its pod, its phase, its conditions.
+//! VirtualMachineInstance: its pod, its phases, its status.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 
 use forklift_kubevirt_types::VirtualMachineInstance;
-use forklift_kubevirt_types::kubevirt::Condition;
 use forklift_kubevirt_types::vmi::phase;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource};
 use serde_json::{Value, json};
 
-use super::qemu::{self, Claim, Facts, FirmwareFiles};
-use super::{Setting, interfaces};
+use super::monitor::Guest;
+use super::status;
+use super::{Setting, Stores, hotplug, qemu, start, vm};
 use crate::events::{Events, Kind};
-use crate::volumes::{claim_names, store};
 
 /// Keeps an instance until its pod is gone.
 pub const FINALIZER: &str = "foregroundDeleteVirtualMachine";
@@ -26,7 +24,6 @@ pub const FINALIZER: &str = "foregroundDeleteVirtualMachine";
 pub const NO_CLAIM: &str = "FailedPvcNotFound";
 /// The reason of an instance that cannot be run here.
 pub const REFUSED: &str = "Unschedulable";
-const DISK_IN_USE: &str = "DiskInUse";
 
 /// What was told about instances already: notes and refusals, by uid.
 #[derive(Debug, Default)]
@@ -78,28 +75,18 @@ pub fn seen(before: &str, pod: Option<&Pod>) -> Seen {
     }
 }
 
-/// Makes a condition; its time is kept while its status is the same.
-pub fn condition(
-    before: &[Condition],
-    name: &str,
-    holds: bool,
-    why: Option<(&str, String)>,
+/// What one look at an instance works with.
+struct Look<'a> {
+    setting: &'a Setting,
+    events: &'a Events,
+    stores: &'a Stores,
+    vmi: &'a VirtualMachineInstance,
+    instances: Api<VirtualMachineInstance>,
+    pods: Api<Pod>,
+    name: String,
+    pod_name: String,
+    pod: Option<Arc<Pod>>,
     now: Timestamp,
-) -> Condition {
-    let status = if holds { "True" } else { "False" };
-    let since = before
-        .iter()
-        .find(|condition| condition.type_ == name && condition.status == status)
-        .and_then(|condition| condition.last_transition_time.clone());
-    let (reason, message) = why.unzip();
-    Condition {
-        type_: name.into(),
-        status: status.into(),
-        reason: reason.map(str::to_owned),
-        message,
-        last_transition_time: Some(since.unwrap_or(Time(now))),
-        ..Condition::default()
-    }
 }
 
 /// Brings an instance on; returns when to look again.
@@ -108,196 +95,234 @@ pub async fn reconcile(
     events: &Events,
     told: &mut Told,
     vmi: &VirtualMachineInstance,
-    pods: &Store<Pod>,
+    stores: &Stores,
 ) -> kube::Result<Option<Timestamp>> {
-    let now = Timestamp::now();
-    let soon = now.checked_add(SignedDuration::from_secs(1)).ok();
     let namespace = vmi.metadata.namespace.clone().unwrap_or_default();
     let name = vmi.metadata.name.clone().unwrap_or_default();
-    let uid = vmi.metadata.uid.clone().unwrap_or_default();
-    let instances: Api<VirtualMachineInstance> = Api::namespaced(setting.client.clone(), &namespace);
-    let all: Api<Pod> = Api::namespaced(setting.client.clone(), &namespace);
-    let pod_name = qemu::pod_name(&name, &uid);
-    let pod = pods.get(&ObjectRef::new(&pod_name).within(&namespace));
-    let finalizers = vmi.metadata.finalizers.clone().unwrap_or_default();
-    let protected = finalizers.iter().any(|name| name == FINALIZER);
-    let before = vmi.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
-
-    if vmi.metadata.deletion_timestamp.is_some() {
-        match &pod {
-            Some(pod) if pod.metadata.deletion_timestamp.is_none() => {
-                all.delete(&pod_name, &DeleteParams::default()).await?;
-            }
-            Some(_) => {}
-            None if protected => {
-                // the store may lag behind: nothing is let go while the server has the pod
-                if all.get_opt(&pod_name).await?.is_some() {
-                    return Ok(soon);
-                }
-                told.0.remove(&uid);
-                let rest: Vec<&String> = finalizers.iter().filter(|name| *name != FINALIZER).collect();
-                let patch = json!({"metadata": {"finalizers": rest, "resourceVersion": vmi.metadata.resource_version}});
-                instances.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-                return Ok(None);
-            }
-            None => return Ok(None),
-        }
-        write_status(&instances, vmi, seen(&before, pod.as_deref()), pod.as_deref(), &setting.node, now).await?;
-        return Ok(None);
-    }
-    if !protected {
-        let list: Vec<&str> = finalizers.iter().map(String::as_str).chain([FINALIZER]).collect();
-        let patch = json!({"metadata": {"finalizers": list, "resourceVersion": vmi.metadata.resource_version}});
-        instances.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        return Ok(None);
-    }
-    let mut state = seen(&before, pod.as_deref());
-    let mut again = None;
-    if state.phase == phase::PENDING {
-        match start(setting, vmi, &all, &pods.state()).await? {
-            Ok(notes) => {
-                events
-                    .publish_about(
-                        vmi.object_ref(&()),
-                        Kind::Normal,
-                        "SuccessfulCreate",
-                        &format!("Created virtual machine pod {pod_name}"),
-                    )
-                    .await;
-                for note in notes {
-                    events.publish_about(vmi.object_ref(&()), Kind::Warning, "NotOffered", &note).await;
-                }
-                state.phase = phase::SCHEDULING;
-            }
-            Err((reason, message)) => {
-                if told.0.insert(uid, message.clone()).as_ref() != Some(&message) {
-                    events.publish_about(vmi.object_ref(&()), Kind::Warning, reason, &message).await;
-                }
-                state = Seen { phase: phase::PENDING, reason: Some(reason.into()), message: Some(message) };
-                again = soon;
-            }
-        }
-    }
-    write_status(&instances, vmi, state, pod.as_deref(), &setting.node, now).await?;
-    Ok(again)
-}
-
-/// Creates the pod, or says why not (yet).
-async fn start(
-    setting: &Setting,
-    vmi: &VirtualMachineInstance,
-    pods: &Api<Pod>,
-    known: &[Arc<Pod>],
-) -> kube::Result<Result<Vec<String>, (&'static str, String)>> {
-    let namespace = vmi.metadata.namespace.clone().unwrap_or_default();
-    let wanted = qemu::claims(&vmi.spec);
-    if let Some(message) = disk_in_use(vmi, &wanted, known) {
-        return Ok(Err((DISK_IN_USE, message)));
-    }
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(setting.client.clone(), &namespace);
-    let volumes: Api<PersistentVolume> = Api::all(setting.client.clone());
-    let mut found = BTreeMap::new();
-    for name in wanted {
-        let Some(claim) = claims.get_opt(&name).await? else {
-            return Ok(Err((NO_CLAIM, format!("persistentvolumeclaim \"{name}\" not found"))));
-        };
-        let spec = claim.spec.unwrap_or_default();
-        let volume = match &spec.volume_name {
-            Some(volume) => volumes.get_opt(volume).await?,
-            None => None,
-        };
-        let device = volume
-            .and_then(|volume| store::path(&volume))
-            .and_then(|path| std::fs::metadata(path).ok())
-            .is_some_and(|meta| meta.file_type().is_block_device());
-        found.insert(name, Claim { block: spec.volume_mode.as_deref() == Some("Block"), device });
-    }
-    let kvm = setting.accelerator.kvm().await;
-    let facts = Facts { kvm, claims: found, firmware: FirmwareFiles::find() };
-    let launcher = match qemu::launcher(vmi, &facts) {
-        Ok(launcher) => launcher,
-        Err(message) => return Ok(Err((REFUSED, message))),
+    let pod_name = qemu::pod_name(&name, vmi.metadata.uid.as_deref().unwrap_or_default());
+    let look = Look {
+        setting,
+        events,
+        stores,
+        vmi,
+        instances: Api::namespaced(setting.client.clone(), &namespace),
+        pods: Api::namespaced(setting.client.clone(), &namespace),
+        pod: stores.pods.get(&ObjectRef::new(&pod_name).within(&namespace)),
+        name,
+        pod_name,
+        now: Timestamp::now(),
     };
-    match pods.create(&PostParams::default(), &launcher.pod).await {
-        Ok(_) => Ok(Ok(launcher.notes)),
-        // made before a crash, or not seen yet
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Ok(Vec::new())),
-        Err(error) => Err(error),
+    look.reconcile(told).await
+}
+
+impl Look<'_> {
+    async fn reconcile(&self, told: &mut Told) -> kube::Result<Option<Timestamp>> {
+        let vmi = self.vmi;
+        let soon = self.now.checked_add(SignedDuration::from_secs(1)).ok();
+        let finalizers = vmi.metadata.finalizers.clone().unwrap_or_default();
+        let protected = finalizers.iter().any(|name| name == FINALIZER);
+        let before = vmi.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+        if vmi.metadata.deletion_timestamp.is_some() {
+            match &self.pod {
+                Some(pod) if pod.metadata.deletion_timestamp.is_none() || self.is_hurried(pod) => {
+                    // nothing but the kubelet may remove the pod: zero would
+                    let seconds = vmi
+                        .spec
+                        .termination_grace_period_seconds
+                        .map(|seconds| seconds.clamp(1, i64::from(u32::MAX)) as u32);
+                    let params = DeleteParams { grace_period_seconds: seconds, ..DeleteParams::default() };
+                    self.pods.delete(&self.pod_name, &params).await?;
+                    if before == phase::RUNNING {
+                        self.say(Kind::Normal, "ShuttingDown", "Signaled Graceful Shutdown").await;
+                    }
+                }
+                Some(_) => {}
+                None if protected => {
+                    // the store may lag behind: nothing is let go while the server has the pod
+                    if self.pods.get_opt(&self.pod_name).await?.is_some() {
+                        return Ok(soon);
+                    }
+                    told.0.remove(vmi.metadata.uid.as_deref().unwrap_or_default());
+                    let rest = finalizers.into_iter().filter(|name| name != FINALIZER).collect();
+                    self.set_finalizers(rest).await?;
+                    return Ok(None);
+                }
+                None => return Ok(None),
+            }
+            self.write_status(seen(&before, self.pod.as_deref()), &before, None, &BTreeMap::new()).await?;
+            return Ok(None);
+        }
+        if !protected {
+            return self.adopt(finalizers).await.map(|()| None);
+        }
+        let mut state = seen(&before, self.pod.as_deref());
+        let (mut again, mut notes) = (None, None);
+        if state.phase == phase::PENDING {
+            match start::start(self.setting, vmi, &self.pods, &self.stores.pods.state(), &self.stores.instances.state())
+                .await?
+            {
+                Ok(left_out) => {
+                    let made = format!("Created virtual machine pod {}", self.pod_name);
+                    self.say(Kind::Normal, "SuccessfulCreate", &made).await;
+                    for note in &left_out {
+                        self.say(Kind::Warning, "NotOffered", note).await;
+                    }
+                    notes = Some(left_out);
+                    state.phase = phase::SCHEDULING;
+                }
+                Err(refusal) => {
+                    let uid = vmi.metadata.uid.clone().unwrap_or_default();
+                    if told.0.insert(uid, refusal.message.clone()).as_ref() != Some(&refusal.message) {
+                        self.say(Kind::Warning, refusal.reason, &refusal.message).await;
+                    }
+                    state = Seen {
+                        phase: phase::PENDING,
+                        reason: Some(refusal.reason.into()),
+                        message: Some(refusal.message),
+                    };
+                    again = soon;
+                }
+            }
+        }
+        let mut plugged = BTreeMap::new();
+        if state.phase == phase::RUNNING {
+            let outcome = hotplug::sync(self.setting, self.events, vmi, self.stores).await?;
+            plugged = outcome.volumes;
+            again = [again, soon.filter(|_| outcome.unfinished)].into_iter().flatten().min();
+        }
+        self.write_status(state, &before, notes.as_deref(), &plugged).await?;
+        Ok(again)
+    }
+
+    /// Whether the guest has less time to shut down than its pod was given.
+    fn is_hurried(&self, pod: &Pod) -> bool {
+        let given = pod.metadata.deletion_grace_period_seconds;
+        let wanted = self.vmi.spec.termination_grace_period_seconds.map(|seconds| seconds.max(1));
+        given.zip(wanted).is_some_and(|(given, wanted)| wanted < given)
+    }
+
+    async fn say(&self, kind: Kind, reason: &str, message: &str) {
+        self.events.publish_about(self.vmi.object_ref(&()), kind, reason, message).await;
+    }
+
+    /// Takes an instance on that no machine made: KubeVirt's defaults are filled in, once.
+    async fn adopt(&self, finalizers: Vec<String>) -> kube::Result<()> {
+        let list: Vec<String> = finalizers.into_iter().chain([FINALIZER.to_owned()]).collect();
+        let metadata = json!({"finalizers": list, "resourceVersion": self.vmi.metadata.resource_version});
+        let mut patch = json!({"metadata": metadata});
+        let mut spec = self.vmi.spec.clone();
+        vm::defaults(&mut spec);
+        if spec != self.vmi.spec {
+            patch["spec"] = json!(spec);
+        }
+        self.instances.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    async fn set_finalizers(&self, list: Vec<String>) -> kube::Result<()> {
+        let version = &self.vmi.metadata.resource_version;
+        let patch = json!({"metadata": {"finalizers": list, "resourceVersion": version}});
+        self.instances.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    /// The claims that the instance names, as far as they exist.
+    fn claims(&self) -> BTreeMap<String, Arc<PersistentVolumeClaim>> {
+        let namespace = self.vmi.metadata.namespace.as_deref().unwrap_or_default();
+        let find = |name: &String| self.stores.claims.get(&ObjectRef::new(name).within(namespace));
+        qemu::claims(&self.vmi.spec).into_iter().filter_map(|name| Some((name.clone(), find(&name)?))).collect()
+    }
+
+    async fn write_status(
+        &self,
+        state: Seen,
+        before: &str,
+        notes: Option<&[String]>,
+        plugged: &BTreeMap<String, Value>,
+    ) -> kube::Result<()> {
+        let vmi = self.vmi;
+        let old = vmi.status.clone().unwrap_or_default();
+        let (running, pod) = (state.phase == phase::RUNNING, self.pod.as_deref());
+        let uid = vmi.metadata.uid.as_deref().unwrap_or_default();
+        let guest = match pod.filter(|_| running) {
+            Some(pod) => self.setting.monitors.watch(uid, &self.setting.sockets(pod)),
+            None => Guest::default(),
+        };
+        let claims = self.claims();
+        let facts = status::Facts { vmi, seen: &state, pod, guest: &guest, claims: &claims, notes };
+        let mut transitions = old.phase_transition_timestamps.iter().map(|entry| json!(entry)).collect::<Vec<Value>>();
+        if old.phase.as_deref() != Some(state.phase) {
+            transitions.push(json!({"phase": state.phase, "phaseTransitionTimestamp": Time(self.now)}));
+        }
+        let mut new = json!({
+            "phase": state.phase, "reason": state.reason, "conditions": status::conditions(&facts, self.now),
+            "phaseTransitionTimestamps": transitions,
+        });
+        if let Some(pod) = pod {
+            new["qosClass"] = json!(pod.status.as_ref().and_then(|status| status.qos_class.clone()));
+            if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+                let node = &self.setting.node;
+                new["nodeName"] = json!(node);
+                let pod_uid = pod.metadata.uid.clone().unwrap_or_default();
+                // when it has ended nothing of it is left
+                let active = matches!(state.phase, phase::SCHEDULED | phase::RUNNING);
+                new["activePods"] = json!({pod_uid: if active { json!(node) } else { Value::Null }});
+            }
+            new["volumeStatus"] = json!(status::volumes(vmi, pod, &claims, plugged));
+            if running {
+                let (sockets, cores, threads) = qemu::topology(&vmi.spec.domain);
+                new["interfaces"] = json!(status::interfaces(vmi, pod, &guest));
+                new["guestOSInfo"] = json!(guest.agent.as_ref().map(|agent| agent.os.clone()).unwrap_or_default());
+                new["machine"] = json!({"type": machine_type(vmi)});
+                new["currentCPUTopology"] = json!({"sockets": sockets, "cores": cores, "threads": threads});
+                if let Some(memory) = vmi.spec.domain.memory.as_ref().and_then(|memory| memory.guest.clone()) {
+                    new["memory"] = json!({"guestAtBoot": memory, "guestCurrent": memory, "guestRequested": memory});
+                }
+            }
+        }
+        if before != state.phase {
+            self.tell(&state).await;
+        }
+        let written = serde_json::to_value(&old).map_err(kube::Error::SerdeError)?;
+        if !covers(&written, &new) {
+            let patch = json!({"metadata": {"uid": vmi.metadata.uid}, "status": new});
+            self.instances.patch_status(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        }
+        Ok(())
+    }
+
+    /// The events that KubeVirt's node agent writes.
+    async fn tell(&self, state: &Seen) {
+        match state.phase {
+            phase::RUNNING => {
+                self.say(Kind::Normal, "Created", "VirtualMachineInstance defined.").await;
+                self.say(Kind::Normal, "Started", "VirtualMachineInstance started.").await;
+            }
+            phase::SUCCEEDED => self.say(Kind::Normal, "Stopped", "The VirtualMachineInstance was shut down.").await,
+            phase::FAILED => self.say(Kind::Warning, "Stopped", "The VirtualMachineInstance crashed.").await,
+            _ => {}
+        }
     }
 }
 
-/// Two machines must never write to one disk.
-fn disk_in_use(vmi: &VirtualMachineInstance, wanted: &[String], pods: &[Arc<Pod>]) -> Option<String> {
-    let uid = vmi.metadata.uid.as_ref();
-    let others = pods.iter().filter(|pod| {
-        let label = |name: &str| pod.metadata.labels.as_ref().and_then(|labels| labels.get(name));
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        label("kubevirt.io").is_some_and(|value| value == "virt-launcher")
-            && label("kubevirt.io/created-by") != uid
-            && pod.metadata.namespace == vmi.metadata.namespace
-            && !matches!(phase, Some("Succeeded" | "Failed"))
-    });
-    for pod in others {
-        if let Some(claim) = claim_names(pod).into_iter().find(|claim| wanted.contains(claim)) {
-            let pod = pod.metadata.name.as_deref().unwrap_or_default();
-            return Some(format!(
-                "the disk of persistentvolumeclaim {claim} is in use by pod {pod}; stop that machine first"
-            ));
-        }
-    }
-    None
+fn machine_type(vmi: &VirtualMachineInstance) -> String {
+    let asked = vmi.spec.domain.machine.as_ref().and_then(|machine| machine.type_.clone());
+    asked.filter(|kind| !kind.is_empty()).unwrap_or_else(|| "q35".into())
 }
 
-async fn write_status(
-    instances: &Api<VirtualMachineInstance>,
-    vmi: &VirtualMachineInstance,
-    state: Seen,
-    pod: Option<&Pod>,
-    node: &str,
-    now: Timestamp,
-) -> kube::Result<()> {
-    let old = vmi.status.clone().unwrap_or_default();
-    let running = state.phase == phase::RUNNING;
-    let why = state.reason.clone().unwrap_or_else(|| "GuestNotRunning".into());
-    let text = state.message.clone().unwrap_or_else(|| format!("the guest is not running: {}", state.phase));
-    let mut conditions: Vec<Condition> = old
-        .conditions
-        .iter()
-        .filter(|condition| !matches!(condition.type_.as_str(), "Ready" | "LiveMigratable"))
-        .cloned()
-        .collect();
-    conditions.push(condition(&old.conditions, "Ready", running, (!running).then_some((why.as_str(), text)), now));
-    let immovable = Some(("DisksNotLiveMigratable", "there is one node".to_owned()));
-    conditions.push(condition(&old.conditions, "LiveMigratable", false, immovable, now));
-    let mut transitions = old.phase_transition_timestamps.iter().map(|entry| json!(entry)).collect::<Vec<Value>>();
-    if old.phase.as_deref() != Some(state.phase) {
-        transitions.push(json!({"phase": state.phase, "phaseTransitionTimestamp": Time(now)}));
+/// Whether merging would change nothing: null stands for what is not there.
+pub fn covers(old: &Value, new: &Value) -> bool {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => new.iter().all(|(key, value)| match old.get(key) {
+            Some(known) => covers(known, value),
+            None => match value {
+                Value::Object(_) => covers(&json!({}), value),
+                Value::Array(list) => list.is_empty(),
+                value => value.is_null(),
+            },
+        }),
+        (old, new) => old == new,
     }
-    let mut new = json!({
-        "phase": state.phase, "reason": state.reason, "conditions": conditions,
-        "phaseTransitionTimestamps": transitions,
-    });
-    if let Some(pod) = pod {
-        if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
-            new["nodeName"] = json!(node);
-            let uid = pod.metadata.uid.clone().unwrap_or_default();
-            new["activePods"] = json!({uid: node});
-        }
-        if running {
-            new["interfaces"] = json!(interfaces(vmi, pod));
-        }
-    }
-    let before = serde_json::to_value(&old).map_err(kube::Error::SerdeError)?;
-    let same = new.as_object().into_iter().flatten().all(|(key, value)| match before.get(key) {
-        Some(old) => old == value,
-        None => value.is_null(),
-    });
-    if !same {
-        let name = vmi.metadata.name.as_deref().unwrap_or_default();
-        let patch = json!({"metadata": {"uid": vmi.metadata.uid}, "status": new});
-        instances.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -306,10 +331,8 @@ mod tests {
 
     fn pod(status: Value, node: Option<&str>) -> Arc<Pod> {
         let pod = json!({
-            "metadata": {"name": "virt-launcher-m-1", "namespace": "n",
-                         "labels": {"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "other"}},
-            "spec": {"containers": [], "nodeName": node,
-                     "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "disk"}}]},
+            "metadata": {"name": "virt-launcher-m-1", "namespace": "n"},
+            "spec": {"containers": [], "nodeName": node},
             "status": status,
         });
         Arc::new(serde_json::from_value(pod).expect("a pod"))
@@ -341,14 +364,16 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_belongs_to_one_running_machine() {
-        let mut vmi = VirtualMachineInstance::default();
-        vmi.metadata.namespace = Some("n".into());
-        vmi.metadata.uid = Some("mine".into());
-        let check =
-            |phase: &str, wanted: &str| disk_in_use(&vmi, &[wanted.to_owned()], &[pod(json!({"phase": phase}), None)]);
-        assert!(check("Running", "disk").is_some_and(|message| message.contains("virt-launcher-m-1")));
-        assert_eq!(check("Failed", "disk"), None);
-        assert_eq!(check("Running", "another"), None);
+    fn what_is_written_is_not_written_again() {
+        let old = json!({"phase": "Running", "activePods": {"p": "n"}, "interfaces": [{"name": "a"}]});
+        for (new, same) in [
+            (json!({"phase": "Running", "reason": null}), true),
+            (json!({"activePods": {"p": "n"}, "guestOSInfo": {}}), true),
+            (json!({"activePods": {"p": null}}), false),
+            (json!({"activePods": {"q": null}}), true),
+            (json!({"interfaces": [{"name": "b"}]}), false),
+        ] {
+            assert_eq!(covers(&old, &new), same, "{new}");
+        }
     }
 }

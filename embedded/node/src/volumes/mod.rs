@@ -27,6 +27,11 @@ impl Mode {
     }
 }
 
+/// The phase of a claim; empty while nobody has looked at it.
+pub fn claim_phase(claim: &PersistentVolumeClaim) -> &str {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
 /// Names of the claims that a pod mounts.
 pub fn claim_names(pod: &Pod) -> Vec<String> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());

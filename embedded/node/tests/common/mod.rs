@@ -119,11 +119,11 @@ impl Stack {
     {
         let last = std::sync::Mutex::new(None);
         let api = self.api::<K>();
-        let waiting = kube::runtime::wait::await_condition(api, name, |object: Option<&K>| {
+        let waiting = Box::pin(kube::runtime::wait::await_condition(api, name, |object: Option<&K>| {
             *last.lock().expect("a lock") = object.cloned();
             object.is_some_and(&wanted)
-        });
-        match tokio::time::timeout(Duration::from_secs(60), waiting).await {
+        }));
+        match tokio::time::timeout(Duration::from_secs(120), waiting).await {
             Ok(found) => found.expect("watched").expect("an object"),
             Err(_) => panic!(
                 "{name} did not come as wanted; last: {:#?}\nevents: {:#?}",
@@ -145,7 +145,7 @@ impl Stack {
     {
         let api = self.api::<K>();
         let waiting = kube::runtime::wait::await_condition(api, name, |object: Option<&K>| object.is_none());
-        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("gone in time").expect("watched");
+        tokio::time::timeout(Duration::from_secs(120), waiting).await.expect("gone in time").expect("watched");
     }
 
     /// Waits for a phase of a pod.
