@@ -365,7 +365,8 @@ fn killed_copies_go_on() {
     let mut by_case = std::collections::BTreeMap::<String, u32>::new();
     while kills < wanted {
         let packed = SOURCES[copies % SOURCES.len()];
-        let target = TARGETS[copies / 2 % TARGETS.len()];
+        // every source meets every target
+        let target = TARGETS[(copies + copies / SOURCES.len()) % TARGETS.len()];
         // below and above one window
         let size = random.random_range(20 * MIB / 512..260 * MIB / 512) * 512;
         let dir = tempfile::tempdir().expect("a temporary folder");
