@@ -57,9 +57,11 @@ impl Archive {
     /// Returns a member's bytes.
     pub fn member(&self, name: &str) -> Result<Arc<dyn Source>> {
         let wanted = plain(name);
-        let member = self.members.iter().find(|member| member.name == wanted).ok_or_else(|| {
-            Error::MemberNotFound { path: self.source.name().to_owned(), member: name.to_owned() }
-        })?;
+        let member = self
+            .members
+            .iter()
+            .find(|member| member.name == wanted)
+            .ok_or_else(|| Error::MemberNotFound { path: self.source.name().to_owned(), member: name.to_owned() })?;
         let shown = format!("{}({})", self.source.name(), member.name);
         Ok(Arc::new(Part::new(self.source.clone(), shown, member.offset, member.length)))
     }
@@ -92,7 +94,8 @@ fn list(input: &Input) -> Result<Vec<Member>> {
         check_sum(input, &block, at)?;
         let malformed = |error: std::io::Error| input.malformed(at, "tar header", error.to_string());
         let kind = header.entry_type();
-        let size = attributes.size.filter(|_| kind.is_file()).map_or_else(|| header.entry_size(), Ok).map_err(malformed)?;
+        let size =
+            attributes.size.filter(|_| kind.is_file()).map_or_else(|| header.entry_size(), Ok).map_err(malformed)?;
         let start = at + BLOCK;
         let name = match attributes.name.take() {
             Some(name) => name,
@@ -100,7 +103,11 @@ fn list(input: &Input) -> Result<Vec<Member>> {
         };
         let end = start.checked_add(size).filter(|end| *end <= input.length()).ok_or_else(|| {
             let (name, have) = (short(&name), input.length());
-            input.malformed(at, "tar header", format!("member {name:?} of {size} bytes ends beyond {have}: the archive is truncated"))
+            input.malformed(
+                at,
+                "tar header",
+                format!("member {name:?} of {size} bytes ends beyond {have}: the archive is truncated"),
+            )
         })?;
         match kind {
             EntryType::GNULongName => attributes.name = Some(long_name(input, start, size)?),
@@ -109,7 +116,9 @@ fn list(input: &Input) -> Result<Vec<Member>> {
             }
             EntryType::XHeader => read_pax(input, start, size, &mut attributes)?,
             _ if kind.is_gnu_sparse() || attributes.sparse => {
-                return Err(input.unsupported(format!("sparse member {:?}: its bytes do not lie in one piece", short(&name))));
+                return Err(
+                    input.unsupported(format!("sparse member {:?}: its bytes do not lie in one piece", short(&name)))
+                );
             }
             _ => {
                 if kind.is_file() || kind.is_contiguous() {

@@ -16,6 +16,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::error::Result;
 use crate::image::Format;
 use crate::open::{Disk, Options, References};
+use crate::remote::Access;
 
 pub use verify::VerifyArgs;
 
@@ -52,7 +53,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct SourceArgs {
-    /// The image, or the archive that holds it
+    /// The image, or the archive that holds it: a path, http(s)://… or nbd(s)://…, nbd+unix:///…?socket=…
     image: PathBuf,
     /// Member of the archive (OVA) that is the image; it is read in place
     #[arg(long)]
@@ -66,6 +67,15 @@ struct SourceArgs {
     /// Open backing files and extents wherever the image says: only for images that you trust
     #[arg(long)]
     trust_references: bool,
+    /// File with headers for HTTP, a line `Name: value` each (Authorization, cookies)
+    #[arg(long, value_name = "FILE")]
+    header_file: Option<PathBuf>,
+    /// PEM file of the authorities whose servers are trusted; by default those of the system
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Take any certificate of an HTTPS server
+    #[arg(long)]
+    insecure: bool,
 }
 
 #[derive(Debug, Args)]
@@ -89,7 +99,14 @@ impl SourceArgs {
             format: self.format,
             gzip: self.gzip,
             references: if self.trust_references { References::Anywhere } else { References::Siblings },
+            access: self.access(),
         }
+    }
+
+    fn access(&self) -> Access {
+        let mut access = Access::default();
+        (access.header_file, access.ca, access.insecure) = (self.header_file.clone(), self.ca.clone(), self.insecure);
+        access
     }
 
     fn open(&self) -> Result<Disk> {

@@ -1,41 +1,21 @@
-//! A gzip stream as a source: what OVF 1.x calls a compressed reference.
-//!
-//! A stream can only be read forwards, so one cursor inflates into a window of the last bytes; a
-//! read before the window starts the stream again. Formats with tables [pin](Source::pin) these
-//! first, in one pass, and the copy engine then reads a disk of a sequential source in order with
-//! one reader: three passes over the stream in the worst case, and memory for the window and the
-//! tables only.
+//! A gzip stream as a source: what OVF 1.x calls a compressed reference. It is read [forwards](crate::forward).
 
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::forward::Forward;
+use crate::open::SIZE;
 use crate::source::Source;
-
-/// How much of what was inflated stays readable behind the cursor.
-const WINDOW: usize = 4 << 20;
-/// How much is inflated at once.
-const STEP: usize = 1 << 20;
-/// The most that may be pinned: tables of a disk of 1 TiB with 64 KiB grains.
-const PINNED: u64 = 64 << 20;
 
 /// The inflated bytes of a gzip source.
 pub struct GzipSource {
     packed: Arc<dyn Source>,
     name: String,
     length: OnceLock<u64>,
-    cursor: Mutex<Option<Cursor>>,
-    pinned: Mutex<BTreeMap<u64, Vec<u8>>>,
-}
-
-/// The stream, inflated up to `base + window.len()`.
-struct Cursor {
-    stream: MultiGzDecoder<io::BufReader<Sequential>>,
-    base: u64,
-    window: Vec<u8>,
+    forward: Forward,
 }
 
 /// Reads a source from front to back.
@@ -62,42 +42,13 @@ impl GzipSource {
     /// Wraps a source whose bytes are a gzip stream.
     pub fn new(packed: Arc<dyn Source>) -> Self {
         let name = format!("{} (gzip)", packed.name());
-        Self { packed, name, length: OnceLock::new(), cursor: Mutex::default(), pinned: Mutex::default() }
+        Self { packed, name, length: OnceLock::new(), forward: Forward::default() }
     }
 
     fn start(&self) -> io::Result<MultiGzDecoder<io::BufReader<Sequential>>> {
         let length = self.packed.len()?;
         let bytes = Sequential { source: self.packed.clone(), at: 0, length };
         Ok(MultiGzDecoder::new(io::BufReader::with_capacity(256 << 10, bytes)))
-    }
-
-    fn from_pinned(&self, buf: &mut [u8], offset: u64) -> bool {
-        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((start, bytes)) = pinned.range(..=offset).next_back() else {
-            return false;
-        };
-        let skip = (offset - start) as usize;
-        match skip.checked_add(buf.len()).and_then(|end| bytes.get(skip..end)) {
-            Some(part) => {
-                buf.copy_from_slice(part);
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-impl Cursor {
-    /// Inflates the next step; returns false at the end of the stream.
-    fn advance(&mut self) -> io::Result<bool> {
-        if self.window.len() > WINDOW {
-            let gone = self.window.len() - WINDOW / 2;
-            self.window.drain(..gone);
-            self.base += gone as u64;
-        }
-        let before = self.window.len();
-        (&mut self.stream).take(STEP as u64).read_to_end(&mut self.window)?;
-        Ok(self.window.len() > before)
     }
 }
 
@@ -111,36 +62,16 @@ impl Source for GzipSource {
             return Ok(*length);
         }
         // the trailer's size is modulo 4 GiB: only a pass over the stream knows, and it checks the CRC
-        let length = io::copy(&mut self.start()?, &mut io::sink())?;
+        let mut stream = self.start()?;
+        let length = io::copy(&mut Read::by_ref(&mut stream).take(SIZE + 1), &mut io::sink())?;
+        if length > SIZE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("inflates to more than {SIZE} bytes")));
+        }
         Ok(*self.length.get_or_init(|| length))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        if self.from_pinned(buf, offset) {
-            return Ok(());
-        }
-        let mut guard = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut cursor = match guard.take() {
-            Some(cursor) if cursor.base <= offset => cursor,
-            _ => Cursor { stream: self.start()?, base: 0, window: Vec::new() },
-        };
-        let mut done = 0;
-        while done < buf.len() {
-            let at = offset + done as u64;
-            let skip = (at - cursor.base).min(cursor.window.len() as u64) as usize;
-            let ready = cursor.window.get(skip..).unwrap_or_default();
-            if cursor.base + (skip as u64) < at || ready.is_empty() {
-                if !cursor.advance()? {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                continue;
-            }
-            let n = ready.len().min(buf.len() - done);
-            buf[done..done + n].copy_from_slice(&ready[..n]);
-            done += n;
-        }
-        *guard = Some(cursor);
-        Ok(())
+        self.forward.read_at(buf, offset, || Ok(Box::new(self.start()?)))
     }
 
     fn sequential(&self) -> bool {
@@ -148,19 +79,7 @@ impl Source for GzipSource {
     }
 
     fn pin(&self, ranges: &[Range<u64>]) -> io::Result<()> {
-        let total: u64 = ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
-        if total > PINNED {
-            return Err(io::Error::other(format!("{total} bytes of tables in a gzip stream are too many")));
-        }
-        let length = self.len()?;
-        let mut ranges: Vec<_> = ranges.iter().filter(|range| range.start < range.end && range.end <= length).collect();
-        ranges.sort_by_key(|range| range.start);
-        for range in ranges {
-            let mut bytes = vec![0; (range.end - range.start) as usize];
-            self.read_at(&mut bytes, range.start)?;
-            self.pinned.lock().unwrap_or_else(PoisonError::into_inner).insert(range.start, bytes);
-        }
-        Ok(())
+        self.forward.pin(ranges, self.len()?, |buf, at| self.read_at(buf, at))
     }
 
     fn stamp(&self) -> io::Result<String> {

@@ -19,6 +19,7 @@
 //!   and the first level of the formats' tables.
 
 pub mod archive;
+mod cache;
 pub mod cancel;
 pub mod changed;
 pub mod chunk_map;
@@ -29,17 +30,22 @@ mod direct;
 pub mod error;
 pub mod extents;
 pub mod format;
+mod forward;
 pub mod gzip;
+pub mod http;
 pub mod image;
 mod inflate;
 pub mod job;
 pub mod limit;
+pub mod location;
 pub mod manifest;
+pub mod nbd;
 pub mod open;
 pub mod patience;
 pub mod place;
 mod probe;
 pub mod progress;
+pub mod remote;
 pub mod source;
 pub mod target;
 pub mod verify;

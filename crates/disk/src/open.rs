@@ -1,9 +1,9 @@
 //! Opening a disk: where it lies, what format it has, what belongs to it.
 //!
 //! ```text
-//! path ──► file ──────────────► [gzip] ──► probe ──► format ──► Disk
-//!      └─► archive ─► member ─┘                       │
-//!                                 files it names ◄────┘  beside it only, unless the caller allows more
+//! path ──► file, URL, export ──► [gzip] ──► probe ──► format ──► Disk
+//!      └─► archive ─► member ──┘                       │
+//!                                  files it names ◄────┘  beside it only, unless the caller allows more
 //! ```
 //!
 //! Which files an image may name is decided in [`place`](crate::place).
@@ -13,7 +13,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::extents::Extents;
 use crate::format::chain::{Chain, DEPTH};
@@ -24,8 +23,10 @@ use crate::format::vhdx::{self, Vhdx};
 use crate::format::vmdk::Vmdk;
 use crate::gzip::GzipSource;
 use crate::image::{Format, Image};
-use crate::place::{Folder, Place, open_file};
+use crate::location::Location;
+use crate::place::Place;
 use crate::probe::{Found, probe};
+use crate::remote::Access;
 use crate::source::{Input, Source};
 
 /// Which files an image may name.
@@ -49,6 +50,8 @@ pub struct Options {
     pub gzip: bool,
     /// Which other files the image may name.
     pub references: References,
+    /// How servers are talked to.
+    pub access: Access,
 }
 
 /// The largest virtual disk: VHDX allows 64 TiB, the others less in practice. A copy keeps some 40
@@ -65,16 +68,17 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens the disk at `path`.
+    /// Opens the disk at `path`, which may be a URL: see [`Location`].
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
+        let location = Location::of(path)?;
         match &options.member {
             Some(member) => {
-                let archive = Archive::open(path)?;
+                let archive = location.archive(&options.access)?;
                 Self::from_source(archive.member(member)?, options, Some(&archive))
             }
             None => {
-                let folder = Folder::of(path, options.references == References::Anywhere);
-                Self::from_source(Arc::new(open_file(path, false)?), options, Some(&folder))
+                let (source, place) = location.open(&options.access, options.references == References::Anywhere)?;
+                Self::from_source(source, options, Some(&*place))
             }
         }
     }

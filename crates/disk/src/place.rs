@@ -63,7 +63,10 @@ pub(crate) fn is_file_name(name: &str) -> bool {
 
 /// Refuses a name that leads out of `place`.
 pub(crate) fn not_beside(place: &str, name: &str) -> Error {
-    Error::Unsupported { path: place.to_owned(), what: format!("the image names {name:?}, which is not a file beside it") }
+    Error::Unsupported {
+        path: place.to_owned(),
+        what: format!("the image names {name:?}, which is not a file beside it"),
+    }
 }
 
 /// Opens a file or block device; `beside` another, symbolic links are not followed.

@@ -51,6 +51,8 @@ const READ: &[(usize, &[u8], Found)] = &[
 /// Formats that are recognised in order to say so.
 const NOT_READ: &[(usize, &[u8], &str)] = &[
     (0, b"QED\0", "QED"),
+    (0, b"WithoutFreeSpace", "Parallels"),
+    (0, b"WithouFreSpacExt", "Parallels"),
     (0, b"LUKS\xba\xbe", "LUKS-encrypted image"),
     (0, b"\x1f\x8b\x08", "gzip stream: say that it is compressed"),
     (64, b"\x7f\x10\xda\xbe", "VDI"),

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Advice, SeekFrom};
 
 use crate::error::{Error, Malformed, Result};
+use crate::remote::Changed;
 
 /// Positioned, thread-safe reads over a range of bytes.
 pub trait Source: Send + Sync {
@@ -263,7 +264,20 @@ impl Input {
 }
 
 fn failed(source: &dyn Source, offset: u64, error: io::Error) -> Error {
-    Error::Source { path: source.name().to_owned(), offset, source: error }
+    let path = source.name().to_owned();
+    if error.get_ref().is_some_and(|inner| inner.is::<Changed>()) {
+        return match error.downcast::<Changed>() {
+            Ok(Changed { field, was, now }) => Error::SourceChanged { path, field, was, now },
+            Err(source) => Error::Source { path, offset, source },
+        };
+    }
+    match error.kind() {
+        // a stream that is not what it should be: reading it again gives the same
+        io::ErrorKind::InvalidData => {
+            Error::Malformed(Malformed { path, offset, field: "stream".into(), reason: error.to_string() })
+        }
+        _ => Error::Source { path, offset, source: error },
+    }
 }
 
 /// Tells the system that a file will be read from front to back.

@@ -143,7 +143,7 @@ fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
         .transpose()?;
     Ok(Job {
         source: path.into(),
-        open: Options { member: member.clone(), format, gzip, references: References::Siblings },
+        open: Options { member: member.clone(), format, gzip, references: References::Siblings, ..Options::default() },
         identity: spec.identity.clone(),
         digest,
         target: spec.target.clone().into(),

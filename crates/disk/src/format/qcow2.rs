@@ -25,6 +25,8 @@ pub struct Qcow2 {
     input: Input,
     header: Header,
     l1: Vec<u64>,
+    /// Offsets of the L2 tables, ascending: nothing else may lie there.
+    l2: Vec<u64>,
 }
 
 /// Bits of an L1 or L2 entry that hold a host offset.
@@ -55,8 +57,39 @@ impl Qcow2 {
     pub fn open(input: Input) -> Result<Self> {
         let header = Header::read(&input)?;
         let bytes = input.read_vec(header.l1_offset, header.l1_entries * 8, header::L1_BYTES, "l1_table")?;
-        let l1 = bytes.as_chunks::<8>().0.iter().map(|entry| u64::from_be_bytes(*entry) & OFFSET).collect();
-        Ok(Self { input, header, l1 })
+        let l1: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|entry| u64::from_be_bytes(*entry) & OFFSET).collect();
+        let mut places: Vec<(u64, usize)> =
+            (0..).zip(&l1).filter(|(_, at)| **at != 0).map(|(i, at)| (*at, i)).collect();
+        places.sort_unstable();
+        let image = Self { l2: places.iter().map(|(at, _)| *at).collect(), l1, header, input };
+        for (number, (at, index)) in places.iter().enumerate() {
+            let twice = number.checked_sub(1).and_then(|before| image.l2.get(before)) == Some(at);
+            let entry = image.header.l1_offset + *index as u64 * 8;
+            if *at % image.header.cluster_size() != 0 {
+                return Err(image.input.malformed(
+                    entry,
+                    "l1 entry",
+                    format!("L2 table {at} is not aligned to a cluster"),
+                ));
+            }
+            if let Some(what) = image.overlaps(*at).or(twice.then_some("another L2 table")) {
+                return Err(image.input.malformed(
+                    entry,
+                    "l1 entry",
+                    format!("L2 table {index} at {at} overlaps {what}"),
+                ));
+            }
+        }
+        Ok(image)
+    }
+
+    /// Returns which fixed part a cluster at this offset overlaps.
+    fn overlaps(&self, at: u64) -> Option<&'static str> {
+        let (l1, cluster) = (self.header.l1_offset, self.header.cluster_size());
+        if at < cluster {
+            return Some("the header");
+        }
+        (at < l1 + self.header.l1_entries * 8 && at + cluster > l1).then_some("the L1 table")
     }
 
     /// Returns the header.
@@ -96,9 +129,6 @@ impl Qcow2 {
     ) -> Result<()> {
         let cluster = self.header.cluster_size();
         let width = self.header.l2_entry_size();
-        if l2 % cluster != 0 {
-            return Err(self.input.malformed(l2, "l2_table", "is not aligned to a cluster"));
-        }
         let at = l2.saturating_add(entries.start * width);
         let table = self.input.read_vec(at, (entries.end - entries.start) * width, 4 << 20, "l2_table")?;
         for (number, entry) in table.chunks_exact(width as usize).enumerate() {
@@ -147,6 +177,10 @@ impl Qcow2 {
         }
         if host % cluster != 0 {
             return Err(self.input.malformed(at, "l2 entry", format!("cluster offset {host} is not aligned")));
+        }
+        let table = self.l2.binary_search(&host).is_ok().then_some("an L2 table");
+        if let Some(what) = self.overlaps(host).or(table) {
+            return Err(self.input.malformed(at, "l2 entry", format!("cluster at {host} overlaps {what}")));
         }
         Ok(Place::At(host))
     }

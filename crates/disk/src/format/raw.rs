@@ -44,7 +44,13 @@ impl Image for Raw {
 
 /// Appends what a range of the virtual disk holds whose byte `base` is the file's byte `offset`:
 /// data where the source stores any; its holes and what lies beyond its end are unallocated.
-pub(super) fn extents_of(input: &Input, offset: u64, base: u64, range: Range<u64>, extents: &mut Extents) -> Result<()> {
+pub(super) fn extents_of(
+    input: &Input,
+    offset: u64,
+    base: u64,
+    range: Range<u64>,
+    extents: &mut Extents,
+) -> Result<()> {
     let mut at = range.start;
     while at < range.end {
         let from = offset + (at - base);

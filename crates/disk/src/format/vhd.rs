@@ -83,7 +83,11 @@ impl Footer {
         let fields = Fields(&bytes);
         let (stored, sum) = (fields.u32_be(64), checksum(&bytes, 64));
         if stored != sum {
-            return Err(input.malformed(at + 64, "footer checksum", format!("is {stored:#x}, the bytes give {sum:#x}")));
+            return Err(input.malformed(
+                at + 64,
+                "footer checksum",
+                format!("is {stored:#x}, the bytes give {sum:#x}"),
+            ));
         }
         let size = fields.u64_be(48);
         if size > i64::MAX as u64 {
@@ -91,7 +95,9 @@ impl Footer {
         }
         Ok(Self {
             header: fields.u64_be(16),
-            creator: String::from_utf8_lossy(bytes.get(28..32).unwrap_or_default()).trim_end_matches(['\0', ' ']).into(),
+            creator: String::from_utf8_lossy(bytes.get(28..32).unwrap_or_default())
+                .trim_end_matches(['\0', ' '])
+                .into(),
             size,
             kind: fields.u32_be(60),
             id: id(&bytes, 68),
@@ -159,12 +165,10 @@ impl Vhd {
         let table = input.read_vec(start, needed * 4, TABLE_BYTES, "block allocation table")?;
         let table: Vec<u32> = table.as_chunks::<4>().0.iter().map(|entry| u32::from_be_bytes(*entry)).collect();
         let bitmap = (block / SECTOR).div_ceil(8).next_multiple_of(SECTOR);
-        let tables = start.min(at)..(start + needed * 4).max(at + HEADER);
+        let tables = [at..at + HEADER, start..start + needed * 4];
         check_blocks(input, &table, bitmap + block, start, &tables)?;
-        let parent = (footer.kind == 4).then(|| Parent {
-            name: file_name(&utf16_be(bytes.get(64..576).unwrap_or_default())),
-            id: id(&bytes, 40),
-        });
+        let parent = (footer.kind == 4)
+            .then(|| Parent { name: file_name(&utf16_be(bytes.get(64..576).unwrap_or_default())), id: id(&bytes, 40) });
         if parent.as_ref().is_some_and(|parent| parent.name.is_empty()) {
             return Err(input.malformed(at + 64, "parent unicode name", "is empty in a differencing disk"));
         }
@@ -231,7 +235,7 @@ impl Vhd {
 }
 
 /// Refuses blocks that overlap the tables or each other, or lie beyond the file.
-fn check_blocks(input: &Input, table: &[u32], stride: u64, at: u64, tables: &Range<u64>) -> Result<()> {
+fn check_blocks(input: &Input, table: &[u32], stride: u64, at: u64, tables: &[Range<u64>]) -> Result<()> {
     let mut used: Vec<(u64, usize)> = (0..)
         .zip(table)
         .filter(|(_, sector)| **sector != UNUSED)
@@ -245,7 +249,7 @@ fn check_blocks(input: &Input, table: &[u32], stride: u64, at: u64, tables: &Ran
         if start >= input.length() {
             return refused(format!("block {index} at {start} is beyond the file, which ends at {}", input.length()));
         }
-        if start < tables.end && start.saturating_add(stride) > tables.start {
+        if tables.iter().any(|table| start < table.end && start.saturating_add(stride) > table.start) {
             return refused(format!("block {index} at {start} overlaps the tables"));
         }
         if let Some((other, number)) = before

@@ -48,7 +48,12 @@ impl Vmdk {
         if sesparse::is(&input)? {
             let sparse = SeSparse::open(input)?;
             let (size, part) = (sparse.size(), Part::SeSparse(sparse));
-            return Ok(Self { parts: vec![(0..size, part)], size, format: Format::Vmdk, descriptor: Descriptor::default() });
+            return Ok(Self {
+                parts: vec![(0..size, part)],
+                size,
+                format: Format::Vmdk,
+                descriptor: Descriptor::default(),
+            });
         }
         let sparse = Sparse::open(input.clone())?;
         let descriptor = match sparse.descriptor()? {

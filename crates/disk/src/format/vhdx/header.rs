@@ -51,7 +51,10 @@ pub(super) fn crc32c(parts: &[&[u8]]) -> u32 {
         }
         table
     };
-    !parts.iter().flat_map(|part| part.iter()).fold(u32::MAX, |crc, byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])
+    !parts
+        .iter()
+        .flat_map(|part| part.iter())
+        .fold(u32::MAX, |crc, byte| crc >> 8 ^ TABLE[usize::from(crc as u8 ^ byte)])
 }
 
 /// Returns the checksum of a structure whose own is at offset 4.

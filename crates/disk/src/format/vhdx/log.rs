@@ -51,7 +51,11 @@ pub(super) fn replay(input: Input, header: &Header) -> Result<(Input, u64)> {
         return Ok((input, 0));
     };
     let (at, length) = header.log;
-    let dirty = |reason: &str| input.unsupported(format!("dirty log: {reason}; start and stop the VM once, or open it with qemu-img check -r all"));
+    let dirty = |reason: &str| {
+        input.unsupported(format!(
+            "dirty log: {reason}; start and stop the VM once, or open it with qemu-img check -r all"
+        ))
+    };
     if length % SECTOR != 0 || length == 0 {
         return Err(input.malformed(at, "log length", format!("{length} is no multiple of {SECTOR}")));
     }
@@ -59,7 +63,8 @@ pub(super) fn replay(input: Input, header: &Header) -> Result<(Input, u64)> {
         return Err(dirty(&format!("{length} bytes of log are more than the {LOG} that are read")));
     }
     let log = input.read_vec(at, length, LOG, "log")?;
-    let sequence = active(&log, &id).ok_or_else(|| dirty("it is damaged or cut off, no sequence of entries is whole"))?;
+    let sequence =
+        active(&log, &id).ok_or_else(|| dirty("it is damaged or cut off, no sequence of entries is whole"))?;
     let mut patches = Patches::default();
     let count = sequence.len() as u64;
     for entry in sequence {
@@ -145,7 +150,8 @@ impl Patches {
             match descriptor.get(..4) {
                 Some(b"zero") => {
                     let length = fields.u64_le(8);
-                    let end = offset.checked_add(length).filter(|_| length % SECTOR == 0).ok_or("a length is absurd")?;
+                    let end =
+                        offset.checked_add(length).filter(|_| length % SECTOR == 0).ok_or("a length is absurd")?;
                     self.pages.retain(|page, _| !(offset..end).contains(page));
                     self.zeros.push(offset..end);
                 }

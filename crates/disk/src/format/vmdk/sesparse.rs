@@ -52,7 +52,9 @@ impl SeSparse {
         if fields.u64_le(0) != MAGIC || fields.u64_le(8) != VERSION {
             return Err(input.unsupported(format!("seSparse extent version {:#x}", fields.u64_le(8))));
         }
-        for (at, wanted, field) in [(24, GRAIN, "grain size"), (32, PER_TABLE * 8, "grain table size"), (40, 0, "flags")] {
+        for (at, wanted, field) in
+            [(24, GRAIN, "grain size"), (32, PER_TABLE * 8, "grain table size"), (40, 0, "flags")]
+        {
             let found = fields.u64_le(at).saturating_mul(SECTOR);
             if found != wanted {
                 return Err(input.unsupported(format!("seSparse extent with {field} {found}, not {wanted}")));
@@ -135,7 +137,11 @@ impl SeSparse {
                 let host = grain.checked_mul(GRAIN).and_then(|bytes| bytes.checked_add(self.grains));
                 let host = host.filter(|host| *host < self.input.length());
                 host.map(Place::At).ok_or_else(|| {
-                    self.input.malformed(at, "grain table entry", format!("grain {grain} is beyond the file (truncated?)"))
+                    self.input.malformed(
+                        at,
+                        "grain table entry",
+                        format!("grain {grain} is beyond the file (truncated?)"),
+                    )
                 })
             }
             _ => Err(self.input.malformed(at, "grain table entry", format!("{entry:#x} is of no known kind"))),

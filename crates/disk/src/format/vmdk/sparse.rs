@@ -353,17 +353,27 @@ impl Sparse {
 fn check_tables(input: &Input, header: &Header, directory: &[u32]) -> Result<()> {
     let length = header.per_table * 4;
     let own = header.directory..header.directory + directory.len() as u64 * 4;
-    let mut used: Vec<(u64, usize)> =
-        (0..).zip(directory).filter(|(_, sector)| **sector != 0).map(|(index, at)| (u64::from(*at) * SECTOR, index)).collect();
+    let mut used: Vec<(u64, usize)> = (0..)
+        .zip(directory)
+        .filter(|(_, sector)| **sector != 0)
+        .map(|(index, at)| (u64::from(*at) * SECTOR, index))
+        .collect();
     used.sort_unstable();
     let mut before: Option<u64> = None;
     for (start, index) in used {
-        let refused =
-            |what: &str| Err(input.malformed(header.directory + index as u64 * 4, "grain directory", format!("table {index} at {start} overlaps {what}")));
+        let refused = |what: &str| {
+            Err(input.malformed(
+                header.directory + index as u64 * 4,
+                "grain directory",
+                format!("table {index} at {start} overlaps {what}"),
+            ))
+        };
         if start < own.end && start + length > own.start {
             return refused("the directory");
         }
-        if before.is_some_and(|other| other + length > start) {
+        // a table of nothing may serve several ranges; the markers of packed grains show what is not theirs
+        let shared = header.flags & COMPRESSED != 0 && before == Some(start);
+        if before.is_some_and(|other| other + length > start) && !shared {
             return refused("another table");
         }
         before = Some(start);
