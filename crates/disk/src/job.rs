@@ -23,7 +23,9 @@ use crate::chunk_map::{Place, beside};
 use crate::copy;
 use crate::digest::{Algorithm, Blake3};
 use crate::error::{Error, Result};
+use crate::image::Format;
 use crate::limit::Gate;
+use crate::location::Location;
 use crate::manifest::sign::SignKey;
 use crate::open::{self, Disk};
 use crate::progress::Progress;
@@ -50,6 +52,8 @@ pub struct Job {
     pub target: PathBuf,
     /// What the target is.
     pub volume: Volume,
+    /// Format of the target; raw by default.
+    pub target_format: Option<Format>,
     /// The size that the volume was made for, where it is known: a larger disk is refused.
     pub room: Option<u64>,
     /// Where the manifest lies; by default beside a target file.
@@ -204,6 +208,10 @@ impl Job {
         if let Some(path) = self.chunk_map() {
             return Ok(Some(Place::File(path)));
         }
+        // behind a server there is no place: a copy that breaks off begins anew
+        if self.is_remote() {
+            return Ok(None);
+        }
         let length = std::fs::File::open(&self.target).and_then(|file| file_length(&file));
         let length = length.map_err(|source| Error::Target {
             path: self.target.clone(),
@@ -213,7 +221,15 @@ impl Job {
         Ok(Place::behind(&self.target, size, length))
     }
 
+    /// Returns whether the target is a server's, with nothing beside it.
+    fn is_remote(&self) -> bool {
+        !matches!(Location::of(&self.target), Ok(Location::File(_)))
+    }
+
     fn beside(&self, suffix: &str) -> Option<PathBuf> {
+        if self.is_remote() {
+            return None;
+        }
         if self.volume == Volume::File {
             return Some(beside(&self.target, suffix));
         }

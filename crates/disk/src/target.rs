@@ -1,15 +1,22 @@
 //! Where a disk is copied to: a sparse file, a block device, or what else implements [`Sink`].
 
 mod file;
+mod nbd;
+mod qcow2;
 mod zero;
 
 use std::io;
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::image::Format;
+use crate::location::Location;
 use crate::open::Disk;
+use crate::remote::Access;
 
 pub use file::FileTarget;
+pub use nbd::NbdTarget;
+pub use qcow2::Qcow2Target;
 
 /// What the copy engine writes to. Calls with an offset may come from several threads.
 ///
@@ -70,4 +77,18 @@ pub enum Volume {
     File,
     /// A block device (or a file that stands for one): it exists and may be larger.
     Device,
+}
+
+/// Opens a target for a disk of `size` bytes: a file, a device, or a URL of NBD; raw or qcow2.
+pub fn open(path: &Path, volume: Volume, format: Format, access: &Access, size: u64) -> Result<Box<dyn Sink>> {
+    let unsupported = |what: String| Err(Error::Unsupported { path: path.display().to_string(), what });
+    match (Location::of(path)?, format) {
+        (Location::File(path), Format::Raw) => Ok(Box::new(FileTarget::open(&path, volume, size)?)),
+        (Location::File(path), Format::Qcow2) if volume == Volume::File => {
+            Ok(Box::new(Qcow2Target::open(&path, size)?))
+        }
+        (Location::Nbd(uri), Format::Raw) => Ok(Box::new(NbdTarget::open(&uri, access, size)?)),
+        (Location::Http(_), _) => unsupported("an HTTP server is no target".into()),
+        (_, format) => unsupported(format!("{format} is not written there; raw is, and qcow2 as a file")),
+    }
 }

@@ -10,8 +10,10 @@ use crate::changed::ChangedRanges;
 use crate::copy;
 use crate::digest::Algorithm;
 use crate::error::Result;
+use crate::image::Format;
 use crate::job::{Job, Resume, Watch};
 use crate::limit::{Gate, Limit};
+use crate::location::Location;
 use crate::manifest::sign::SignKey;
 use crate::patience::Patience;
 use crate::target::Volume;
@@ -28,6 +30,9 @@ pub(super) struct CopyArgs {
     /// The target is a block device, or a file that stands for one: it exists and keeps its size
     #[arg(long)]
     device: bool,
+    /// Format of the target: raw, or qcow2 in a file; a target may also be nbd://…
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    target_format: Format,
     /// How much is read back after the copy
     #[arg(long, value_enum, default_value_t = VerifyArg::Full)]
     verify: VerifyArg,
@@ -118,7 +123,9 @@ fn parse_digest(text: &str) -> Result<(Algorithm, String), String> {
 impl CopyArgs {
     fn job(&self) -> Result<Job> {
         let path = self.source.image.canonicalize().unwrap_or_else(|_| self.source.image.clone());
-        let named = || format!("{}|{}", path.display(), self.source.member.as_deref().unwrap_or_default());
+        // without what a URL keeps secret
+        let place = Location::of(&path)?.shown();
+        let named = || format!("{place}|{}", self.source.member.as_deref().unwrap_or_default());
         let zone = self.limit_zone.as_deref();
         Ok(Job {
             identity: self.identity.clone().unwrap_or_else(named),
@@ -127,6 +134,7 @@ impl CopyArgs {
             changed: self.changed_ranges.as_deref().map(ChangedRanges::read).transpose()?,
             digest: self.digest.clone(),
             target: self.target.clone(),
+            target_format: Some(self.target_format),
             volume: if self.device { Volume::Device } else { Volume::File },
             room: None,
             manifest_at: self.manifest.clone(),

@@ -16,7 +16,7 @@ use crate::manifest::Manifest;
 use crate::open::Disk;
 use crate::patience::{self, Beat};
 use crate::source::file_length;
-use crate::target::{FileTarget, Sink};
+use crate::target::{self, Sink};
 use crate::verify::{Stored, locate, read_back};
 
 use super::{Job, Outcome, Phase, Resume, Watch, remove};
@@ -172,7 +172,8 @@ impl Job {
         let stamp = disk.stamp()?;
         // a refused round leaves no empty file behind
         let round = self.round(&disk)?;
-        let mut sink: Box<dyn Sink> = Box::new(FileTarget::open(&self.target, self.volume, disk.size())?);
+        let format = self.target_format.unwrap_or(Format::Raw);
+        let mut sink = target::open(&self.target, self.volume, format, &self.open.access, disk.size())?;
         let place = self.place(disk.size())?;
         let key = Key {
             identity: self.identity.clone(),
@@ -357,6 +358,8 @@ impl Job {
         let disk = &work.disk;
         let mut manifest = Manifest::new(&self.identity, disk.format().name(), disk.size(), chunks, SystemTime::now());
         manifest.change_id = self.state().map(Into::into);
+        manifest.target_format =
+            self.target_format.filter(|format| *format != Format::Raw).map(|format| format.name().to_owned());
         manifest.base_change_id = self.changed.as_ref().map(|changed| changed.base_change_id.clone());
         if let Some(key) = &self.sign {
             key.sign(&mut manifest);
