@@ -139,7 +139,7 @@ impl ApiError {
 
     /// 500 without a reason, as Kubernetes answers faults that it has no kind of error for.
     pub fn unknown(message: impl Into<String>) -> Self {
-        Self::new(500, "", message)
+        Self::new(500, NO_REASON, message)
     }
 
     /// 401.

@@ -201,18 +201,19 @@ fn update(
     Ok(())
 }
 
-/// The live object with the configuration applied, managers included.
-pub fn apply(context: &Context, live: Option<&Value>, config: &Value, force: bool) -> ApiResult<Value> {
+/// The live object with the configuration applied, managers included; `sent` is the configuration as the client sent
+/// it, without the name and namespace of the path.
+pub fn apply(context: &Context, live: Option<&Value>, config: &Value, sent: &Value, force: bool) -> ApiResult<Value> {
     let failed = |error: String| ApiError::unknown(format!("failed to decode managed fields: {error}"));
     let managers = live.map(Managers::decode).transpose().map_err(failed)?.unwrap_or_else(Managers::none);
     let kubectl = context.manager == "kubectl";
-    let result = match apply_once(context, live, config, managers.clone(), force) {
+    let result = match apply_once(context, live, (config, sent), managers.clone(), force) {
         Err(Refused::Conflicts(conflicts)) if kubectl && !force => {
             // what client-side apply set and nobody changed since is kubectl's own
             let allowed = live.and_then(|live| last_applied_fields(context, live)).unwrap_or_default();
             let left: Vec<_> = conflicts.into_iter().filter(|c| !allowed.has_path(&c.path)).collect();
             if left.is_empty() {
-                apply_once(context, live, config, managers, true)
+                apply_once(context, live, (config, sent), managers, true)
             } else {
                 Err(Refused::Conflicts(left))
             }
@@ -224,7 +225,7 @@ pub fn apply(context: &Context, live: Option<&Value>, config: &Value, force: boo
         Refused::Shape(error) => ApiError::unknown(error),
     })?;
     if kubectl && !annotation(&merged).is_empty() {
-        let mut applied = config.clone();
+        let mut applied = sent.clone();
         if let Some(annotations) = applied.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
             annotations.shift_remove(LAST_APPLIED);
         }
@@ -237,15 +238,15 @@ pub fn apply(context: &Context, live: Option<&Value>, config: &Value, force: boo
 fn apply_once(
     context: &Context,
     live: Option<&Value>,
-    config: &Value,
+    (config, sent): (&Value, &Value),
     mut managers: Managers,
     force: bool,
 ) -> Result<Value, Refused<Name>> {
     let ty = Type::root(context.resource.schema());
     let me = Name::applier(context, &context.manager);
     let shown = || {
-        let (resource, target) = (&context.resource, &context.target);
-        format!("{}/{}; {}/{}, Kind={}", target.namespace, target.name, resource.group, resource.version, resource.kind)
+        let (resource, namespace, name) = (&context.resource, meta::namespace(sent), meta::name(sent));
+        format!("{namespace}/{name}; {}/{}, Kind={}", resource.group, resource.version, resource.kind)
     };
     validate::validate(config, ty, false)
         .map_err(|e| Refused::Shape(format!("failed to create typed patch object ({}): {e}", shown())))?;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{apply as apply_sent, *};
 use crate::registry::Registry;
 
 fn context(plural: &str, manager: &str) -> Context {
@@ -12,6 +12,10 @@ fn context(plural: &str, manager: &str) -> Context {
     let mut context = Context::internal(resource, "default", "x");
     context.manager = manager.into();
     context
+}
+
+fn apply(context: &Context, live: Option<&Value>, config: &Value, force: bool) -> ApiResult<Value> {
+    apply_sent(context, live, config, config, force)
 }
 
 fn owners(value: &Value) -> String {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{create, output, pipeline, update};
 use crate::apply;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Cause};
 use crate::meta;
 use crate::patch::strategic;
 use crate::request::Context;
@@ -61,7 +61,9 @@ impl Patch {
 
 /// PATCH.
 pub async fn patch(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
-    if matches!(context.content_type.as_str(), "application/apply-patch+yaml" | "application/apply-patch+json") {
+    let apply = matches!(context.content_type.as_str(), "application/apply-patch+yaml" | "application/apply-patch+json");
+    check_options(context, apply)?;
+    if apply {
         return server_side_apply(server, context, body).await;
     }
     let patch = Patch::decode(context, body)?;
@@ -74,12 +76,24 @@ pub async fn patch(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiR
     Ok(output::object(context, StatusCode::OK, &value))
 }
 
-async fn server_side_apply(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
-    if context.params.text("fieldManager").is_empty() {
-        return Err(ApiError::bad_request(
-            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-        ));
+/// Refuses options that do not fit the kind of patch.
+fn check_options(context: &Context, apply: bool) -> ApiResult<()> {
+    let manager = context.params.text("fieldManager");
+    let mut causes = Vec::new();
+    if apply && manager.is_empty() {
+        causes.push(Cause::required("fieldManager", "is required for apply patch"));
     }
+    if !apply && !context.params.text("force").is_empty() {
+        causes.push(Cause::forbidden("force", "may not be specified for non-apply patch"));
+    }
+    if manager.len() > 128 {
+        let message = "Too long: may not be more than 128 bytes".to_string();
+        causes.push(Cause { reason: "FieldValueTooLong", message, field: "fieldManager".into() });
+    }
+    if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid("meta.k8s.io", "PatchOptions", "", causes)) }
+}
+
+async fn server_side_apply(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
     let text = std::str::from_utf8(body).map_err(|e| ApiError::bad_request(format!("the body is not UTF-8: {e}")))?;
     let mut config: Value = match serde_json::from_str(text) {
         Ok(value) => value,
@@ -87,7 +101,19 @@ async fn server_side_apply(server: &Arc<Server>, context: &Context, body: &[u8])
             serde_saphyr::from_str(text).map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?
         }
     };
+    for field in ["apiVersion", "kind"] {
+        if meta::text(&config, &format!("/{field}")).is_empty() {
+            return Err(ApiError::bad_request(format!("the configuration has no {field}")));
+        }
+    }
     pipeline::check_type(&context.resource, &mut config)?;
+    if meta::name(&config).is_empty() {
+        let name = &context.target.name;
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    let sent = config.clone();
     update::check_identity(context, &mut config)?;
     if config.pointer("/metadata/managedFields").is_some_and(|m| m.as_array().is_none_or(|m| !m.is_empty())) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
@@ -108,7 +134,9 @@ async fn server_side_apply(server: &Arc<Server>, context: &Context, body: &[u8])
                     "uid mismatch: the provided object specified a uid, and no existing object was found",
                 ));
             }
-            let value = apply::apply(context, None, &config, force)?;
+            let mut value = apply::apply(context, None, &config, &sent, force)?;
+            // it names a version of an object that is gone
+            meta::metadata_mut(&mut value).shift_remove("resourceVersion");
             match create::create_object(server, context, value, true).await {
                 Ok(value) => return Ok(output::object(context, StatusCode::CREATED, &value)),
                 Err(error) if error.reason == "AlreadyExists" => continue,
@@ -116,7 +144,7 @@ async fn server_side_apply(server: &Arc<Server>, context: &Context, body: &[u8])
             }
         }
         let result = pipeline::change(server, context, |old| {
-            let value = apply::apply(context, Some(old), &config, force)?;
+            let value = apply::apply(context, Some(old), &config, &sent, force)?;
             Ok(pipeline::Change { value, applied: true })
         })
         .await;

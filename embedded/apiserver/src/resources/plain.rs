@@ -18,7 +18,7 @@ pub(crate) const SECRETS: Rules = Rules {
     validate_update: Some(secret_change),
 };
 pub(crate) const CONFIG_MAPS: Rules =
-    Rules { prepare_create: None, prepare_update: None, validate: None, validate_update: Some(immutable_data) };
+    Rules { prepare_create: None, prepare_update: None, validate: Some(data_keys), validate_update: Some(immutable_data) };
 pub(crate) const NAMESPACES: Rules = Rules {
     prepare_create: Some(namespace_create),
     prepare_update: Some(namespace_update),
@@ -98,6 +98,24 @@ fn secret_change(context: &Context, old: &Value, value: &Value) -> Vec<Cause> {
     let mut causes = immutable_data(context, old, value);
     if old.get("type") != value.get("type") {
         causes.push(Cause::invalid("type", value.get("type").unwrap_or(&Value::Null), "field is immutable"));
+    }
+    causes
+}
+
+/// Keys of a config map's data become file names.
+fn data_keys(_: &Server, value: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    for field in ["data", "binaryData"] {
+        for key in value.get(field).and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key) {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if key.is_empty() || !key.chars().all(plain) {
+                causes.push(Cause::invalid(
+                    format!("{field}[{key}]"),
+                    &key.as_str().into(),
+                    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+                ));
+            }
+        }
     }
     causes
 }

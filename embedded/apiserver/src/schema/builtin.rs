@@ -80,10 +80,18 @@ const ATOMIC: &[&str] = &[
     "TopologySelectorTerm",
     "TypedLocalObjectReference",
     "FileKeySelector",
+    "CrossVersionObjectReference",
+    "EndpointAddress",
+    "EndpointPort",
+    "ServiceBackendPort",
     "RoleRef",
     "Subject",
     "OwnerReference",
 ];
+
+/// Fields that are maps and always replaced whole by server-side apply: `(type, field)`.
+const ATOMIC_FIELDS: &[(&str, &str)] =
+    &[("ServiceSpec", "selector"), ("PodSpec", "nodeSelector"), ("ReplicationControllerSpec", "selector")];
 
 static DEFAULTS: LazyLock<HashMap<(&str, &str), Value>> = LazyLock::new(|| {
     let rows = [
@@ -203,6 +211,11 @@ fn complete(short: &str, definition: &mut Value) {
         definition.insert("x-kubernetes-map-type".into(), "atomic".into());
     }
     let Some(Value::Object(properties)) = definition.get_mut("properties") else { return };
+    for (_, field) in ATOMIC_FIELDS.iter().filter(|row| row.0 == short) {
+        if let Some(Value::Object(property)) = properties.get_mut(*field) {
+            property.insert("x-kubernetes-map-type".into(), "atomic".into());
+        }
+    }
     for (_, field, keys, merge, retain) in LISTS.iter().filter(|row| row.0 == short) {
         let Some(Value::Object(property)) = properties.get_mut(*field) else { continue };
         property.insert("x-kubernetes-list-type".into(), if keys.is_empty() { "set" } else { "map" }.into());
@@ -273,6 +286,7 @@ impl Builder<'_> {
                 child = shallow(&target);
             }
             child.default = DEFAULTS.get(&(short.as_str(), name.as_str())).cloned();
+            child.atomic |= ATOMIC_FIELDS.contains(&(short.as_str(), name.as_str()));
             if let Some((_, _, keys, merge, retain)) = LISTS.iter().find(|row| row.0 == short && row.1 == name) {
                 child.list = if keys.is_empty() {
                     ListKind::Set

@@ -2,6 +2,7 @@
 
 mod access;
 mod admission;
+mod apply;
 mod bodies;
 mod crds;
 mod definitions;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Chapter> {
     vec![
         access::chapter(),
         admission::chapter(),
+        apply::chapter(),
         bodies::chapter(),
         crds::chapter(),
         discovery::chapter(),
