@@ -7,6 +7,7 @@ mod ova_cancel;
 mod ova_cold;
 mod ova_damage;
 mod ova_plans;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
