@@ -128,6 +128,7 @@ fn subresources(resource: &Resource) -> Vec<(&str, String, String, String, Value
             "binding" => (own(kind), json!(["create"])),
             "log" => (own(kind), json!(["get"])),
             "finalize" => (own(kind), json!(["update"])),
+            "ephemeralcontainers" => (own(kind), json!(["get", "patch", "update"])),
             "attach" | "exec" | "portforward" => (own(kind), json!(["create", "get"])),
             "proxy" => (own(kind), json!(["create", "delete", "get", "patch", "update"])),
             // known to the path parser so that its refusal is clear, but not offered
@@ -191,7 +192,8 @@ pub fn groups(server: &Server, headers: &HeaderMap) -> Response {
 pub fn group(server: &Server, name: &str) -> ApiResult<Response> {
     let own = server.registry.groups().into_iter().find(|g| !name.is_empty() && g.name == name);
     let mut others = aggregate::groups(server).into_iter().filter(|group| meta::text(group, "/name") == name);
-    let mut value = own.map(|group| group_value(&group)).or_else(|| others.next()).ok_or_else(ApiError::no_such_page)?;
+    let mut value =
+        own.map(|group| group_value(&group)).or_else(|| others.next()).ok_or_else(ApiError::no_such_page)?;
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
     Ok(answer(&value))

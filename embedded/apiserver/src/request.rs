@@ -218,8 +218,8 @@ pub enum Form {
     Metadata,
 }
 
-/// Chooses the form from the Accept header, and whether it is wanted as YAML.
-pub fn form(headers: &HeaderMap) -> ApiResult<(Form, bool)> {
+/// Chooses the form from the Accept header, and whether it is wanted as YAML; `list` where the answer is one.
+pub fn form(headers: &HeaderMap, list: bool) -> ApiResult<(Form, bool)> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     for item in accept.split(',') {
         let mut pieces = item.split(';').map(str::trim);
@@ -234,6 +234,15 @@ pub fn form(headers: &HeaderMap) -> ApiResult<(Form, bool)> {
         match get("as") {
             None => return Ok((Form::Object, yaml)),
             Some("Table") if meta => return Ok((Form::Table, yaml)),
+            Some("PartialObjectMetadata") if meta && list => {
+                return Err(ApiError::not_acceptable(
+                    "you requested PartialObjectMetadata, but the requested object is a list",
+                ));
+            }
+            Some("PartialObjectMetadataList") if meta && !list => {
+                let why = "you requested PartialObjectMetadataList, but the requested object is not a list";
+                return Err(ApiError::not_acceptable(why));
+            }
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") if meta => return Ok((Form::Metadata, yaml)),
             // the next alternative may fit
             Some(_) => {}
@@ -288,7 +297,12 @@ impl Context {
             named => named.to_string(),
         };
         let content_type = text(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_string();
-        let (form, yaml) = form(headers)?;
+        let list = target.name.is_empty() && method != Method::POST && !params.flag("watch");
+        let (form, yaml) = form(headers, list)?;
+        let include = params.text("includeObject");
+        if form == Form::Table && !matches!(include, "" | "None" | "Metadata" | "Object") {
+            return Err(ApiError::bad_request(format!("unrecognized includeObject value: {include:?}")));
+        }
         Ok(Self {
             resource,
             target,

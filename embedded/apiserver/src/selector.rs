@@ -159,6 +159,7 @@ fn supported(resource: &Resource, path: &str) -> bool {
 fn field(value: &Value, path: &str) -> String {
     let path = match path {
         // events.k8s.io objects are stored in the core form
+        "status.successful" => "status.succeeded".into(),
         p if p.starts_with("regarding.") => p.replacen("regarding", "involvedObject", 1),
         "reportingController" => "reportingComponent".into(),
         p => p.into(),
@@ -166,10 +167,10 @@ fn field(value: &Value, path: &str) -> String {
     let mut at = value;
     for step in path.split('.') {
         let Some(next) = at.get(step) else {
-            return if path == "spec.unschedulable" || path == "spec.hostNetwork" {
-                "false".into()
-            } else {
-                String::new()
+            return match path.as_str() {
+                "spec.unschedulable" | "spec.hostNetwork" => "false".into(),
+                "status.succeeded" => "0".into(),
+                _ => String::new(),
             };
         };
         at = next;

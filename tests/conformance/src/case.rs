@@ -162,6 +162,13 @@ impl Case {
         self.make(&self.core("configmaps"), &config_map(name, data)).await
     }
 
+    /// Makes a pod in the case's namespace, once the namespace's service account is there.
+    pub async fn pod(&self, body: &Value) -> Result<Value> {
+        let account = self.core("serviceaccounts/default");
+        self.until(&account, "the default service account is there", |a| a.status == 200).await?;
+        self.make(&self.core("pods"), body).await
+    }
+
     /// Opens a watch; `path` has the query without `watch`.
     pub async fn watch(&self, path: &str) -> Result<Watch> {
         self.watch_as(path, "application/json").await
@@ -206,11 +213,29 @@ pub fn config_map(name: &str, data: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 }
 
-/// A pod's JSON with one container.
+/// A pod's JSON with one container and without a service account token.
 pub fn pod(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
-        "spec": {"containers": [{"name": "main", "image": "example/main:1"}]},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "containers": [{"name": "main", "image": "example/main:1"}],
+        },
+    })
+}
+
+/// A deployment's JSON with one container; its label is `app: <name>`.
+pub fn deployment(name: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "main", "image": "example/main:1"}]},
+            },
+        },
     })
 }
 

@@ -20,7 +20,7 @@ pub mod server;
 pub mod watch;
 
 pub use answer::Answer;
-pub use hook::Hook;
 pub use case::{Case, Chapter, Outcome, Test, case};
+pub use hook::Hook;
 pub use server::Server;
 pub use watch::Watch;

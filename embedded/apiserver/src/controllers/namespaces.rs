@@ -1,8 +1,9 @@
 //! Namespaces: what is in them from the start, and their deletion, which empties them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ensure;
 use crate::handlers::{self, Deletion, pipeline};
@@ -65,6 +66,79 @@ async fn empty(server: &Arc<Server>, namespace: &str) {
     }
 }
 
+/// Writes into the namespace's conditions what is left in it and which finalizers hold it.
+async fn tell(server: &Arc<Server>, namespace: &str) {
+    let (mut kinds, mut holders) = (BTreeMap::new(), BTreeMap::new());
+    for storage in server.store.counts().keys() {
+        for object in server.store.list(storage, Some(namespace)).0 {
+            let (group, plural) = storage.split_once('/').unwrap_or_default();
+            *kinds.entry(format!("{plural}.{group}")).or_insert(0) += 1;
+            for finalizer in meta::finalizers(&object.value()) {
+                *holders.entry(finalizer).or_insert(0) += 1;
+            }
+        }
+    }
+    let shown = |counts: &BTreeMap<String, usize>, join: &str| {
+        counts
+            .iter()
+            .map(|(name, count)| format!("{name} {join} {count} resource instances"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let condition = |kind: &str, is: bool, reason: &str, message: String| json!({"type": kind, "status": if is { "True" } else { "False" }, "lastTransitionTime": meta::now(), "reason": reason, "message": message});
+    let fine = |kind: &str, reason: &str, message: &str| condition(kind, false, reason, message.into());
+    let conditions = vec![
+        fine("NamespaceDeletionDiscoveryFailure", "ResourcesDiscovered", "All resources successfully discovered"),
+        fine(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
+        fine(
+            "NamespaceDeletionContentFailure",
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization",
+        ),
+        condition(
+            "NamespaceContentRemaining",
+            true,
+            "SomeResourcesRemain",
+            format!("Some resources are remaining: {}", shown(&kinds, "has")),
+        ),
+        match holders.is_empty() {
+            true => fine(
+                "NamespaceFinalizersRemaining",
+                "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished",
+            ),
+            false => condition(
+                "NamespaceFinalizersRemaining",
+                true,
+                "SomeFinalizersRemain",
+                format!("Some content in the namespace has finalizers remaining: {}", shown(&holders, "in")),
+            ),
+        },
+    ];
+    let Some(resource) = server.registry.find("", "v1", "namespaces") else { return };
+    let mut context = Context::internal(resource, "", namespace);
+    context.target.subresource = "status".into();
+    let result = pipeline::change(server, &context, |old| {
+        let before = old.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+        let told = |c: &Value, b: &Value| ["type", "status", "message"].iter().all(|field| c[*field] == b[*field]);
+        let mut value = old.clone();
+        if !conditions.iter().all(|c| before.iter().any(|b| told(c, b))) {
+            meta::object_mut(&mut value, "status").insert("conditions".into(), conditions.clone().into());
+        }
+        Ok(pipeline::Change { value, applied: false })
+    })
+    .await;
+    if let Err(error) = result
+        && error.reason != "NotFound"
+    {
+        tracing::debug!(%error, namespace, "cannot tell what is left in a namespace");
+    }
+}
+
 /// Lets the namespace go when it is being deleted and empty.
 pub async fn finish(server: &Arc<Server>, namespace: &str) {
     let Some(object) = server.store.get(&Key::new(&"/namespaces".into(), "", namespace)).filter(|n| n.deleting) else {
@@ -72,6 +146,9 @@ pub async fn finish(server: &Arc<Server>, namespace: &str) {
     };
     let left = server.store.counts().keys().any(|storage| !server.store.list(storage, Some(namespace)).0.is_empty());
     let finalizers = object.value().pointer("/spec/finalizers").and_then(|f| f.as_array().cloned()).unwrap_or_default();
+    if left {
+        tell(server, namespace).await;
+    }
     if left || !finalizers.iter().any(|f| f == "kubernetes") {
         return;
     }

@@ -56,6 +56,7 @@ pub async fn create_object(
         }
         admission::mutate(server, context, Operation::Create, &mut value, None).await?;
         resources::prepare_create(server, context, &mut value);
+        resources::refuse_create(server, context, &value)?;
         pipeline::check(server, context, None, &value)?;
         check_namespace(server, context, &name)?;
         if !applied {
@@ -70,6 +71,7 @@ pub async fn create_object(
         if dry_run {
             return Ok(value);
         }
+        let going = server.store.get(&key).is_some_and(|o| o.deleting);
         convert::to_stored(&mut value, resource).await?;
         match server.store.create(key, value).await {
             Ok(object) => {
@@ -78,6 +80,11 @@ pub async fn create_object(
                 return Ok(output::served(resource, &object));
             }
             Err(WriteError::Exists) if generate.is_some() => {}
+            Err(WriteError::Exists) if going => {
+                let mut error = ApiError::already_exists(&resource.group, &resource.plural, &name);
+                error.message = format!("object is being deleted: {}", error.message);
+                return Err(error);
+            }
             Err(error) => return Err(ApiError::from_write(error, &resource.group, &resource.plural, &name)),
         }
     }

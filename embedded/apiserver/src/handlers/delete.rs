@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{output, read};
 use crate::admission::Operation;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Cause};
 use crate::request::Context;
 use crate::server::Server;
 use crate::storage::{Key, Object, WriteError};
@@ -56,6 +56,10 @@ impl Deletion {
         let text = |pointer: &str| options.pointer(pointer).and_then(Value::as_str).map(String::from);
         let named = text("/propagationPolicy")
             .or_else(|| Some(context.params.text("propagationPolicy").to_string()).filter(|p| !p.is_empty()));
+        if named.is_some() && options.get("orphanDependents").is_some_and(|o| !o.is_null()) {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            return Err(wrong_options(Cause::invalid("propagationPolicy", &json!(named), why)));
+        }
         let propagation = match named.as_deref() {
             None => match options.get("orphanDependents").and_then(Value::as_bool) {
                 Some(true) => Some(Propagation::Orphan),
@@ -66,9 +70,8 @@ impl Deletion {
             Some("Foreground") => Some(Propagation::Foreground),
             Some("Orphan") => Some(Propagation::Orphan),
             Some(other) => {
-                return Err(ApiError::bad_request(format!(
-                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-                )));
+                let known = ["Foreground", "Background", "Orphan", "nil"].map(String::from);
+                return Err(wrong_options(Cause::unsupported("propagationPolicy", &other.into(), &known)));
             }
         };
         let grace = options.get("gracePeriodSeconds").and_then(Value::as_i64);
@@ -83,6 +86,26 @@ impl Deletion {
     }
 }
 
+const KEEPS_PODS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+
+impl Deletion {
+    /// Fills in what the kind does with dependents when nothing is said: jobs and replication controllers leave theirs.
+    fn completed(mut self, context: &Context) -> Self {
+        let leaves = context.resource.is("batch", "jobs") || context.resource.is("", "replicationcontrollers");
+        if self.propagation.is_none() && leaves {
+            self.propagation = Some(Propagation::Orphan);
+            if context.resource.is("batch", "jobs") {
+                context.warn(KEEPS_PODS);
+            }
+        }
+        self
+    }
+}
+
+fn wrong_options(cause: Cause) -> ApiError {
+    ApiError::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause])
+}
+
 /// What became of an object.
 pub enum Outcome {
     /// It is gone.
@@ -93,15 +116,14 @@ pub enum Outcome {
 
 /// DELETE of one object.
 pub async fn delete(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
-    let deletion = Deletion::decode(context, body)?;
+    let deletion = Deletion::decode(context, body)?.completed(context);
     match delete_object(server, context, &deletion).await? {
         Outcome::Gone(object) => {
             let mut details = json!({"name": object.key.name, "kind": context.resource.plural, "uid": object.uid});
             if !context.resource.group.is_empty() {
                 details["group"] = context.resource.group.clone().into();
             }
-            // pods are answered with the object, as their strategy does
-            if context.resource.is("", "pods") {
+            if answers_object(&context.resource) {
                 return Ok(output::stored(context, StatusCode::OK, &object));
             }
             let status =
@@ -112,9 +134,26 @@ pub async fn delete(server: &Arc<Server>, context: &Context, body: &[u8]) -> Api
     }
 }
 
+/// Kinds whose deletion is answered with the object; the others answer a Status.
+fn answers_object(resource: &registry::Resource) -> bool {
+    matches!(
+        (resource.group.as_str(), resource.plural.as_str()),
+        (
+            "",
+            "pods"
+                | "services"
+                | "serviceaccounts"
+                | "podtemplates"
+                | "resourcequotas"
+                | "persistentvolumes"
+                | "persistentvolumeclaims"
+        ) | ("storage.k8s.io", "storageclasses" | "csidrivers" | "csinodes")
+    )
+}
+
 /// DELETE of a collection.
 pub async fn delete_collection(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
-    let deletion = Deletion::decode(context, body)?;
+    let deletion = Deletion::decode(context, body)?.completed(context);
     let selector = read::selector(context)?;
     let (objects, revision) = server.store.list(&context.resource.storage, read::namespace(context));
     let chosen: Vec<Arc<Object>> = objects.into_iter().filter(|o| selector.matches(o)).collect();
@@ -134,22 +173,24 @@ pub async fn delete_collection(server: &Arc<Server>, context: &Context, body: &[
 /// Deletes the object of the context, or starts its deletion.
 pub async fn delete_object(server: &Arc<Server>, context: &Context, deletion: &Deletion) -> ApiResult<Outcome> {
     let (group, plural, name) = (&context.resource.group, &context.resource.plural, &context.target.name);
+    if context.resource.is("", "namespaces") && matches!(name.as_str(), "default" | "kube-system" | "kube-public") {
+        return Err(ApiError::forbidden(group, plural, name, "this namespace may not be deleted"));
+    }
     let key = Key::new(&context.resource.storage, &context.target.namespace, name);
     for _ in 0..50 {
         let object = server.store.get(&key).ok_or_else(|| context.not_found())?;
-        let precondition = |what: &str, wanted: &str, is: &str| {
-            ApiError::conflict(
-                group,
-                plural,
-                name,
-                &format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"),
-            )
+        let precondition = |what: &str, wanted: &str, is: &str, perhaps: &str| {
+            let why = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). The object might have been {perhaps}"
+            );
+            // the kind where other conflicts have the resource, as Kubernetes has it here
+            ApiError::conflict(group, &context.resource.kind, name, &why)
         };
         if let Some(uid) = deletion.uid.as_ref().filter(|uid| **uid != object.uid) {
-            return Err(precondition("UID", uid, &object.uid));
+            return Err(precondition("UID", uid, &object.uid, "deleted and then recreated"));
         }
         if let Some(wanted) = deletion.resource_version.as_ref().filter(|rv| **rv != object.revision.to_string()) {
-            return Err(precondition("ResourceVersion", wanted, &object.revision.to_string()));
+            return Err(precondition("ResourceVersion", wanted, &object.revision.to_string(), "modified"));
         }
         convert::learn(&context.resource, std::slice::from_ref(&object)).await?;
         ask(server, context, &object, deletion.dry_run).await?;

@@ -129,9 +129,11 @@ async fn route(server: &Arc<Server>, context: &Arc<Context>, body: Bytes) -> Api
         ("update", "status") if context.resource.status => update::update(server, context, &body).await,
         ("patch", "") => patch::patch(server, context, &body).await,
         ("patch", "status") if context.resource.status => patch::patch(server, context, &body).await,
-        ("update" | "patch", "ephemeralcontainers" | "resize") if context.resource.is("", "pods") => {
-            Err(ApiError::method_not_allowed())
+        ("get", "ephemeralcontainers") if context.resource.is("", "pods") => read::get(server, context).await,
+        ("update" | "patch", "ephemeralcontainers") if context.resource.is("", "pods") => {
+            special::ephemeral_containers(server, context, &body).await
         }
+        ("update" | "patch", "resize") if context.resource.is("", "pods") => Err(ApiError::method_not_allowed()),
         ("delete", "") => delete::delete(server, context, &body).await,
         ("deletecollection", "") if context.resource.is("", "namespaces") => Err(ApiError::method_not_allowed()),
         ("deletecollection", "") => delete::delete_collection(server, context, &body).await,

@@ -61,7 +61,8 @@ impl Patch {
 
 /// PATCH.
 pub async fn patch(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
-    let apply = matches!(context.content_type.as_str(), "application/apply-patch+yaml" | "application/apply-patch+json");
+    let apply =
+        matches!(context.content_type.as_str(), "application/apply-patch+yaml" | "application/apply-patch+json");
     check_options(context, apply)?;
     if apply {
         return server_side_apply(server, context, body).await;

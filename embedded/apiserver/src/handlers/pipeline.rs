@@ -118,7 +118,9 @@ pub fn take_in(context: &Context, value: &mut Value) -> ApiResult<()> {
 
 /// A wrong JSON type in a built-in kind cannot be decoded at all.
 fn right_types(context: &Context, value: &Value, schema: &Schema) -> ApiResult<()> {
-    let wrong = schema::validate(value, schema, "").into_iter().find(|c| c.reason == "FieldValueTypeInvalid");
+    let undecodable =
+        |c: &Cause| c.reason == "FieldValueTypeInvalid" || c.message.contains("in body must be of type byte");
+    let wrong = schema::validate(value, schema, "").into_iter().find(undecodable);
     match wrong {
         None => Ok(()),
         Some(cause) => {
@@ -234,6 +236,9 @@ fn receive_update(context: &Context, object: &Object, old: &Value, value: &mut V
         },
     }
     let uid = meta::text(value, "/metadata/uid");
+    if !uid.is_empty() && uid != object.uid && context.method == Method::PATCH {
+        return Err(context.invalid(name, vec![Cause::invalid("metadata.uid", &uid.into(), "field is immutable")]));
+    }
     if !uid.is_empty() && uid != object.uid {
         return Err(ApiError::conflict(
             group,
@@ -256,7 +261,9 @@ fn prepare_update(server: &Server, context: &Context, old: &Value, value: &mut V
     }
     resources::metadata::keep(old, value);
     resources::prepare_update(server, context, old, value);
+    // a binding is no change of what the user wants
     if context.resource.generation
+        && context.target.subresource != "binding"
         && !same_except(old, value, &["metadata", if context.resource.status { "status" } else { "" }])
     {
         let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0) + 1;
@@ -271,7 +278,8 @@ fn prepare_update(server: &Server, context: &Context, old: &Value, value: &mut V
 
 /// The object's own path does not change the status, and the status path changes nothing else.
 fn isolate(context: &Context, old: &Value, value: &mut Value) {
-    if !context.resource.status {
+    // a binding notes in the status that the pod is scheduled
+    if !context.resource.status || context.target.subresource == "binding" {
         return;
     }
     let part = |v: &Value, field: &str| v.get(field).cloned();

@@ -6,10 +6,11 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::patch::Patch;
 use super::{Deletion, delete_object, output, pipeline, read};
 use crate::admission::{self, Operation};
 use crate::auth::token;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, Cause};
 use crate::meta;
 use crate::request::Context;
 use crate::server::Server;
@@ -107,13 +108,52 @@ pub async fn bind(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiRe
         }
         let mut value = old.clone();
         value["spec"]["nodeName"] = node.clone().into();
+        let scheduled = json!({
+            "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": meta::now(),
+        });
+        let status = meta::object_mut(&mut value, "status");
+        let conditions = status.entry("conditions".to_string()).or_insert_with(|| json!([]));
+        if let Value::Array(list) = conditions {
+            list.retain(|c| meta::text(c, "/type") != "PodScheduled");
+            list.push(scheduled);
+        }
         Ok(pipeline::Change { value, applied: false })
     })
     .await?;
-    Ok(output::json_response(
-        StatusCode::CREATED,
-        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string(),
-    ))
+    Ok(created())
+}
+
+/// The Status that answers what is created and not kept.
+fn created() -> Response {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    output::json_response(StatusCode::CREATED, status.to_string())
+}
+
+/// PUT or PATCH of pods/NAME/ephemeralcontainers: adds containers for looking into a pod that runs.
+pub async fn ephemeral_containers(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiResult<Response> {
+    let wanted = if context.method == http::Method::PUT {
+        Ok(pipeline::decode(context, body)?)
+    } else {
+        Err(Patch::decode(context, body)?)
+    };
+    let value = pipeline::change(server, context, |old| {
+        let new = match &wanted {
+            Ok(pod) => pod.clone(),
+            Err(patch) => patch.apply(context, old)?,
+        };
+        let containers = new.pointer("/spec/ephemeralContainers").cloned().unwrap_or_else(|| json!([]));
+        let before = old.pointer("/spec/ephemeralContainers").and_then(Value::as_array).cloned().unwrap_or_default();
+        if before.iter().any(|b| !containers.as_array().is_some_and(|list| list.contains(b))) {
+            let why = "existing ephemeral containers may not be changed or removed";
+            return Err(context.invalid(&context.target.name, vec![Cause::forbidden("spec.ephemeralContainers", why)]));
+        }
+        let mut value = old.clone();
+        value["spec"]["ephemeralContainers"] = containers;
+        value["metadata"]["resourceVersion"] = new.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+        Ok(pipeline::Change { value, applied: false })
+    })
+    .await?;
+    Ok(output::object(context, StatusCode::OK, &value))
 }
 
 /// POST pods/NAME/eviction: a deletion that disruption budgets may refuse.
@@ -127,17 +167,22 @@ pub async fn evict(server: &Arc<Server>, context: &Context, body: &[u8]) -> ApiR
         let guarded =
             !selector.is_null() && crate::selector::label_selector_matches(&selector, pod.pointer("/metadata/labels"));
         if guarded && budget.pointer("/status/disruptionsAllowed").and_then(Value::as_i64).unwrap_or(0) <= 0 {
-            return Err(ApiError::too_many_requests(
-                "Cannot evict pod as it would violate the pod's disruption budget.",
-            ));
+            let mut error =
+                ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.");
+            let count = |field: &str| budget.pointer(&format!("/status/{field}")).and_then(Value::as_i64).unwrap_or(0);
+            let why = format!(
+                "The disruption budget {} needs {} healthy pods and has {} currently",
+                meta::name(&budget),
+                count("desiredHealthy"),
+                count("currentHealthy")
+            );
+            error.details = Some(json!({"causes": [{"reason": "DisruptionBudget", "message": why}]}));
+            return Err(error);
         }
     }
     let deletion = Deletion::from_options(context, eviction.get("deleteOptions").unwrap_or(&Value::Null))?;
     delete_object(server, context, &deletion).await?;
-    Ok(output::json_response(
-        StatusCode::CREATED,
-        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}).to_string(),
-    ))
+    Ok(created())
 }
 
 /// PUT namespaces/NAME/finalize: the only way to change `spec.finalizers`.

@@ -1,7 +1,7 @@
 //! watch: the state, if wanted, then everything that happens.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -23,6 +23,8 @@ use crate::table;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of events that are written at once.
 const BATCH: usize = 64 << 10;
+/// How long before its end a watch is told the revision once more.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Longest watch.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -30,6 +32,8 @@ struct Watch {
     context: Arc<Context>,
     selector: Selector,
     namespace: Option<String>,
+    /// Whether a table's columns have been sent; they come with the first one only.
+    headed: AtomicBool,
 }
 
 impl Watch {
@@ -46,8 +50,14 @@ impl Watch {
                     Form::Table => {
                         let metadata = json!({"resourceVersion": at.to_string()});
                         Bytes::from(
-                            table::of(resource, &[value], self.context.params.text("includeObject"), metadata, true)
-                                .to_string(),
+                            table::of(
+                                resource,
+                                &[value],
+                                self.context.params.text("includeObject"),
+                                metadata,
+                                !self.headed.swap(true, Ordering::Relaxed),
+                            )
+                            .to_string(),
                         )
                     }
                 }
@@ -140,7 +150,12 @@ pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> 
     }
     let initial = send_initial.unwrap_or(from.is_none_or(|f| f == 0));
     let storage = context.resource.storage.clone();
-    let watch = Watch { selector, namespace: read::namespace(&context).map(String::from), context };
+    let watch = Watch {
+        selector,
+        namespace: read::namespace(&context).map(String::from),
+        context,
+        headed: AtomicBool::new(false),
+    };
     let resource = &watch.context.resource;
     let counter = server.metrics.watch_events(&resource.group, &resource.version, &resource.kind);
     let stream = async_stream::stream! {
@@ -169,6 +184,10 @@ pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> 
         drop(objects);
         let deadline = tokio::time::sleep(lasts);
         tokio::pin!(deadline);
+        // a last word, so that a client comes back from as near as possible
+        let farewell = tokio::time::sleep(lasts.saturating_sub(FAREWELL));
+        tokio::pin!(farewell);
+        let mut parted = !bookmarks;
         let mut tick = tokio::time::interval(BOOKMARK_EVERY);
         tick.tick().await;
         loop {
@@ -214,6 +233,10 @@ pub fn watch(server: Arc<Server>, context: Arc<Context>) -> ApiResult<Response> 
                 // a closed channel cannot happen while the store lives
                 _ = changed.changed() => {}
                 _ = tick.tick() => if bookmarks { yield watch.bookmark(cursor, false) },
+                () = &mut farewell, if !parted => {
+                    parted = true;
+                    yield watch.bookmark(cursor, false);
+                }
                 () = &mut deadline => return,
                 () = server.stop.cancelled() => return,
             }

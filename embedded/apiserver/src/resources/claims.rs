@@ -81,7 +81,8 @@ fn check_modes(value: &Value) -> Vec<Cause> {
         .collect()
 }
 
-const QUANTITY_RULE: &str =
+/// What an amount has to look like.
+pub const QUANTITY_RULE: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 fn claim_validate(_: &Server, value: &Value) -> Vec<Cause> {

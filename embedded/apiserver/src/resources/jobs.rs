@@ -14,8 +14,12 @@ pub(crate) const JOBS: Rules = Rules {
     validate: Some(validate),
     validate_update: Some(validate_update),
 };
-pub(crate) const CRON_JOBS: Rules =
-    Rules { prepare_create: Some(cron_create), prepare_update: None, validate: None, validate_update: None };
+pub(crate) const CRON_JOBS: Rules = Rules {
+    prepare_create: Some(cron_create),
+    prepare_update: None,
+    validate: Some(cron_validate),
+    validate_update: None,
+};
 
 fn create(_: &Server, _: &Context, value: &mut Value) {
     let (name, uid) = (meta::name(value).to_string(), meta::text(value, "/metadata/uid").to_string());
@@ -41,7 +45,9 @@ fn create(_: &Server, _: &Context, value: &mut Value) {
         ] {
             labels.insert(key.into(), label.clone().into());
         }
-        spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+        let selector = meta::object_mut(spec, "selector");
+        let labels = selector.entry("matchLabels".to_string()).or_insert_with(|| json!({}));
+        labels["batch.kubernetes.io/controller-uid"] = uid.into();
     }
     value["status"] = json!({});
 }
@@ -49,6 +55,23 @@ fn create(_: &Server, _: &Context, value: &mut Value) {
 fn cron_create(_: &Server, _: &Context, value: &mut Value) {
     pods::complete_spec(value.pointer_mut("/spec/jobTemplate/spec/template/spec"));
     value["status"] = json!({});
+}
+
+fn cron_validate(_: &Server, value: &Value) -> Vec<Cause> {
+    let schedule = meta::text(value, "/spec/schedule");
+    if schedule.is_empty() {
+        return vec![Cause::required("spec.schedule", "")];
+    }
+    // five fields of numbers, ranges, steps and names, or a word such as @hourly; a time zone may stand in front
+    let bare = schedule.split_whitespace().filter(|w| !w.starts_with("TZ=") && !w.starts_with("CRON_TZ="));
+    let fields: Vec<&str> = bare.collect();
+    let field = |f: &str| f.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '*' | '/' | '-' | ',' | '?'));
+    let fits = schedule.starts_with('@') || fields.len() == 5 && fields.iter().all(|f| field(f));
+    if fits {
+        return Vec::new();
+    }
+    let why = format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "));
+    vec![Cause::invalid("spec.schedule", &schedule.into(), &why)]
 }
 
 fn update(_: &Server, old: &Value, value: &mut Value) {
@@ -68,6 +91,12 @@ fn validate(_: &Server, value: &Value) -> Vec<Cause> {
         pods::validate_spec(value.pointer("/spec/template/spec").unwrap_or(&Value::Null), "spec.template.spec");
     if meta::text(value, "/spec/template/spec/restartPolicy") == "Always" {
         causes.push(Cause::required("spec.template.spec.restartPolicy", "valid values: \"OnFailure\", \"Never\""));
+    }
+    let generated = value.pointer("/spec/manualSelector").and_then(Value::as_bool) != Some(true);
+    let labels = value.pointer("/spec/selector/matchLabels").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+    if generated && labels > 1 {
+        let selector = value.pointer("/spec/selector").cloned().unwrap_or_default();
+        causes.push(Cause::invalid("spec.selector", &selector, "`selector` not auto-generated"));
     }
     for field in ["completions", "parallelism", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
         if let Some(number) = value.pointer(&format!("/spec/{field}")).filter(|n| n.as_i64().is_some_and(|n| n < 0)) {

@@ -4,10 +4,13 @@ mod account_token;
 mod admission;
 mod claims;
 mod crds;
+mod events;
 mod jobs;
 pub mod metadata;
 mod plain;
+mod pod_spec;
 mod pods;
+mod quantity;
 mod services;
 mod workloads;
 
@@ -45,6 +48,10 @@ fn rules(resource: &Resource) -> Option<&'static Rules> {
         ("", "persistentvolumeclaims") => Some(&claims::CLAIMS),
         ("", "persistentvolumes") => Some(&claims::VOLUMES),
         ("storage.k8s.io", "storageclasses") => Some(&claims::CLASSES),
+        ("", "events") => Some(&events::EVENTS),
+        ("events.k8s.io", "events") => Some(&events::NEW_EVENTS),
+        ("coordination.k8s.io", "leases") => Some(&events::LEASES),
+        ("policy", "poddisruptionbudgets") => Some(&plain::BUDGETS),
         ("batch", "jobs") => Some(&jobs::JOBS),
         ("batch", "cronjobs") => Some(&jobs::CRON_JOBS),
         ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") => Some(&workloads::RULES),
@@ -68,12 +75,40 @@ pub fn prepare_create(server: &Server, context: &Context, value: &mut Value) {
 
 /// Completes a changed object.
 pub fn prepare_update(server: &Server, context: &Context, old: &Value, value: &mut Value) {
-    if matches!(context.target.subresource.as_str(), "status" | "finalize") {
+    if context.target.subresource == "status" && context.resource.is("", "pods") {
+        pods::complete_status(value);
+    }
+    if matches!(context.target.subresource.as_str(), "status" | "finalize" | "binding" | "ephemeralcontainers") {
         return;
     }
     if let Some(prepare) = rules(&context.resource).and_then(|r| r.prepare_update) {
         prepare(server, old, value);
     }
+}
+
+/// Why a new object is refused whatever is in it.
+pub fn refuse_create(server: &Server, context: &Context, value: &Value) -> crate::error::ApiResult<()> {
+    if !context.resource.is("", "pods") {
+        return Ok(());
+    }
+    if pods::has_wrong_amount(value) {
+        return Err(crate::error::ApiError::bad_request(format!(
+            "Pod in version \"v1\" cannot be handled as a Pod: {}",
+            claims::QUANTITY_RULE
+        )));
+    }
+    let account = crate::meta::text(value, "/spec/serviceAccountName");
+    // the default account may still be on its way in a new namespace
+    if matches!(account, "" | "default") {
+        return Ok(());
+    }
+    let namespace = &context.target.namespace;
+    let key = crate::storage::Key::new(&"/serviceaccounts".into(), namespace, account);
+    if server.store.get(&key).is_some() {
+        return Ok(());
+    }
+    let why = format!("error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found");
+    Err(crate::error::ApiError::forbidden("", "pods", crate::meta::name(value), &why))
 }
 
 /// What is wrong with a new object.
@@ -84,7 +119,7 @@ pub fn validate_create(server: &Server, context: &Context, value: &Value) -> Vec
 /// What is wrong with a changed object.
 pub fn validate_update(server: &Server, context: &Context, old: &Value, value: &Value) -> Vec<Cause> {
     let mut causes = metadata::validate_update(old, value);
-    if matches!(context.target.subresource.as_str(), "status" | "finalize" | "binding") {
+    if matches!(context.target.subresource.as_str(), "status" | "finalize" | "binding" | "ephemeralcontainers") {
         return causes;
     }
     if let Some(rules) = rules(&context.resource) {

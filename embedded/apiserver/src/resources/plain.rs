@@ -14,17 +14,23 @@ use crate::server::Server;
 pub(crate) const SECRETS: Rules = Rules {
     prepare_create: Some(secret_create),
     prepare_update: Some(secret_update),
-    validate: None,
+    validate: Some(secret_validate),
     validate_update: Some(secret_change),
 };
-pub(crate) const CONFIG_MAPS: Rules =
-    Rules { prepare_create: None, prepare_update: None, validate: Some(data_keys), validate_update: Some(immutable_data) };
+pub(crate) const CONFIG_MAPS: Rules = Rules {
+    prepare_create: None,
+    prepare_update: None,
+    validate: Some(map_validate),
+    validate_update: Some(immutable_data),
+};
 pub(crate) const NAMESPACES: Rules = Rules {
     prepare_create: Some(namespace_create),
     prepare_update: Some(namespace_update),
     validate: None,
     validate_update: None,
 };
+pub(crate) const BUDGETS: Rules =
+    Rules { prepare_create: None, prepare_update: None, validate: Some(budget_validate), validate_update: None };
 pub(crate) const BINDINGS: Rules = Rules {
     prepare_create: Some(binding_create),
     prepare_update: None,
@@ -38,6 +44,92 @@ pub(crate) const LIMIT_RANGES: Rules = Rules {
     validate: None,
     validate_update: None,
 };
+
+const KEY_RULE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+/// Most bytes that the data of a config map or secret may have.
+const DATA_LIMIT: usize = 1 << 20;
+
+/// What is wrong with the keys below `field`.
+fn check_keys(value: &Value, field: &str) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    for key in value.get(field).and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key) {
+        let mut wrong = |why: &str| causes.push(Cause::invalid(format!("{field}[{key}]"), &key.clone().into(), why));
+        if key.len() > 253 {
+            wrong("must be no more than 253 characters");
+        }
+        if key.is_empty() || !key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+            wrong(KEY_RULE);
+        } else if matches!(key.as_str(), "." | "..") {
+            wrong(&format!("must not be '{key}'"));
+        } else if key.starts_with("..") {
+            wrong("must not start with '..'");
+        }
+    }
+    causes
+}
+
+fn too_long(field: &str) -> Cause {
+    let message = format!("Too long: may not be more than {DATA_LIMIT} bytes");
+    Cause { reason: "FieldValueTooLong", message, field: field.into() }
+}
+
+/// Bytes in the values below `field`.
+fn size(value: &Value, field: &str) -> usize {
+    let values = value.get(field).and_then(Value::as_object).into_iter().flatten();
+    values.map(|(_, v)| v.as_str().map_or(0, str::len)).sum()
+}
+
+fn map_validate(_: &Server, value: &Value) -> Vec<Cause> {
+    let mut causes = check_keys(value, "data");
+    causes.extend(check_keys(value, "binaryData"));
+    for (key, _) in value.get("data").and_then(Value::as_object).into_iter().flatten() {
+        if value.get("binaryData").is_some_and(|b| b.get(key).is_some()) {
+            let why = "duplicate of key present in binaryData";
+            causes.push(Cause::invalid(format!("data[{key}]"), &key.clone().into(), why));
+        }
+    }
+    if size(value, "data") + size(value, "binaryData") / 4 * 3 > DATA_LIMIT {
+        causes.push(too_long(""));
+    }
+    causes
+}
+
+/// Keys that a secret of a published type has to have.
+fn secret_validate(_: &Server, value: &Value) -> Vec<Cause> {
+    let mut causes = check_keys(value, "data");
+    let wanted: &[&str] = match meta::text(value, "/type") {
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        "kubernetes.io/basic-auth" => {
+            let given = |key: &str| value.get("data").is_some_and(|d| d.get(key).is_some());
+            // one of the two is enough
+            if given("username") || given("password") { &[] } else { &["username", "password"] }
+        }
+        _ => &[],
+    };
+    for key in wanted {
+        match value.get("data").and_then(|d| d.get(*key)) {
+            None => causes.push(Cause::required(format!("data[{key}]"), "")),
+            Some(text) if key.starts_with(".docker") && !is_json(text) => causes.push(Cause {
+                reason: "FieldValueInvalid",
+                message: "Invalid value: \"<secret contents redacted>\": not JSON".into(),
+                field: format!("data[{key}]"),
+            }),
+            Some(_) => {}
+        }
+    }
+    if size(value, "data") / 4 * 3 > DATA_LIMIT {
+        causes.push(too_long("data"));
+    }
+    causes
+}
+
+fn is_json(encoded: &Value) -> bool {
+    let bytes = STANDARD.decode(encoded.as_str().unwrap_or_default()).unwrap_or_default();
+    serde_json::from_slice::<Value>(&bytes).is_ok()
+}
 
 fn encode_strings(value: &mut Value) {
     let Some(Value::Object(plain)) = value.as_object_mut().and_then(|m| m.shift_remove("stringData")) else { return };
@@ -102,24 +194,6 @@ fn secret_change(context: &Context, old: &Value, value: &Value) -> Vec<Cause> {
     causes
 }
 
-/// Keys of a config map's data become file names.
-fn data_keys(_: &Server, value: &Value) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    for field in ["data", "binaryData"] {
-        for key in value.get(field).and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key) {
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            if key.is_empty() || !key.chars().all(plain) {
-                causes.push(Cause::invalid(
-                    format!("{field}[{key}]"),
-                    &key.as_str().into(),
-                    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
-                ));
-            }
-        }
-    }
-    causes
-}
-
 fn immutable_data(_: &Context, old: &Value, value: &Value) -> Vec<Cause> {
     if old.get("immutable").and_then(Value::as_bool) != Some(true) {
         return Vec::new();
@@ -151,6 +225,15 @@ fn namespace_update(_: &Server, old: &Value, value: &mut Value) {
     label_by_name(value);
     // only the finalize subresource changes it
     value["spec"] = old.get("spec").cloned().unwrap_or_else(|| json!({}));
+}
+
+fn budget_validate(_: &Server, value: &Value) -> Vec<Cause> {
+    let (least, most) = (value.pointer("/spec/minAvailable"), value.pointer("/spec/maxUnavailable"));
+    if least.is_none() || most.is_none() {
+        return Vec::new();
+    }
+    let shown = value.get("spec").cloned().unwrap_or_default();
+    vec![Cause::invalid("spec", &shown, "minAvailable and maxUnavailable cannot be both set")]
 }
 
 fn binding_create(_: &Server, _: &Context, value: &mut Value) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Rules, account_token, metadata};
+use super::{Rules, account_token, metadata, pod_spec, quantity};
 use crate::error::Cause;
 use crate::meta;
 use crate::request::Context;
@@ -63,6 +63,14 @@ fn update(_: &Server, _: &Value, value: &mut Value) {
 /// Fills in what depends on other fields of a pod's spec, in templates too.
 pub fn complete_spec(spec: Option<&mut Value>) {
     let Some(spec) = spec else { return };
+    for volume in spec.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Value::Object(volume) = volume
+            && volume.len() == 1
+            && volume.contains_key("name")
+        {
+            volume.insert("emptyDir".into(), json!({}));
+        }
+    }
     for field in ["containers", "initContainers"] {
         for container in spec.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
             let image = meta::text(container, "/image").to_string();
@@ -72,6 +80,9 @@ pub fn complete_spec(spec: Option<&mut Value>) {
             container
                 .entry("imagePullPolicy".to_string())
                 .or_insert_with(|| if newest { "Always".into() } else { "IfNotPresent".into() });
+            for amounts in ["limits", "requests"] {
+                quantity::normalize(container.get_mut("resources").and_then(|r| r.get_mut(amounts)));
+            }
             if let Some(Value::Object(resources)) = container.get_mut("resources")
                 && let Some(Value::Object(limits)) = resources.get("limits").cloned()
             {
@@ -85,6 +96,25 @@ pub fn complete_spec(spec: Option<&mut Value>) {
             }
         }
     }
+}
+
+/// The list of addresses begins with the one address.
+pub fn complete_status(pod: &mut Value) {
+    let address = meta::text(pod, "/status/podIP").to_string();
+    if !address.is_empty() && pod.pointer("/status/podIPs").is_none() {
+        meta::object_mut(pod, "status").insert("podIPs".into(), json!([{"ip": address}]));
+    }
+}
+
+/// Whether a container asks for an amount that is none.
+pub fn has_wrong_amount(pod: &Value) -> bool {
+    let containers = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|field| pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).into_iter().flatten());
+    let amounts = containers.flat_map(|c| {
+        ["limits", "requests"].map(|kind| c.pointer(&format!("/resources/{kind}")).and_then(Value::as_object))
+    });
+    amounts.flatten().flatten().any(|(_, amount)| quantity::amount(amount).is_none())
 }
 
 fn quality(pod: &Value) -> &'static str {
@@ -133,21 +163,10 @@ pub fn validate_spec(spec: &Value, at: &str) -> Vec<Cause> {
             if meta::text(container, "/image").is_empty() {
                 causes.push(Cause::required(format!("{path}.image"), ""));
             }
-            for mount_field in ["volumeMounts", "volumeDevices"] {
-                for (m, mount) in container.get(mount_field).and_then(Value::as_array).into_iter().flatten().enumerate()
-                {
-                    let volume = meta::text(mount, "/name");
-                    if !volumes.iter().any(|v| v == volume) {
-                        causes.push(Cause {
-                            reason: "FieldValueNotFound",
-                            message: format!("Not found: \"{volume}\""),
-                            field: format!("{path}.{mount_field}[{m}].name"),
-                        });
-                    }
-                }
-            }
+            causes.extend(pod_spec::container(container, &volumes, &path));
         }
     }
+    causes.extend(pod_spec::volumes(spec, at));
     let policy = meta::text(spec, "/restartPolicy");
     if !matches!(policy, "Always" | "OnFailure" | "Never") {
         causes.push(Cause::unsupported(
@@ -159,24 +178,55 @@ pub fn validate_spec(spec: &Value, at: &str) -> Vec<Cause> {
     causes
 }
 
+/// The spec without what may change.
+fn fixed(pod: &Value) -> Value {
+    let mut spec = pod.get("spec").cloned().unwrap_or_default();
+    if let Value::Object(map) = &mut spec {
+        for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates"] {
+            map.shift_remove(field);
+        }
+    }
+    for field in ["containers", "initContainers"] {
+        for container in spec.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Value::Object(map) = container {
+                map.shift_remove("image");
+                map.shift_remove("imagePullPolicy");
+            }
+        }
+    }
+    spec
+}
+
 fn validate_update(_: &Context, old: &Value, value: &Value) -> Vec<Cause> {
-    let fixed = |pod: &Value| {
-        let mut spec = pod.get("spec").cloned().unwrap_or_default();
-        if let Value::Object(map) = &mut spec {
-            for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates"] {
-                map.shift_remove(field);
-            }
+    let size =
+        |pod: &Value, field: &str| pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).map_or(0, Vec::len);
+    for field in ["containers", "initContainers"] {
+        if size(old, field) != size(value, field) {
+            return vec![Cause::forbidden(format!("spec.{field}"), "pod updates may not add or remove containers")];
         }
-        for field in ["containers", "initContainers"] {
-            for container in spec.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
-                if let Value::Object(map) = container {
-                    map.shift_remove("image");
-                    map.shift_remove("imagePullPolicy");
-                }
-            }
+    }
+    let mut causes = Vec::new();
+    let deadline = |pod: &Value| pod.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_i64);
+    match (deadline(old), deadline(value)) {
+        (Some(before), Some(after)) if after > before => {
+            let why = "must be less than or equal to previous value";
+            causes.push(Cause::invalid("spec.activeDeadlineSeconds", &after.into(), why));
         }
-        spec
-    };
+        (Some(_), None) => {
+            let why = "must not update from a positive integer to nil value";
+            causes.push(Cause::invalid("spec.activeDeadlineSeconds", &Value::Null, why));
+        }
+        _ => {}
+    }
+    let tolerations =
+        |pod: &Value| pod.pointer("/spec/tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
+    let after = tolerations(value);
+    if tolerations(old).iter().any(|t| !after.contains(t)) {
+        causes.push(Cause::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
+    }
     let (before, mut after) = (fixed(old), fixed(value));
     // a scheduler without the binding subresource
     if meta::text(&before, "/nodeName").is_empty()
@@ -185,13 +235,13 @@ fn validate_update(_: &Context, old: &Value, value: &Value) -> Vec<Cause> {
         map.shift_remove("nodeName");
     }
     let before = if meta::text(&before, "/nodeName").is_empty() { strip_node(before) } else { before };
-    if before == after {
-        return Vec::new();
+    if before != after {
+        causes.push(Cause::forbidden(
+            "spec",
+            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
+        ));
     }
-    vec![Cause::forbidden(
-        "spec",
-        "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-    )]
+    causes
 }
 
 fn strip_node(mut spec: Value) -> Value {

@@ -148,6 +148,11 @@ static DEFAULTS: LazyLock<HashMap<(&str, &str), Value>> = LazyLock::new(|| {
         ("StatefulSetSpec", "replicas", json!(1)),
         ("StatefulSetSpec", "revisionHistoryLimit", json!(10)),
         ("StatefulSetSpec", "podManagementPolicy", json!("OrderedReady")),
+        (
+            "DaemonSetSpec",
+            "updateStrategy",
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}),
+        ),
         ("StatefulSetSpec", "updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})),
         ("DaemonSetSpec", "revisionHistoryLimit", json!(10)),
         ("CSIDriverSpec", "attachRequired", json!(true)),

@@ -70,6 +70,8 @@ pub fn of(resource: &Resource) -> Vec<Column> {
             NAME,
             ("Ready", 0, |o| format!("{}/{}", number(o, "/status/readyReplicas"), number(o, "/spec/replicas")).into()),
             AGE,
+            ("Containers", 1, containers),
+            ("Images", 1, images),
         ],
         ("apps", "daemonsets") => DAEMON_SET,
         ("storage.k8s.io", "storageclasses") => CLASS,
@@ -80,9 +82,7 @@ pub fn of(resource: &Resource) -> Vec<Column> {
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => {
             &[NAME, ("Created At", 0, |o| text(o, "/metadata/creationTimestamp").into())]
         }
-        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
-            &[NAME, ("Role", 0, |o| format!("{}/{}", text(o, "/roleRef/kind"), text(o, "/roleRef/name")).into()), AGE]
-        }
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => ROLE_BINDING,
         ("policy", "poddisruptionbudgets") => BUDGET,
         ("scheduling.k8s.io", "priorityclasses") => {
             &[NAME, ("Value", 0, |o| o.get("value").cloned().unwrap_or_default()), AGE]
@@ -386,6 +386,10 @@ const EVENT: &[Row] = &[
     ("Subobject", 1, |o| event_field(o, "/involvedObject/fieldPath", "/regarding/fieldPath").into()),
     ("Source", 1, |o| event_field(o, "/source/component", "/reportingController").into()),
     ("Message", 0, |o| event_field(o, "/message", "/note").trim().into()),
+    ("First Seen", 1, |o| {
+        let seen = [event_field(o, "/firstTimestamp", "/deprecatedFirstTimestamp"), text(o, "/eventTime")];
+        seen.into_iter().find(|t| !t.is_empty()).map_or_else(|| "<unknown>".into(), age).into()
+    }),
     ("Count", 1, |o| number(o, "/count").max(1).to_string().into()),
     ("Name", 1, |o| text(o, "/metadata/name").into()),
 ];
@@ -468,18 +472,29 @@ const REPLICA_SET: &[Row] = &[
     NAME,
     ("Desired", 0, |o| number(o, "/spec/replicas").into()),
     ("Current", 0, |o| number(o, "/status/replicas").into()),
-    ("Ready", 0, |o| number(o, "/status/readyReplicas").to_string().into()),
+    ("Ready", 0, |o| number(o, "/status/readyReplicas").into()),
     AGE,
+    ("Containers", 1, containers),
+    ("Images", 1, images),
+    ("Selector", 1, selector),
 ];
 
 const DAEMON_SET: &[Row] = &[
     NAME,
     ("Desired", 0, |o| number(o, "/status/desiredNumberScheduled").into()),
     ("Current", 0, |o| number(o, "/status/currentNumberScheduled").into()),
-    ("Ready", 0, |o| number(o, "/status/numberReady").to_string().into()),
+    ("Ready", 0, |o| number(o, "/status/numberReady").into()),
     ("Up-to-date", 0, |o| number(o, "/status/updatedNumberScheduled").into()),
     ("Available", 0, |o| number(o, "/status/numberAvailable").into()),
+    ("Node Selector", 0, |o| {
+        let labels = o.pointer("/spec/template/spec/nodeSelector").and_then(Value::as_object);
+        let parts = labels.into_iter().flatten().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)));
+        or_none(&parts.collect::<Vec<_>>().join(","))
+    }),
     AGE,
+    ("Containers", 1, containers),
+    ("Images", 1, images),
+    ("Selector", 1, selector),
 ];
 
 const CLASS: &[Row] = &[
@@ -490,10 +505,27 @@ const CLASS: &[Row] = &[
     ("Provisioner", 0, |o| text(o, "/provisioner").into()),
     ("ReclaimPolicy", 0, |o| text(o, "/reclaimPolicy").into()),
     ("VolumeBindingMode", 0, |o| text(o, "/volumeBindingMode").into()),
-    ("AllowVolumeExpansion", 0, |o| {
-        (o.get("allowVolumeExpansion").and_then(Value::as_bool) == Some(true)).to_string().into()
-    }),
+    ("AllowVolumeExpansion", 0, |o| (o.get("allowVolumeExpansion").and_then(Value::as_bool) == Some(true)).into()),
     AGE,
+];
+
+/// Names of a binding's subjects of one kind.
+fn subjects(object: &Value, kind: &str) -> Value {
+    let some = list(object, "/subjects").filter(|s| text(s, "/kind") == kind);
+    let name = |s: &Value| match text(s, "/namespace") {
+        "" => text(s, "/name").to_string(),
+        namespace => format!("{namespace}/{}", text(s, "/name")),
+    };
+    some.map(name).collect::<Vec<_>>().join(", ").into()
+}
+
+const ROLE_BINDING: &[Row] = &[
+    NAME,
+    ("Role", 0, |o| format!("{}/{}", text(o, "/roleRef/kind"), text(o, "/roleRef/name")).into()),
+    AGE,
+    ("Users", 1, |o| subjects(o, "User")),
+    ("Groups", 1, |o| subjects(o, "Group")),
+    ("ServiceAccounts", 1, |o| subjects(o, "ServiceAccount")),
 ];
 
 const BUDGET: &[Row] = &[

@@ -104,7 +104,8 @@ fn labels() -> Vec<crate::Test> {
         }),
         case("a label whose value is no string answers 400", |c| async move {
             let a = c.post(&c.core("configmaps"), &with(json!({"name": "a", "labels": {"a": 1}}))).await?;
-            a.failed(400, "BadRequest")?.contains("/message", "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: ")?;
+            a.failed(400, "BadRequest")?
+                .contains("/message", "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: ")?;
             Ok(())
         }),
         case("annotation keys follow the rules of label keys, their values none", |c| async move {

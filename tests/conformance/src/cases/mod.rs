@@ -4,17 +4,29 @@ mod access;
 mod admission;
 mod apply;
 mod bodies;
+mod configs;
 mod crds;
 mod definitions;
+mod deletion;
 mod discovery;
+mod events;
 mod fields;
+mod jobs;
 mod lists;
+mod locking;
 mod metadata;
+mod namespaces;
 mod objects;
 mod operation;
+mod patches;
+mod pods;
 mod rules;
 mod schemas;
+mod services;
+mod subresources;
+mod tables;
 mod watches;
+mod workloads;
 
 use crate::case::Chapter;
 
@@ -25,16 +37,28 @@ pub fn all() -> Vec<Chapter> {
         admission::chapter(),
         apply::chapter(),
         bodies::chapter(),
+        configs::chapter(),
         crds::chapter(),
+        deletion::chapter(),
         discovery::chapter(),
+        events::chapter(),
         fields::chapter(),
+        jobs::chapter(),
         lists::chapter(),
+        locking::chapter(),
         metadata::chapter(),
+        namespaces::chapter(),
         objects::chapter(),
         operation::chapter(),
+        patches::chapter(),
+        pods::chapter(),
         rules::chapter(),
         schemas::chapter(),
+        services::chapter(),
+        subresources::chapter(),
+        tables::chapter(),
         watches::chapter(),
+        workloads::chapter(),
     ]
 }
 
