@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Directory, cluster_ip, ports};
 use crate::events::{Events, Kind};
 
+/// What the addresses begin with that the API server gives to services: 127.32.0.0/16.
+const RANGE: [u8; 2] = [127, 32];
 /// How long a connection to an endpoint may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a UDP client is remembered.
@@ -63,7 +65,9 @@ pub async fn run(
 }
 
 fn listeners(service: &Service) -> Vec<Port> {
-    let Some(address) = cluster_ip(service) else { return Vec::new() };
+    // an address that somebody wrote into a service is somebody else's listener
+    let ours = |address: &Ipv4Addr| address.octets()[..2] == RANGE;
+    let Some(address) = cluster_ip(service).filter(ours) else { return Vec::new() };
     let mut list = Vec::new();
     for port in ports(service) {
         let udp = match port.protocol.as_deref() {
@@ -192,7 +196,7 @@ mod tests {
 
     #[test]
     fn every_port_of_a_cluster_ip_listens() {
-        let service: Service = serde_json::from_value(json!({
+        let mut service: Service = serde_json::from_value(json!({
             "metadata": {"name": "s", "namespace": "n"},
             "spec": {"clusterIP": "127.32.0.9", "ports": [{"name": "a", "port": 80, "nodePort": 30080},
                      {"name": "b", "port": 53, "protocol": "UDP"}, {"name": "c", "port": 9, "protocol": "SCTP"}]},
@@ -200,5 +204,7 @@ mod tests {
         .expect("a service");
         let list: Vec<String> = listeners(&service).iter().map(|port| format!("{} {}", port.address, port.udp)).collect();
         assert_eq!(list, ["127.32.0.9:80 false", "127.0.0.1:30080 false", "127.32.0.9:53 true"]);
+        service.spec.get_or_insert_default().cluster_ip = Some("127.0.0.1".into());
+        assert!(listeners(&service).is_empty(), "it may be the listener of another program");
     }
 }
