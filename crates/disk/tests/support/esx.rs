@@ -14,9 +14,10 @@ pub fn descriptor(kind: &str, create_type: &str, sectors: u64, file: &str, paren
         Some((name, id)) => (id, format!("parentFileNameHint=\"{name}\"\n")),
         None => ("ffffffff", String::new()),
     };
+    let offset = if kind == "FLAT" { " 0" } else { "" };
     format!(
         "# Disk DescriptorFile\nversion=1\nCID=00c0ffee\nparentCID={id}\ncreateType=\"{create_type}\"\n{hint}\n\
-         RW {sectors} {kind} \"{file}\"\n"
+         RW {sectors} {kind} \"{file}\"{offset}\n"
     )
 }
 
