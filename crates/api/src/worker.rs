@@ -82,6 +82,15 @@ pub struct ImportOptions {
     /// Path of a PEM file with the Ed25519 key that signs the manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_key: Option<String>,
+    /// Path of a file with headers for an HTTP source, a line `Name: value` each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header_file: Option<String>,
+    /// Path of a PEM file with the authorities whose servers are trusted; none for those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Whether any certificate of a server is taken.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
     /// Path of the manifest, for a block volume, which has no place for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,

@@ -35,6 +35,7 @@ use forklift_disk::limit::{Gate, Limit};
 use forklift_disk::manifest::sign::SignKey;
 use forklift_disk::open::{Options, References};
 use forklift_disk::patience::Patience;
+use forklift_disk::remote::Access;
 use forklift_disk::target::Volume;
 use forklift_disk::verify::Scope;
 use forklift_disk::{Format, Job, Outcome, Phase, Watch, copy};
@@ -107,13 +108,22 @@ fn read_spec(text: Option<String>) -> Result<ImportSpec, WorkerError> {
 
 /// Translates the order into the engine's terms.
 fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
-    let ImportSource::File { path, member, format, compression, digest } = &spec.source else {
-        return Err(problem(
-            "UnsupportedSource",
-            "this importer reads files and archives; NBD and HTTP sources are not read yet".into(),
-            Some("put the disk on the provider's storage"),
-            false,
-        ));
+    let told = &spec.options;
+    let mut access = Access::default();
+    access.header_file = told.header_file.as_ref().map(Into::into);
+    access.ca = told.ca.as_ref().map(Into::into);
+    access.insecure = told.insecure;
+    let (path, member, format, compression, digest) = match &spec.source {
+        ImportSource::File { path, member, format, compression, digest } => (path, member, format, compression, digest),
+        // an export is a disk's bytes: what a guest wrote there must not be taken for an image's header
+        ImportSource::Nbd { uri } => {
+            let open = Options { format: Some(Format::Raw), access, ..Options::default() };
+            return Ok(Job { source: uri.into(), open, ..common(spec)? });
+        }
+        ImportSource::Http { url } => {
+            let open = Options { access, ..Options::default() };
+            return Ok(Job { source: url.into(), open, ..common(spec)? });
+        }
     };
     let format = format
         .as_deref()
@@ -141,11 +151,14 @@ fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
             }
         })
         .transpose()?;
+    let open = Options { member: member.clone(), format, gzip, references: References::Siblings, access };
+    Ok(Job { source: path.into(), open, digest, ..common(spec)? })
+}
+
+/// Translates what does not depend on the source.
+fn common(spec: &ImportSpec) -> Result<Job, WorkerError> {
     Ok(Job {
-        source: path.into(),
-        open: Options { member: member.clone(), format, gzip, references: References::Siblings, ..Options::default() },
         identity: spec.identity.clone(),
-        digest,
         target: spec.target.clone().into(),
         volume: match spec.volume_mode {
             VolumeMode::Filesystem => Volume::File,

@@ -54,6 +54,11 @@ impl Server {
         format!("nbd+unix:///{export}?socket={}", self.socket.display()).into()
     }
 
+    /// The process, for signals.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as a crash does.
     pub fn kill(&mut self) {
         // it may have ended already

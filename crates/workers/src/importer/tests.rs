@@ -179,7 +179,7 @@ async fn orders_that_cannot_be_carried_out_are_permanent() {
         (compression, "UnsupportedFormat"),
         (missing, "Malformed"),
         (small, "TargetTooSmall"),
-        (with(|source| *source = ImportSource::Http { url: "http://127.0.0.1/".into() }), "UnsupportedSource"),
+        (with(|source| *source = ImportSource::Http { url: "http://[".into() }), "UnsupportedFormat"),
     ] {
         let refused = error(import_now(spec).await);
         assert_eq!((refused.code.as_str(), refused.retryable), (code, false), "{}", refused.message);
@@ -229,4 +229,39 @@ async fn a_round_of_changes_reads_only_these_and_needs_its_base() {
     let mut spec = fixture.spec();
     spec.options.limit = Some("fast".into());
     assert_eq!(error(import_now(spec).await).code, "Usage");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_is_copied_as_the_bytes_that_it_is() {
+    let mut fixture = Fixture::new();
+    // a guest may write what looks like an image's header into its first sector
+    fixture.bytes[..4].copy_from_slice(b"QFI\xfb");
+    std::fs::write(fixture.path("disk.raw"), &fixture.bytes).expect("writes the source");
+    let socket = fixture.path("nbd.sock");
+    let server = std::process::Command::new("nbdkit")
+        .args([
+            "--foreground",
+            "--exit-with-parent",
+            "--readonly",
+            "--unix",
+            &socket,
+            "file",
+            &fixture.path("disk.raw"),
+        ])
+        .spawn();
+    let Ok(mut server) = server else {
+        assert!(std::env::var_os("REQUIRE_PEERS").is_none(), "nbdkit is missing");
+        return eprintln!("skipped: nbdkit is not installed");
+    };
+    let listens = tokio::time::timeout(Duration::from_secs(30), async {
+        while tokio::net::UnixStream::connect(&socket).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    });
+    listens.await.expect("nbdkit listens");
+    let uri = format!("nbd+unix:///?socket={socket}");
+    let result = import_now(ImportSpec { source: ImportSource::Nbd { uri }, ..fixture.spec() }).await;
+    server.kill().and_then(|()| server.wait()).expect("ends");
+    assert_eq!((result.error, result.verified), (None, true));
+    assert!(fixture.target() == fixture.bytes, "the target is the export");
 }
