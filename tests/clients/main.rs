@@ -4,8 +4,6 @@
 //! it saw; names and times that differ by nature are replaced, the rest is compared line by line. A place where the
 //! servers are known to differ is marked in the script with its reason; a mark without a difference fails.
 
-#![expect(missing_docs, reason = "tests")]
-
 mod kube_rs;
 mod kubectl;
 mod normalise;

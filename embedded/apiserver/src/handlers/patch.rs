@@ -108,7 +108,9 @@ async fn server_side_apply(server: &Arc<Server>, context: &Context, body: &[u8])
         }
     }
     pipeline::check_type(&context.resource, &mut config)?;
-    if meta::name(&config).is_empty() {
+    let key = Key::new(&context.resource.storage, &context.target.namespace, &context.target.name);
+    // an object that is there has its name already
+    if meta::name(&config).is_empty() && server.store.get(&key).is_none() {
         let name = &context.target.name;
         return Err(ApiError::bad_request(format!(
             "the name of the object ({name} based on URL) was undeterminable: name must be provided"
@@ -122,7 +124,6 @@ async fn server_side_apply(server: &Arc<Server>, context: &Context, body: &[u8])
     let force = context.params.flag("force");
     // somebody may create or delete it between the look and the write
     for _ in 0..8 {
-        let key = Key::new(&context.resource.storage, &context.target.namespace, &context.target.name);
         if server.store.get(&key).is_none() {
             if !context.target.subresource.is_empty() {
                 return Err(context.not_found());

@@ -143,7 +143,8 @@ fn rbac() -> Vec<crate::case::Test> {
             once(&c, &token, "GET", &c.core("configmaps"), None, 200).await?;
             let get = c.request("GET", &c.core("configmaps/none")).token(Some(&token)).send().await?;
             get.failed(403, "Forbidden")?;
-            let elsewhere = c.request("GET", "/api/v1/namespaces/default/configmaps").token(Some(&token)).send().await?;
+            let elsewhere =
+                c.request("GET", "/api/v1/namespaces/default/configmaps").token(Some(&token)).send().await?;
             elsewhere.failed(403, "Forbidden")?;
             Ok(())
         }),
@@ -259,7 +260,10 @@ fn reviews() -> Vec<crate::case::Test> {
             let yes = may(&c, &token, json!({"verb": "list", "resource": "configmaps", "namespace": c.ns()})).await?;
             yes.is("/status/allowed", true)?.is(
                 "/status/reason",
-                format!("RBAC: allowed by RoleBinding \"a-role/{0}\" of Role \"a-role\" to ServiceAccount \"a/{0}\"", c.ns()),
+                format!(
+                    "RBAC: allowed by RoleBinding \"a-role/{0}\" of Role \"a-role\" to ServiceAccount \"a/{0}\"",
+                    c.ns()
+                ),
             )?;
             let no = may(&c, &token, json!({"verb": "get", "resource": "configmaps", "namespace": c.ns()})).await?;
             no.is("/status/allowed", false)?.lacks("/status/reason")?;
@@ -329,10 +333,12 @@ fn reviews() -> Vec<crate::case::Test> {
             let a = request.json(&review).send().await?;
             a.status(201)?.is("/status/incomplete", false)?;
             let rules = a.at("/status/resourceRules").as_array().cloned().unwrap_or_default();
-            let mine = rules.iter().any(|r| r["resources"] == json!(["configmaps"]) && r["verbs"] == json!(["list", "watch"]));
+            let mine =
+                rules.iter().any(|r| r["resources"] == json!(["configmaps"]) && r["verbs"] == json!(["list", "watch"]));
             a.holds(mine, "the role's rule expected")?;
             let paths = a.at("/status/nonResourceRules").as_array().cloned().unwrap_or_default();
-            let discovery = paths.iter().any(|r| r["nonResourceURLs"].as_array().is_some_and(|u| u.contains(&json!("/apis/*"))));
+            let discovery =
+                paths.iter().any(|r| r["nonResourceURLs"].as_array().is_some_and(|u| u.contains(&json!("/apis/*"))));
             a.holds(discovery, "the rule of system:discovery expected")?;
             Ok(())
         }),
@@ -345,8 +351,11 @@ fn reviews() -> Vec<crate::case::Test> {
                 .is("/status/userInfo/username", format!("system:serviceaccount:{}:a", c.ns()))?
                 .has("/status/userInfo/uid")?;
             let groups = a.at("/status/userInfo/groups").clone();
-            let wanted =
-                ["system:serviceaccounts".to_string(), format!("system:serviceaccounts:{}", c.ns()), "system:authenticated".into()];
+            let wanted = [
+                "system:serviceaccounts".to_string(),
+                format!("system:serviceaccounts:{}", c.ns()),
+                "system:authenticated".into(),
+            ];
             crate::answer::same("groups", &groups, &json!(wanted))?;
             Ok(())
         }),
@@ -370,7 +379,8 @@ fn tokens() -> Vec<crate::case::Test> {
         }),
         case("TokenReview of a foreign token is not authenticated", |c| async move {
             let a = review_token(&c, json!({"token": "no-such-token"})).await?;
-            a.holds(*a.at("/status/authenticated") != json!(true), "not authenticated expected")?.has("/status/error")?;
+            a.holds(*a.at("/status/authenticated") != json!(true), "not authenticated expected")?
+                .has("/status/error")?;
             Ok(())
         }),
         case("TokenReview takes a token for its audience only", |c| async move {
@@ -444,7 +454,9 @@ fn tokens() -> Vec<crate::case::Test> {
 fn others() -> Vec<crate::case::Test> {
     vec![
         case("an administrator acts as another user in groups", |c| async move {
-            let a = who(&c, &[("impersonate-user", "bob"), ("impersonate-group", "devs"), ("impersonate-group", "ops")]).await?;
+            let a =
+                who(&c, &[("impersonate-user", "bob"), ("impersonate-group", "devs"), ("impersonate-group", "ops")])
+                    .await?;
             a.status(201)?.is(
                 "/status/userInfo",
                 json!({"username": "bob", "groups": ["devs", "ops", "system:authenticated"]}),
@@ -467,10 +479,8 @@ fn others() -> Vec<crate::case::Test> {
             let user = format!("system:serviceaccount:{}:robot", c.ns());
             let a = who(&c, &[("impersonate-user", &user)]).await?;
             let namespaced = format!("system:serviceaccounts:{}", c.ns());
-            a.status(201)?.is(
-                "/status/userInfo/groups",
-                json!(["system:serviceaccounts", namespaced, "system:authenticated"]),
-            )?;
+            a.status(201)?
+                .is("/status/userInfo/groups", json!(["system:serviceaccounts", namespaced, "system:authenticated"]))?;
             Ok(())
         }),
         case("an impersonated user has only its own rights", |c| async move {
@@ -519,7 +529,8 @@ fn others() -> Vec<crate::case::Test> {
         }),
         case("who shows nothing is anonymous and may little", |c| async move {
             let a = c.request("GET", &c.core("pods")).token(None).send().await?;
-            a.failed(403, "Forbidden")?.contains("/message", "User \"system:anonymous\" cannot list resource \"pods\"")?;
+            a.failed(403, "Forbidden")?
+                .contains("/message", "User \"system:anonymous\" cannot list resource \"pods\"")?;
             for path in ["/version", "/healthz", "/livez", "/readyz"] {
                 c.request("GET", path).token(None).send().await?.status(200)?;
             }

@@ -75,7 +75,8 @@ pub fn chapter() -> Chapter {
                 Ok(())
             }),
             case("JSON that is broken answers 400", |c| async move {
-                let a = c.request("POST", &c.core("configmaps")).body("application/json", "{\"metadata\": ").send().await?;
+                let a =
+                    c.request("POST", &c.core("configmaps")).body("application/json", "{\"metadata\": ").send().await?;
                 a.failed(400, "BadRequest")?;
                 Ok(())
             }),
@@ -92,7 +93,8 @@ pub fn chapter() -> Chapter {
             case("text for a number answers 400", |c| async move {
                 let body = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": "eighty"}]}});
                 let a = c.post(&c.core("services"), &body).await?;
-                a.failed(400, "BadRequest")?.contains("/message", "Service in version \"v1\" cannot be handled as a Service")?;
+                a.failed(400, "BadRequest")?
+                    .contains("/message", "Service in version \"v1\" cannot be handled as a Service")?;
                 Ok(())
             }),
             case("another kind answers 400", |c| async move {
@@ -141,7 +143,8 @@ pub fn chapter() -> Chapter {
             case("answers are JSON without asking, and not to be kept", |c| async move {
                 let a = c.get(&c.core("configmaps")).await?;
                 a.status(200)?.header_starts("content-type", "application/json")?;
-                a.header_starts("cache-control", "no-cache, private")?.holds(!a.header("audit-id").is_empty(), "an Audit-Id expected")?;
+                a.header_starts("cache-control", "no-cache, private")?
+                    .holds(!a.header("audit-id").is_empty(), "an Audit-Id expected")?;
                 Ok(())
             }),
             case("the client's Audit-ID is kept", |c| async move {

@@ -29,7 +29,10 @@ fn openapi() -> Vec<crate::case::Test> {
             a.status(200)?;
             for group in ["api/v1", "apis/apps/v1", "apis/batch/v1", "apis/rbac.authorization.k8s.io/v1"] {
                 let url = a.at("/paths")[group]["serverRelativeURL"].as_str().unwrap_or_default();
-                a.holds(url.starts_with(&format!("/openapi/v3/{group}?hash=")), format_args!("{group} with a hash expected"))?;
+                a.holds(
+                    url.starts_with(&format!("/openapi/v3/{group}?hash=")),
+                    format_args!("{group} with a hash expected"),
+                )?;
             }
             Ok(())
         }),
@@ -53,7 +56,8 @@ fn openapi() -> Vec<crate::case::Test> {
             a.status(200)?;
             for kind in ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"] {
                 let schema = definition(&a.json, "apps", "v1", kind);
-                let described = schema.is_some_and(|s| s["properties"]["spec"].is_object() && s["description"].is_string());
+                let described =
+                    schema.is_some_and(|s| s["properties"]["spec"].is_object() && s["description"].is_string());
                 a.holds(described, format_args!("{kind} with spec and description expected"))?;
             }
             Ok(())
@@ -77,11 +81,17 @@ fn openapi() -> Vec<crate::case::Test> {
         case("OpenAPI v2 has the kinds of all groups", |c| async move {
             let a = c.get_as("/openapi/v2", "application/json").await?;
             a.status(200)?.is("/swagger", "2.0")?;
-            for (group, version, kind) in
-                [("", "v1", "Pod"), ("apps", "v1", "Deployment"), ("batch", "v1", "Job"), ("storage.k8s.io", "v1", "StorageClass")]
-            {
+            for (group, version, kind) in [
+                ("", "v1", "Pod"),
+                ("apps", "v1", "Deployment"),
+                ("batch", "v1", "Job"),
+                ("storage.k8s.io", "v1", "StorageClass"),
+            ] {
                 let schema = definition(&a.json, group, version, kind);
-                a.holds(schema.is_some_and(|s| s["properties"].is_object()), format_args!("{kind} with fields expected"))?;
+                a.holds(
+                    schema.is_some_and(|s| s["properties"].is_object()),
+                    format_args!("{kind} with fields expected"),
+                )?;
             }
             let spec = &a.json["definitions"]["io.k8s.api.core.v1.Pod"]["properties"]["spec"]["$ref"];
             a.holds(spec == "#/definitions/io.k8s.api.core.v1.PodSpec", "a reference to PodSpec expected")?;
@@ -127,7 +137,10 @@ fn health() -> Vec<crate::case::Test> {
         }),
         case("readiness looks at shutdown, life does not", |c| async move {
             let ready = c.get("/readyz?verbose").await?;
-            ready.holds(String::from_utf8_lossy(&ready.bytes).contains("[+]shutdown ok"), "the check shutdown expected")?;
+            ready.holds(
+                String::from_utf8_lossy(&ready.bytes).contains("[+]shutdown ok"),
+                "the check shutdown expected",
+            )?;
             let live = c.get("/livez?verbose").await?;
             live.holds(!String::from_utf8_lossy(&live.bytes).contains("]shutdown"), "no check shutdown expected")?;
             Ok(())
@@ -180,9 +193,11 @@ fn tunnels() -> Vec<crate::case::Test> {
     vec![
         case("pods have their tunnels in discovery", |c| async move {
             let a = c.get("/api/v1").await?;
-            for (name, kind) in
-                [("pods/exec", "PodExecOptions"), ("pods/attach", "PodAttachOptions"), ("pods/portforward", "PodPortForwardOptions")]
-            {
+            for (name, kind) in [
+                ("pods/exec", "PodExecOptions"),
+                ("pods/attach", "PodAttachOptions"),
+                ("pods/portforward", "PodPortForwardOptions"),
+            ] {
                 let found = a.at("/resources").as_array().into_iter().flatten().find(|r| r["name"] == name).cloned();
                 let fits = found.is_some_and(|r| r["kind"] == kind && r["verbs"] == json!(["create", "get"]));
                 a.holds(fits, format_args!("{name} expected"))?;
@@ -211,8 +226,7 @@ fn tunnels() -> Vec<crate::case::Test> {
             two["spec"]["containers"] = json!([{"name": "a", "image": "x"}, {"name": "b", "image": "x"}]);
             c.make(&c.core("pods"), &two).await?;
             let a = c.get(&c.core("pods/p/exec?command=ls")).await?;
-            a.failed(400, "BadRequest")?
-                .says("a container name must be specified for pod p, choose one of: [a b]")?;
+            a.failed(400, "BadRequest")?.says("a container name must be specified for pod p, choose one of: [a b]")?;
             Ok(())
         }),
         case("exec needs a rule of its own", |c| async move {

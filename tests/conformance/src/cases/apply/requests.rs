@@ -70,6 +70,13 @@ pub fn cases() -> Vec<Test> {
                 .says("the name of the object (a based on URL) was undeterminable: name must be provided")?;
             Ok(())
         }),
+        case("a name may be left out where the object is there", |c| async move {
+            c.apply(&path(&c), "m", &map(json!({"k": "1"}))).await?.status(201)?;
+            let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "2"}});
+            let a = apply(&c, "?fieldManager=m", body.to_string()).send().await?;
+            a.status(200)?.is("/data/k", "2")?;
+            Ok(())
+        }),
         case("a configuration may not bring managed fields", |c| async move {
             let made = c.apply(&path(&c), "m", &map(json!({"k": "1"}))).await?;
             let mut body = map(json!({"k": "1"}));
