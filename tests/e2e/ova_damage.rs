@@ -46,11 +46,12 @@ fn a_flipped_byte_fails_the_migration() {
     });
     stack.kill();
 
-    // a byte that was copied and recorded changes on the disk while nobody looks
+    // a byte that was copied and recorded changes on the disk while nobody looks, in a chunk that is not among those
+    // which a resumed copy looks at first (the first, the last and two between): only verification can find it
     let disks = disks(&stack);
     let [disk] = disks.as_slice() else { panic!("one disk expected: {disks:?}") };
     let file = std::fs::File::options().read(true).write(true).open(disk).expect("the disk can be opened");
-    let (at, mut byte) = (2 * MIB + 4711, [0]);
+    let (at, mut byte) = (6 * MIB + 4711, [0]);
     file.read_exact_at(&mut byte, at).expect("the disk can be read");
     file.write_all_at(&[byte[0] ^ 1], at).expect("the disk can be written");
 
