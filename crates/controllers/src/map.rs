@@ -242,5 +242,10 @@ pub async fn attachment_exists(client: &Client, namespace: &str, name: &str) -> 
     let kind = GroupVersionKind::gvk("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition");
     let resource = ApiResource::from_gvk_with_plural(&kind, "network-attachment-definitions");
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    Ok(api.get_metadata_opt(name).await?.is_some())
+    match api.get_metadata(name).await {
+        Ok(_) => Ok(true),
+        // a cluster that does not know the kind answers in plain text, not with a Status
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error),
+    }
 }

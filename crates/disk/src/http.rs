@@ -29,6 +29,10 @@ use crate::place::{Place, is_file_name, not_beside};
 use crate::remote::{Access, changed};
 use crate::source::Source;
 
+/// The first pause before a busy server is asked again, doubled each time.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// The longest such pause.
+const BUSY_LONGEST: Duration = Duration::from_millis(400);
 /// The most redirects that are followed.
 const REDIRECTS: usize = 8;
 /// The longest wait for a connection, and for the next bytes of an answer.
@@ -114,8 +118,22 @@ impl Http {
         Ok(Self { agent: config.build().new_agent(), headers, origin: url.clone() })
     }
 
-    /// Sends a GET, follows redirects; returns the answer and the URL that gave it.
+    /// Sends a GET, follows redirects, asks a busy server again a few times (what reads tables while a disk is opened has
+    /// no patience of its own); returns the answer and the URL that gave it.
     fn get(&self, url: &Url, headers: &[(&str, String)]) -> io::Result<(Response<Body>, Url)> {
+        let mut pause = BUSY_PAUSE;
+        loop {
+            let (response, place) = self.get_once(url, headers)?;
+            let busy = status_error(response.status()).kind() == ErrorKind::ResourceBusy;
+            if !busy || pause > BUSY_LONGEST {
+                return Ok((response, place));
+            }
+            std::thread::sleep(pause);
+            pause *= 2;
+        }
+    }
+
+    fn get_once(&self, url: &Url, headers: &[(&str, String)]) -> io::Result<(Response<Body>, Url)> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS {
             let mut request = self.agent.get(url.as_str());

@@ -101,7 +101,9 @@ pub async fn run(client: Client, node: String, labels: BTreeMap<String, String>,
                         let message = format!("Successfully assigned {namespace}/{name} to {node}");
                         let (events, pod) = (events.clone(), pod.clone());
                         // news do not hold the next pod up
-                        tokio::spawn(async move { events.publish(pod.as_ref(), Kind::Normal, "Scheduled", &message).await });
+                        tokio::spawn(
+                            async move { events.publish(pod.as_ref(), Kind::Normal, "Scheduled", &message).await },
+                        );
                     }
                     bound
                 }

@@ -37,7 +37,8 @@ async fn limits_are_enforced_or_their_absence_is_told() {
         assert!(groups.contains("/embedded-node-"), "{groups}");
     } else {
         stack.until_phase("hungry", "Succeeded").await;
-        let told = "LimitsNotEnforced: resource limits are not enforced: the node may not make control groups on this machine";
+        let told =
+            "LimitsNotEnforced: resource limits are not enforced: the node may not make control groups on this machine";
         stack.until_event(told).await;
     }
     stack.stop().await;

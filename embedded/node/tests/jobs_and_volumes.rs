@@ -139,7 +139,9 @@ async fn suspended_jobs_wait() {
         stack.until_gone::<Pod>(&pod.metadata.name.expect("a name")).await;
     }
     stack.api::<Job>().patch("late", &params, &patch(false)).await.expect("patched");
-    let job = stack.until("late", |job: &Job| is(job, "False") && job.status.as_ref().and_then(|status| status.ready) == Some(1)).await;
+    let job = stack
+        .until("late", |job: &Job| is(job, "False") && job.status.as_ref().and_then(|status| status.ready) == Some(1))
+        .await;
     assert_eq!(job.status.and_then(|status| status.failed), None, "who was suspended has not failed");
     stack.stop().await;
 }
@@ -284,7 +286,11 @@ async fn volumes_grow_and_those_that_are_too_full_are_told() {
     };
     let grown = stack.until("device", |claim: &PersistentVolumeClaim| size(claim) == Some(3 << 20)).await;
     assert_eq!(grown.status.and_then(|status| status.conditions).unwrap_or_default(), Vec::new());
-    let file = stack.data().join("volumes").join(bound.spec.and_then(|spec| spec.volume_name).expect("a volume")).join("disk.img");
+    let file = stack
+        .data()
+        .join("volumes")
+        .join(bound.spec.and_then(|spec| spec.volume_name).expect("a volume"))
+        .join("disk.img");
     assert_eq!(std::fs::metadata(file).expect("a file").len(), 3 << 20);
     let mount = json!({
         "container": {"volumeMounts": [{"name": "f", "mountPath": "/v"}]},
@@ -293,7 +299,12 @@ async fn volumes_grow_and_those_that_are_too_full_are_told() {
     stack.create::<Pod>(Stack::shell("writer", "head -c 2097152 /dev/urandom > /v/x", mount)).await;
     stack.until_phase("writer", "Succeeded").await;
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !stack.events().await.iter().any(|event| event.starts_with("VolumeOverCapacity: the volume holds 2.0Mi, more than its size of 1Mi")) {
+    while !stack
+        .events()
+        .await
+        .iter()
+        .any(|event| event.starts_with("VolumeOverCapacity: the volume holds 2.0Mi, more than its size of 1Mi"))
+    {
         assert!(tokio::time::Instant::now() < deadline, "{:#?}", stack.events().await);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }

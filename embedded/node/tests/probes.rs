@@ -81,14 +81,16 @@ async fn health_server(address: (std::net::Ipv4Addr, u16)) -> tokio::task::JoinH
                 let status = u8::from(asked.ends_with(b"good"));
                 let mut trailers = hyper::HeaderMap::new();
                 trailers.insert("grpc-status", hyper::header::HeaderValue::from_static("0"));
-                let body = Full::new(Bytes::from(vec![0, 0, 0, 0, 2, 8, status])).collect().await.expect("a body").to_bytes();
+                let body =
+                    Full::new(Bytes::from(vec![0, 0, 0, 0, 2, 8, status])).collect().await.expect("a body").to_bytes();
                 let frames = [Ok::<_, std::convert::Infallible>(Frame::data(body)), Ok(Frame::trailers(trailers))];
                 let answer = hyper::Response::builder().header("content-type", "application/grpc");
                 answer.body(StreamBody::new(futures::stream::iter(frames)))
             });
             let io = hyper_util::rt::TokioIo::new(stream);
             tokio::spawn(
-                hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new()).serve_connection(io, service),
+                hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+                    .serve_connection(io, service),
             );
         }
     })
@@ -98,11 +100,19 @@ async fn health_server(address: (std::net::Ipv4Addr, u16)) -> tokio::task::JoinH
 async fn grpc_probes_ask_the_health_service() {
     let stack = Stack::start().await;
     // the server is beside the pod: all share the machine's network
-    let waiting = Stack::shell("p", "exec sleep 600", json!({"container": {
-        "readinessProbe": {"grpc": {"port": 9191, "service": "good"}, "periodSeconds": 1}}}));
+    let waiting = Stack::shell(
+        "p",
+        "exec sleep 600",
+        json!({"container": {
+        "readinessProbe": {"grpc": {"port": 9191, "service": "good"}, "periodSeconds": 1}}}),
+    );
     stack.create::<Pod>(waiting).await;
-    let bad = Stack::shell("bad", "exec sleep 600", json!({"container": {
-        "readinessProbe": {"grpc": {"port": 9191, "service": "other"}, "periodSeconds": 1}}}));
+    let bad = Stack::shell(
+        "bad",
+        "exec sleep 600",
+        json!({"container": {
+        "readinessProbe": {"grpc": {"port": 9191, "service": "other"}, "periodSeconds": 1}}}),
+    );
     stack.create::<Pod>(bad).await;
     let mut servers = Vec::new();
     for name in ["p", "bad"] {
@@ -137,7 +147,11 @@ async fn hooks_run_around_a_containers_life() {
     );
     stack.create::<Pod>(pod).await;
     stack.until("p", |pod: &Pod| status(pod).is_some_and(|status| status.ready)).await;
-    let mut log = stack.api::<Pod>().log_stream("p", &kube::api::LogParams { follow: true, ..Default::default() }).await.expect("a log");
+    let mut log = stack
+        .api::<Pod>()
+        .log_stream("p", &kube::api::LogParams { follow: true, ..Default::default() })
+        .await
+        .expect("a log");
     stack.api::<Pod>().delete("p", &DeleteParams::default()).await.expect("deleted");
     let mut text = String::new();
     futures::AsyncReadExt::read_to_string(&mut log, &mut text).await.expect("read");

@@ -105,12 +105,13 @@ async fn services_lead_to_ready_pods_by_address_and_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn udp_services_answer() {
     let stack = Stack::start().await;
-    stack.create::<Pod>({
-        let mut pod = Stack::shell("echo", "exec sleep 600", json!({}));
-        pod["metadata"]["labels"] = json!({"app": "echo"});
-        pod
-    })
-    .await;
+    stack
+        .create::<Pod>({
+            let mut pod = Stack::shell("echo", "exec sleep 600", json!({}));
+            pod["metadata"]["labels"] = json!({"app": "echo"});
+            pod
+        })
+        .await;
     let spec = json!({"selector": {"app": "echo"}, "ports": [{"port": 18053, "protocol": "UDP", "targetPort": 5353}]});
     let service = stack.create::<Service>(json!({"metadata": {"name": "echo"}, "spec": spec})).await;
     let cluster_ip = service.spec.and_then(|spec| spec.cluster_ip).expect("an address");
@@ -165,11 +166,23 @@ async fn mounted_objects_follow_their_changes() {
     assert!(read("all/account").split('.').count() == 3, "a signed token");
     let merge = |patch: Value| Patch::Merge(patch);
     let params = PatchParams::default();
-    stack.api::<ConfigMap>().patch("config", &params, &merge(json!({"data": {"a": "2", "b": null}}))).await.expect("patched");
+    stack
+        .api::<ConfigMap>()
+        .patch("config", &params, &merge(json!({"data": {"a": "2", "b": null}})))
+        .await
+        .expect("patched");
     eventually("the config map is new", || read("config/a") == "2" && !dir.join("config/b").exists()).await;
-    stack.api::<Secret>().patch("login", &params, &merge(json!({"stringData": {"token": "new"}}))).await.expect("patched");
+    stack
+        .api::<Secret>()
+        .patch("login", &params, &merge(json!({"stringData": {"token": "new"}})))
+        .await
+        .expect("patched");
     eventually("the secret is new", || read("all/token") == "new").await;
-    stack.api::<Pod>().patch("p", &params, &merge(json!({"metadata": {"labels": {"tier": "back"}}}))).await.expect("patched");
+    stack
+        .api::<Pod>()
+        .patch("p", &params, &merge(json!({"metadata": {"labels": {"tier": "back"}}})))
+        .await
+        .expect("patched");
     eventually("the labels are new", || read("all/labels").contains("tier=\"back\"")).await;
     stack.stop().await;
 }

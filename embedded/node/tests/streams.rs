@@ -27,7 +27,11 @@ async fn exec_runs_inside_the_container() {
     stack.until_phase("p", "Running").await;
     let api = stack.api::<Pod>();
     // the volume, the environment and the processes are the container's
-    let command = ["/bin/sh", "-c", "until cat /v/word; do sleep 0.1; done 2>/dev/null; echo $COLOUR; test -d /proc/1 && tr '\\0' ' ' < /proc/1/cmdline; echo; echo oops >&2; exit 3"];
+    let command = [
+        "/bin/sh",
+        "-c",
+        "until cat /v/word; do sleep 0.1; done 2>/dev/null; echo $COLOUR; test -d /proc/1 && tr '\\0' ' ' < /proc/1/cmdline; echo; echo oops >&2; exit 3",
+    ];
     let params = AttachParams::default().container("main").stderr(true);
     let mut process = api.exec("p", command, &params).await.expect("exec");
     let (out, err) = (process.stdout().expect("output"), process.stderr().expect("errors"));
@@ -65,9 +69,12 @@ async fn terminals_have_the_clients_size() {
     process.terminal_size().expect("a size").send(size).await.expect("sent");
     let mut input = process.stdin().expect("input");
     // the size is on its way beside the input
-    input.write_all(b"until test \"$(stty size)\" = '37 91'; do sleep 0.1; done; tty | cut -c1-9; stty size; exit\n").await.expect("written");
+    input
+        .write_all(b"until test \"$(stty size)\" = '37 91'; do sleep 0.1; done; tty | cut -c1-9; stty size; exit\n")
+        .await
+        .expect("written");
     let said = text(process.stdout().expect("output")).await;
-    assert!(said.contains("\n/dev/pts/\r\n37 91\r\n"), "{said:?}");
+    assert!(said.contains("/dev/pts/\r\n37 91\r\n"), "{said:?}");
     stack.stop().await;
 }
 
@@ -129,11 +136,13 @@ async fn the_endpoint_wants_its_token_and_a_websocket() {
     let stack = Stack::start().await;
     stack.create::<Pod>(Stack::shell("p", "exec sleep 600", json!({}))).await;
     stack.until_phase("p", "Running").await;
-    let node: k8s_openapi::api::core::v1::Node = kube::Api::all(stack.client.clone()).get("test-node").await.expect("a node");
+    let node: k8s_openapi::api::core::v1::Node =
+        kube::Api::all(stack.client.clone()).get("test-node").await.expect("a node");
     let port = node.status.and_then(|status| status.daemon_endpoints?.kubelet_endpoint).expect("a port").port;
     let ask = async |path: &str, token: &str| {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port as u16)).await.expect("connected");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         text(stream).await.split(' ').nth(1).expect("a code").to_owned()
     };

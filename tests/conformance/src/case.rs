@@ -14,7 +14,7 @@ use crate::server::Server;
 use crate::watch::Watch;
 
 /// How long a case waits for something that happens by itself.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What a case ends with.
 pub type Outcome = Result<()>;

@@ -243,7 +243,9 @@ fn end(
             return Some(("Failed", "MaxFailedIndexesExceeded", message.into()));
         }
         let done = failed + tally.completed.len();
-        if failed > 0 && spec.completions.is_some_and(|wanted| usize::try_from(wanted).is_ok_and(|wanted| done >= wanted)) {
+        if failed > 0
+            && spec.completions.is_some_and(|wanted| usize::try_from(wanted).is_ok_and(|wanted| done >= wanted))
+        {
             return Some(("Failed", "FailedIndexes", "Job has failed indexes".into()));
         }
     }
@@ -556,7 +558,8 @@ mod tests {
         assert_eq!(show(plain.clone(), &[]), "0#0 1#0 c[] f[] ");
         let some = [at_index(0, 0, "Succeeded", 0, 0), at_index(1, 1, "Running", -1, 0)];
         assert_eq!(show(plain, &some), "2#0 c[0] f[] ");
-        let limited = json!({"completionMode": "Indexed", "completions": 2, "parallelism": 2, "backoffLimitPerIndex": 1});
+        let limited =
+            json!({"completionMode": "Indexed", "completions": 2, "parallelism": 2, "backoffLimitPerIndex": 1});
         let once = [at_index(0, 0, "Failed", 1, 0), at_index(1, 1, "Succeeded", 0, 0)];
         assert_eq!(show(limited.clone(), &once), "0#1 c[1] f[] ");
         let twice = [at_index(0, 0, "Failed", 1, 1), at_index(1, 1, "Succeeded", 0, 0)];

@@ -43,7 +43,8 @@ enum Change {
 
 /// The Jobs that a change concerns.
 fn concerned(change: &Change, jobs: &Store<Job>) -> Vec<Key> {
-    let key = |job: &Job| (job.metadata.namespace.clone().unwrap_or_default(), job.metadata.name.clone().unwrap_or_default());
+    let key =
+        |job: &Job| (job.metadata.namespace.clone().unwrap_or_default(), job.metadata.name.clone().unwrap_or_default());
     match change {
         Change::Job(Touched::One(job)) => vec![key(job)],
         Change::Pod(Touched::One(pod)) => {

@@ -73,7 +73,8 @@ pub fn pod(job: &Job, place: &Place) -> Pod {
 fn tell_index(container: &mut Container) {
     let env = container.env.get_or_insert_default();
     if !env.iter().any(|known| known.name == INDEX_VARIABLE) {
-        let field = ObjectFieldSelector { field_path: format!("metadata.annotations['{INDEX}']"), ..Default::default() };
+        let field =
+            ObjectFieldSelector { field_path: format!("metadata.annotations['{INDEX}']"), ..Default::default() };
         let value_from = Some(EnvVarSource { field_ref: Some(field), ..EnvVarSource::default() });
         env.insert(0, EnvVar { name: INDEX_VARIABLE.into(), value: None, value_from });
     }

@@ -54,9 +54,7 @@ fn fits(pod: &Pod, rule: &PodFailurePolicyRule) -> Option<String> {
     let wanted = rule.on_pod_conditions.iter().flatten();
     let mut found = wanted.filter(|pattern| {
         let mut known = conditions.into_iter().flatten();
-        known.any(|known| {
-            known.type_ == pattern.type_ && known.status == pattern.status
-        })
+        known.any(|known| known.type_ == pattern.type_ && known.status == pattern.status)
     });
     found.next().map(|pattern| format!("Pod {name} has condition {}", pattern.type_))
 }
@@ -122,8 +120,8 @@ mod tests {
     #[test]
     fn a_part_of_the_indexes_may_be_enough() {
         let met = |rule: serde_json::Value, completed: &str| {
-            let spec: JobSpec = serde_json::from_value(json!({"template": {}, "successPolicy": {"rules": [rule]}}))
-                .expect("a spec");
+            let spec: JobSpec =
+                serde_json::from_value(json!({"template": {}, "successPolicy": {"rules": [rule]}})).expect("a spec");
             succeeded(&spec, &indexes::parse(completed)).is_some()
         };
         assert!(met(json!({"succeededIndexes": "0,2"}), "0-2") && !met(json!({"succeededIndexes": "0,2"}), "0,1"));

@@ -6,6 +6,7 @@
 //! Version 1 has a tree for each controller, version 2 one for all; a group of ours is a list of directories, one a tree.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
 
@@ -176,12 +177,30 @@ impl Group {
     }
 }
 
+/// How often and after how long a busy group is tried again: the kernel keeps one a little longer than its last process,
+/// and a probe's command may just be ending in it.
+const AGAIN: (u32, Duration) = (600, Duration::from_millis(100));
+
 fn remove(dir: &Path) {
-    match std::fs::remove_dir(dir) {
+    let busy = |dir: &Path| match std::fs::remove_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => true,
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::debug!(%error, dir = %dir.display(), "control group not removed");
+            false
         }
-        _ => {}
+        _ => false,
+    };
+    if busy(dir) {
+        let dir = dir.to_owned();
+        std::thread::spawn(move || {
+            for _ in 0..AGAIN.0 {
+                std::thread::sleep(AGAIN.1);
+                if !busy(&dir) {
+                    return;
+                }
+            }
+            tracing::warn!(dir = %dir.display(), "a control group stays busy and is left until the next start");
+        });
     }
 }
 

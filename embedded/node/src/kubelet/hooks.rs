@@ -20,9 +20,7 @@ pub async fn run(
         let shown = command.join(" ");
         return match running.execute(command).await {
             Ok((0, _)) => Ok(()),
-            Ok((code, said)) => {
-                Err(format!("command '{shown}' exited with {code}, message: {:?}", said.trim_end()))
-            }
+            Ok((code, said)) => Err(format!("command '{shown}' exited with {code}, message: {:?}", said.trim_end())),
             Err(error) => Err(error.to_string()),
         };
     }

@@ -241,7 +241,8 @@ mod tests {
         });
         let container = &pod.spec.as_ref().expect("a spec").containers[0];
         let waiting = Waiting { reason: "CrashLoopBackOff", message: "back-off".into() };
-        let shown = Shown { role: Role::Main, container, record: &record, waiting: Some(&waiting), up: true, ready: true };
+        let shown =
+            Shown { role: Role::Main, container, record: &record, waiting: Some(&waiting), up: true, ready: true };
         let status = compute(&pod, &[shown], &Whole { host_ip: "127.0.0.1".into(), ..Whole::default() }, at(12));
         assert_eq!(
             serde_json::to_value(&status).expect("json"),

@@ -111,7 +111,10 @@ impl Client {
     }
 
     /// Calls the server; a broken connection is replaced once.
-    pub(super) fn call<T, E>(&self, what: impl AsyncFn(&mut Connection) -> Result<Nfs3Result<T, E>, RpcError>) -> Outcome<T> {
+    pub(super) fn call<T, E>(
+        &self,
+        what: impl AsyncFn(&mut Connection) -> Result<Nfs3Result<T, E>, RpcError>,
+    ) -> Outcome<T> {
         self.runtime.block_on(async {
             for fresh in [false, true] {
                 let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();

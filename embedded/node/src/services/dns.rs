@@ -200,7 +200,8 @@ fn lookup(name: &str, directory: &Directory) -> Option<Vec<Record>> {
                 list => list.iter().map(|port| port.name.clone()).collect(),
             };
             for port in names {
-                addresses.extend(endpoint_addresses(directory, namespace, service, port.as_deref()).map(|(_, ip, _)| ip));
+                addresses
+                    .extend(endpoint_addresses(directory, namespace, service, port.as_deref()).map(|(_, ip, _)| ip));
             }
             addresses.sort_unstable();
             addresses.dedup();
@@ -220,7 +221,10 @@ fn lookup(name: &str, directory: &Directory) -> Option<Vec<Record>> {
             })?;
             if !headless {
                 let number = u16::try_from(found.port).ok()?;
-                return Some(vec![Record::Srv(name.into(), number, base.clone()), Record::A(base, cluster_ip(&known)?)]);
+                return Some(vec![
+                    Record::Srv(name.into(), number, base.clone()),
+                    Record::A(base, cluster_ip(&known)?),
+                ]);
             }
             let all = endpoint_addresses(directory, namespace, service, Some(port));
             let records = all.flat_map(|(label, ip, number)| {
@@ -338,7 +342,8 @@ async fn forward(message: &[u8], over_tcp: bool) -> Option<Vec<u8>> {
 }
 
 async fn ask_udp(server: SocketAddr, message: &[u8]) -> std::io::Result<Vec<u8>> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
     socket.send(message).await?;
@@ -377,7 +382,8 @@ mod tests {
         let port = json!([{"name": "http", "port": 80}]);
         service_writer.apply_watcher_event(&service("web", json!({"clusterIP": "127.32.0.9", "ports": port})));
         service_writer.apply_watcher_event(&service("db", json!({"clusterIP": "None", "ports": port})));
-        service_writer.apply_watcher_event(&service("out", json!({"type": "ExternalName", "externalName": "example.invalid"})));
+        service_writer
+            .apply_watcher_event(&service("out", json!({"type": "ExternalName", "externalName": "example.invalid"})));
         let slice = json!({
             "metadata": {"name": "db-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "db"}},
             "addressType": "IPv4", "ports": [{"name": "http", "port": 8080}],

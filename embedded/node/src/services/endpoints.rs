@@ -109,7 +109,8 @@ async fn keep(client: &Client, stores: &Stores, (namespace, name): &Key) -> kube
         return Ok(());
     }
     let has_selector = service.spec.as_ref().is_some_and(|spec| {
-        spec.selector.as_ref().is_some_and(|selector| !selector.is_empty()) && spec.type_.as_deref() != Some("ExternalName")
+        spec.selector.as_ref().is_some_and(|selector| !selector.is_empty())
+            && spec.type_.as_deref() != Some("ExternalName")
     });
     let wanted = if has_selector { slices(&service, &stores.pods.state()) } else { Vec::new() };
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
@@ -164,7 +165,10 @@ pub fn slices(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSlice> {
     }
     if groups.is_empty() {
         // clients see from a slice without endpoints that the service is known
-        groups.insert(super::ports(service).iter().filter_map(|port| Some(plain(port, number(port)?))).collect(), Vec::new());
+        groups.insert(
+            super::ports(service).iter().filter_map(|port| Some(plain(port, number(port)?))).collect(),
+            Vec::new(),
+        );
     }
     let name = service.metadata.name.clone().unwrap_or_default();
     let slice = |(ports, mut endpoints): (Vec<(String, String, i32)>, Vec<Endpoint>)| {
@@ -177,7 +181,10 @@ pub fn slices(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSlice> {
                 labels: Some(
                     [(SERVICE_NAME.to_owned(), name.clone()), (MANAGED_BY.to_owned(), MANAGER.to_owned())]
                         .into_iter()
-                        .chain(super::is_headless(service).then(|| ("service.kubernetes.io/headless".to_owned(), String::new())))
+                        .chain(
+                            super::is_headless(service)
+                                .then(|| ("service.kubernetes.io/headless".to_owned(), String::new())),
+                        )
                         .collect(),
                 ),
                 owner_references: Some(vec![OwnerReference {
@@ -278,10 +285,9 @@ mod tests {
     }
 
     fn summary(service: Value, pods: &[Arc<Pod>]) -> Vec<String> {
-        let service: Service = serde_json::from_value(
-            json!({"metadata": {"name": "web", "namespace": "n", "uid": "u"}, "spec": service}),
-        )
-        .expect("a service");
+        let service: Service =
+            serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n", "uid": "u"}, "spec": service}))
+                .expect("a service");
         slices(&service, pods)
             .iter()
             .map(|slice| {

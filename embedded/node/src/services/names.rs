@@ -180,13 +180,15 @@ mod tests {
         .assert_eq(&resolv_file(machine, &first, Some("127.63.0.10")));
         let plain = pod(json!({"containers": containers, "dnsPolicy": "Default"}));
         assert_eq!(resolv_file(machine, &plain, Some("127.63.0.10")), "nameserver 10.0.0.1\nsearch example.com\n");
-        let own = pod(json!({"containers": containers, "dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"]}}));
+        let own =
+            pod(json!({"containers": containers, "dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"]}}));
         assert_eq!(resolv_file(machine, &own, None), "nameserver 1.1.1.1\n");
     }
 
     #[test]
     fn hosts_name_the_pod_and_services_without_a_name_server() {
-        let pod = pod(json!({"containers": [{"name": "c"}], "hostAliases": [{"ip": "10.0.0.5", "hostnames": ["vcenter"]}]}));
+        let pod =
+            pod(json!({"containers": [{"name": "c"}], "hostAliases": [{"ip": "10.0.0.5", "hostnames": ["vcenter"]}]}));
         let facts = Facts { pod_ip: "127.64.0.7".into(), ..Facts::default() };
         let text = hosts_file("127.0.0.1 localhost\n", &pod, &facts, &[std::sync::Arc::new(service())]);
         expect![[r#"

@@ -202,7 +202,8 @@ mod tests {
                      {"name": "b", "port": 53, "protocol": "UDP"}, {"name": "c", "port": 9, "protocol": "SCTP"}]},
         }))
         .expect("a service");
-        let list: Vec<String> = listeners(&service).iter().map(|port| format!("{} {}", port.address, port.udp)).collect();
+        let list: Vec<String> =
+            listeners(&service).iter().map(|port| format!("{} {}", port.address, port.udp)).collect();
         assert_eq!(list, ["127.32.0.9:80 false", "127.0.0.1:30080 false", "127.32.0.9:53 true"]);
         service.spec.get_or_insert_default().cluster_ip = Some("127.0.0.1".into());
         assert!(listeners(&service).is_empty(), "it may be the listener of another program");

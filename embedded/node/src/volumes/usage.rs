@@ -71,7 +71,11 @@ fn about(claim: ObjectReference) -> ObjectReference {
 }
 
 fn message(used: u64, size: u64) -> String {
-    format!("the volume holds {}, more than its size of {}: the embedded node does not enforce it", human(used), human(size))
+    format!(
+        "the volume holds {}, more than its size of {}: the embedded node does not enforce it",
+        human(used),
+        human(size)
+    )
 }
 
 #[cfg(test)]

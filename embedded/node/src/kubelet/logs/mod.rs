@@ -74,10 +74,8 @@ impl Logs {
         let sink = Mutex::new(write::Sink::open(path.clone(), self.rotation, written)?);
         self.lock().insert(path.clone(), watcher);
         let tee = tee.as_ref();
-        let result = tokio::try_join!(
-            write::copy(Stream::Out, out, &sink, tee),
-            write::copy(Stream::Err, err, &sink, tee)
-        );
+        let result =
+            tokio::try_join!(write::copy(Stream::Out, out, &sink, tee), write::copy(Stream::Err, err, &sink, tee));
         self.lock().remove(&path);
         result.map(|_| ())
     }
@@ -267,7 +265,10 @@ mod tests {
         let kept = read(Options::default()).await;
         assert!(expected.ends_with(&kept) && kept.lines().count() > 15, "{kept:?}");
         let last = read(Options { tail: Some(12), ..Options::default() }).await;
-        assert_eq!(last.lines().collect::<Vec<_>>(), kept.lines().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>());
+        assert_eq!(
+            last.lines().collect::<Vec<_>>(),
+            kept.lines().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>()
+        );
         remove(&path);
         assert!(!exists(&path));
     }

@@ -60,7 +60,8 @@ impl Worker {
         let next = decide::next(RestartPolicy::of(&self.pod), &self.members(), self.kubelet.restart_backoff, now);
         for &index in &next.backing_off {
             let slot = &mut self.slots[index];
-            let message = format!("Back-off restarting failed container {} in pod {}", slot.container.name, self.record.name);
+            let message =
+                format!("Back-off restarting failed container {} in pod {}", slot.container.name, self.record.name);
             let waiting = Waiting { reason: "CrashLoopBackOff", message };
             if slot.waiting.as_ref() != Some(&waiting) {
                 self.kubelet.events.publish(&self.pod, Kind::Warning, "BackOff", &waiting.message).await;

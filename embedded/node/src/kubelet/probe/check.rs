@@ -47,7 +47,9 @@ pub(super) async fn http(action: &HTTPGetAction, container: &Container, ip: Ipv4
     let mut head = format!("GET {slash}{path} HTTP/1.1\r\nConnection: close\r\n");
     let headers = action.http_headers.iter().flatten();
     let mut own: Vec<(String, String)> = headers.map(|header| (header.name.clone(), header.value.clone())).collect();
-    for (name, value) in [("Host", format!("{host}:{port}")), ("User-Agent", "kube-probe/1.33".into()), ("Accept", "*/*".into())] {
+    for (name, value) in
+        [("Host", format!("{host}:{port}")), ("User-Agent", "kube-probe/1.33".into()), ("Accept", "*/*".into())]
+    {
         if !own.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
             own.push((name.into(), value));
         }

@@ -15,9 +15,9 @@ const SERVING: u8 = 1;
 
 /// Asks a server whether a service of it serves.
 pub(super) async fn health(ip: Ipv4Addr, port: u16, service: &str) -> Result<(), String> {
-    let stream = TcpStream::connect((ip, port)).await.map_err(|error| {
-        format!("timeout: failed to connect service \"{ip}:{port}\" within 1s: {error}")
-    })?;
+    let stream = TcpStream::connect((ip, port))
+        .await
+        .map_err(|error| format!("timeout: failed to connect service \"{ip}:{port}\" within 1s: {error}"))?;
     let failed = |error: hyper::Error| format!("error: health rpc failed: {error}");
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(failed)?;
@@ -37,7 +37,9 @@ pub(super) async fn health(ip: Ipv4Addr, port: u16, service: &str) -> Result<(),
     match (code, status(&body.to_bytes())) {
         ("0", Some(SERVING)) => Ok(()),
         ("0", status) => Err(format!("service unhealthy (responded with status {})", status.unwrap_or(0))),
-        ("12", _) => Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".into()),
+        ("12", _) => {
+            Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".into())
+        }
         (code, _) => Err(format!("error: health rpc failed: status {code}")),
     }
 }

@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn thresholds_count_answers_in_a_row() {
-        let probe: Probe = serde_json::from_value(json!({"successThreshold": 2, "failureThreshold": 3})).expect("a probe");
+        let probe: Probe =
+            serde_json::from_value(json!({"successThreshold": 2, "failureThreshold": 3})).expect("a probe");
         let plan = Plan::of(&probe);
         assert_eq!((plan.delay.as_secs(), plan.period.as_secs(), plan.limit.as_secs()), (0, 10, 1));
         let mut counter = Counter::default();

@@ -323,7 +323,9 @@ mod tests {
 
     #[test]
     fn programs_are_searched_as_shells_do() {
-        let found = |program, path| candidates(program, path).expect("no zero bytes").iter().map(|c| c.to_string_lossy().into_owned()).collect();
+        let found = |program, path| {
+            candidates(program, path).expect("no zero bytes").iter().map(|c| c.to_string_lossy().into_owned()).collect()
+        };
         let list: Vec<String> = found("sh", "/usr/bin::/bin");
         assert_eq!(list, ["/usr/bin/sh", "./sh", "/bin/sh"]);
         let list: Vec<String> = found("./x", "/bin");

@@ -57,41 +57,41 @@ pub(super) fn compile(root: &Path, steps: &[Step], read_only: bool) -> io::Resul
 impl Call {
     /// Makes the call. Runs between fork and exec: system calls only.
     pub(super) fn perform(&self) -> rustix::io::Result<()> {
-    use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
-    let (source, target) = (self.source.as_c_str(), self.target.as_c_str());
-    match self.kind {
-        CallKind::Private => {
-            rustix::mount::mount_change(c"/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-        }
-        CallKind::Bind { read_only, required } => {
-            match rustix::mount::mount_bind_recursive(source, target) {
-                Err(_) if !required => return Ok(()),
-                other => other?,
+        use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+        let (source, target) = (self.source.as_c_str(), self.target.as_c_str());
+        match self.kind {
+            CallKind::Private => {
+                rustix::mount::mount_change(c"/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
             }
-            if read_only {
-                make_read_only(target)?;
+            CallKind::Bind { read_only, required } => {
+                match rustix::mount::mount_bind_recursive(source, target) {
+                    Err(_) if !required => return Ok(()),
+                    other => other?,
+                }
+                if read_only {
+                    make_read_only(target)?;
+                }
+                Ok(())
             }
-            Ok(())
-        }
-        CallKind::Proc => rustix::mount::mount(
-            source,
-            target,
-            c"proc",
-            MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV,
-            None,
-        ),
-        CallKind::Memory => {
-            rustix::mount::mount(source, target, c"tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)
-        }
-        CallKind::ReadOnly => make_read_only(target),
-        CallKind::Enter => {
-            rustix::process::chdir(target)?;
-            rustix::process::pivot_root(c".", c".")?;
-            rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
-            rustix::process::chdir(c"/")
+            CallKind::Proc => rustix::mount::mount(
+                source,
+                target,
+                c"proc",
+                MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV,
+                None,
+            ),
+            CallKind::Memory => {
+                rustix::mount::mount(source, target, c"tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None)
+            }
+            CallKind::ReadOnly => make_read_only(target),
+            CallKind::Enter => {
+                rustix::process::chdir(target)?;
+                rustix::process::pivot_root(c".", c".")?;
+                rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+                rustix::process::chdir(c"/")
+            }
         }
     }
-}
 }
 
 /// Remounts a bind read-only. In a user namespace the flags that the mount has already must be kept.

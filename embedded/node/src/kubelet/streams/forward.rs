@@ -92,7 +92,9 @@ async fn connection(
 
 /// What a client is told of a port that nothing listens on.
 pub(super) fn refusal(address: Ipv4Addr, port: u16, error: &std::io::Error) -> String {
-    format!("an error occurred forwarding {port}: cannot connect to {address}:{port}: {error}; does the pod listen there?")
+    format!(
+        "an error occurred forwarding {port}: cannot connect to {address}:{port}: {error}; does the pod listen there?"
+    )
 }
 
 /// Serves SPDY that is carried in the messages of a WebSocket.

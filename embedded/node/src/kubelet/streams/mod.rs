@@ -189,7 +189,8 @@ where
             serve(socket, protocol)
         }),
         Err(rejection) => {
-            let message = format!("unable to upgrade: {rejection}; only WebSocket is served ({})\n", protocols.join(", "));
+            let message =
+                format!("unable to upgrade: {rejection}; only WebSocket is served ({})\n", protocols.join(", "));
             (StatusCode::BAD_REQUEST, message).into_response()
         }
     }
@@ -261,7 +262,8 @@ mod tests {
 
     #[test]
     fn queries_name_what_is_asked() {
-        let asked = Asked::parse("command=sh&command=-c&command=echo+a%20%26%C3%A4&input=1&output=1&tty=true&stderr=0").expect("read");
+        let asked = Asked::parse("command=sh&command=-c&command=echo+a%20%26%C3%A4&input=1&output=1&tty=true&stderr=0")
+            .expect("read");
         assert_eq!(asked.command, ["sh", "-c", "echo a &ä"]);
         assert_eq!((asked.stdin, asked.stdout, asked.stderr, asked.tty), (true, true, false, true));
         assert_eq!(Asked::parse("ports=80,81&port=82").expect("read").ports, [80, 81, 82]);

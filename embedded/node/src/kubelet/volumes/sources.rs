@@ -173,7 +173,9 @@ fn select(
 ) -> Result<Vec<File>, Wait> {
     let Some(items) = items else {
         let all = data.iter();
-        return Ok(all.map(|(key, value)| File { path: key.clone(), bytes: value.clone(), mode: mode(None, default) }).collect());
+        return Ok(all
+            .map(|(key, value)| File { path: key.clone(), bytes: value.clone(), mode: mode(None, default) })
+            .collect());
     };
     let mut files = Vec::new();
     for item in items {
