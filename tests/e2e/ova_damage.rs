@@ -11,7 +11,7 @@ use crate::{NS, SHORT, disks, ready, slow_provider, step, vm};
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_flipped_byte_fails_the_migration() {
+fn a_flipped_byte_never_reaches_the_vm() {
     let folder = tempfile::tempdir().expect("a folder");
     let catalog = folder.path().join("catalog");
     std::fs::create_dir(&catalog).expect("a catalog");
@@ -46,8 +46,8 @@ fn a_flipped_byte_fails_the_migration() {
     });
     stack.kill();
 
-    // a byte that was copied and recorded changes on the disk while nobody looks, in a chunk that is not among those
-    // which a resumed copy looks at first (the first, the last and two between): only verification can find it
+    // a byte that was copied and recorded changes on the disk while nobody looks, in a chunk that is seldom among
+    // those which a resumed copy looks at first (the first marked one, the last and two between): verification finds it
     let disks = disks(&stack);
     let [disk] = disks.as_slice() else { panic!("one disk expected: {disks:?}") };
     let file = std::fs::File::options().read(true).write(true).open(disk).expect("the disk can be opened");
@@ -58,7 +58,14 @@ fn a_flipped_byte_fails_the_migration() {
     stack.up();
     let plan = stack
         .wait("plan", NS, "damage", SHORT, |plan| has_condition(plan, "Failed") || has_condition(plan, "Succeeded"));
-    assert!(has_condition(&plan, "Failed"), "a damaged disk passed: {plan:#}");
+    if has_condition(&plan, "Succeeded") {
+        // the chunk was among those that a resumed copy looks at, after all: then the copy has started over
+        let mut now = [0];
+        let file = std::fs::File::open(disk).expect("the disk is there");
+        file.read_exact_at(&mut now, at).expect("the disk can be read");
+        assert_eq!(now, byte, "a damaged disk passed: {plan:#}");
+        return;
+    }
     let reason = vm(&plan, "big").expect("the vm")["error"]["reasons"].to_string();
     assert!(reason.contains("verif"), "{reason}");
     assert!(stack.list("virtualmachines", "damage").is_empty(), "a VM was made of a damaged disk");

@@ -39,7 +39,8 @@ impl Snapshot {
             }
         }
         for group in control_groups(&stack.data()) {
-            for entry in std::fs::read_dir(group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+            for entry in std::fs::read_dir(group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir())
+            {
                 things.insert(format!("control group {}", entry.path().display()));
             }
         }

@@ -45,7 +45,11 @@ fn nothing_is_left_and_memory_is_flat() {
             residents.push((start.elapsed().as_secs_f64(), resident));
         }
         if rounds % 10 == 0 {
-            println!("soak at {:.0} s: round {rounds}, resident {:.1} MB", start.elapsed().as_secs_f64(), resident / 1e6);
+            println!(
+                "soak at {:.0} s: round {rounds}, resident {:.1} MB",
+                start.elapsed().as_secs_f64(),
+                resident / 1e6
+            );
         }
     }
     println!("soak rounds {rounds}\nsoak seconds {:.0}", start.elapsed().as_secs_f64());
