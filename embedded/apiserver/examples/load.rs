@@ -156,7 +156,9 @@ impl Load {
                     }
                     // a server may end the watch of a slow reader, who then goes on where he was, as informers do
                     let event: Value = serde_json::from_slice(&last).context("a watch ended before its first event")?;
-                    let at = event["object"]["metadata"]["resourceVersion"].as_str().context("an event without a version")?;
+                    let at = event["object"]["metadata"]["resourceVersion"]
+                        .as_str()
+                        .context("an event without a version")?;
                     ensure!(event["type"] != "ERROR", "a watch ended with {event}");
                     line.clear();
                     response = load.get(&format!("{path}?watch=1&resourceVersion={at}")).await?;

@@ -177,7 +177,8 @@ impl Pair {
 
     fn on_ours(&self, arguments: &[&str]) -> Result<Sample> {
         let data = self.ours.folder.join("data/apiserver");
-        let token = std::fs::read_to_string(data.join("admin.token")).context("cannot read the administrator's token")?;
+        let token =
+            std::fs::read_to_string(data.join("admin.token")).context("cannot read the administrator's token")?;
         let url = self.ours.url()?;
         run_load(&self.load, &url, &data.join("ca.crt"), token.trim(), arguments, &self.ours.pids(), || {
             self.ours.resident()
