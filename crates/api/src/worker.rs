@@ -19,6 +19,10 @@ pub const DISK_MOUNT: &str = "/mnt/disk";
 pub const DISK_DEVICE: &str = "/dev/block";
 /// The image's name in a volume that is a file system, by KubeVirt's convention.
 pub const DISK_IMAGE: &str = "disk.img";
+/// Where the secret with the source's credentials is mounted.
+pub const SECRET_MOUNT: &str = "/etc/secret";
+/// Where the user's VDDK is mounted.
+pub const VDDK_MOUNT: &str = "/opt/vmware-vix-disklib-distrib";
 /// Where appliances are mounted.
 pub const OVA_MOUNT: &str = "/ova";
 /// The port on which workers answer.
@@ -60,9 +64,16 @@ pub struct ImportSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ImportOptions {
-    /// State of the source (change ID) that a whole copy brings.
+    /// State of the source (change ID) that the copy brings: the one of `snapshot` in a warm migration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change_id: Option<String>,
+    /// Id of the source's snapshot whose state is read; none for the disk of a VM that is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// State of the source (change ID) that the target has: only what changed since is read, and the importer asks
+    /// the source what that is. None for the whole disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_change_id: Option<String>,
     /// Path of a file with the ranges that changed since the state on the target: only these are read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_ranges: Option<String>,
@@ -137,6 +148,37 @@ pub enum ImportSource {
         /// Address of the file.
         url: String,
     },
+    /// A disk of a VM in vSphere. The credentials (`user`, `password`, `ca.crt` or `cacert`, `insecureSkipVerify`)
+    /// are in the folder [`SECRET_MOUNT`].
+    Vsphere(VsphereDisk),
+}
+
+/// A disk of a VM in vSphere, and how it may be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VsphereDisk {
+    /// Address of the SDK, `https://vcenter/sdk`; that of the ESXi host where a Host object names one.
+    pub url: String,
+    /// moRef of the VM at `url`'s server; looked up by the instance UUID where it is empty.
+    pub vm: String,
+    /// Instance UUID of the VM, compared before anything is read.
+    pub instance_uuid: String,
+    /// Key of the disk's device (2000 …).
+    pub key: i32,
+    /// The disk's base file, `[datastore] folder/name.vmdk`.
+    pub file: String,
+    /// SHA-1 or SHA-256 thumbprint that the server's certificate is pinned to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thumbprint: Option<String>,
+    /// The reader: `nfc`, `ranges` or `vddk`; none to probe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Folder with the user's VDDK (`lib64/libvixDiskLib.so`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vddk: Option<String>,
+    /// Path of VDDK's configuration file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vddk_config: Option<String>,
 }
 
 /// How a volume is presented to a pod.

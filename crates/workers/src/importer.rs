@@ -124,6 +124,9 @@ fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
             let open = Options { access, ..Options::default() };
             return Ok(Job { source: url.into(), open, ..common(spec)? });
         }
+        ImportSource::Vsphere(disk) => {
+            return Err(problem("UnsupportedSource", format!("{}: vSphere is not read yet", disk.file), None, false));
+        }
     };
     let format = format
         .as_deref()

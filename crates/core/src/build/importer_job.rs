@@ -1,5 +1,5 @@
 //! The importer of a disk: one Job, one container, one volume.
-use forklift_api::worker::{self, ImportSpec, VolumeMode};
+use forklift_api::worker::{self, ImportOptions, ImportSpec, VolumeMode};
 use forklift_api::{annotations, labels};
 use serde_json::{Value, json};
 
@@ -31,6 +31,12 @@ pub struct Import<'a> {
     pub volume_mode: &'a str,
     /// Round of a warm migration; 0 otherwise.
     pub round: u32,
+    /// Id of the snapshot that is read; none for the disk of a VM that is off.
+    pub snapshot: Option<&'a str>,
+    /// State of the source that the snapshot holds.
+    pub change_id: Option<&'a str>,
+    /// State of the source that the rounds before brought.
+    pub base_change_id: Option<&'a str>,
 }
 
 /// Returns the name of a disk's importer Job.
@@ -50,7 +56,12 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         identity: import.source.identity.clone(),
         verify: plan.verify,
         bandwidth: plan.bandwidth,
-        options: Default::default(),
+        options: ImportOptions {
+            snapshot: import.snapshot.map(str::to_owned),
+            change_id: import.change_id.map(str::to_owned),
+            base_change_id: import.base_change_id.map(str::to_owned),
+            ..ImportOptions::default()
+        },
     };
     let mut volumes = vec![json!({"name": "disk", "persistentVolumeClaim": {"claimName": import.claim}})];
     let mut mounts: Vec<Value> = Vec::new();
@@ -66,7 +77,7 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
     }
     if let Some(secret) = &import.source.secret {
         volumes.push(json!({"name": "secret", "secret": {"secretName": secret}}));
-        mounts.push(json!({"name": "secret", "mountPath": "/etc/secret", "readOnly": true}));
+        mounts.push(json!({"name": "secret", "mountPath": worker::SECRET_MOUNT, "readOnly": true}));
     }
     let mut container = json!({
         "name": "importer", "image": plan.image, "imagePullPolicy": "IfNotPresent", "args": ["worker", "importer"],

@@ -1,6 +1,8 @@
 //! Services: addresses and ports.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
@@ -20,8 +22,14 @@ pub(crate) const RULES: Rules = Rules {
 
 /// How many addresses there are: .1 to .254 of 256 networks.
 const ADDRESSES: usize = 256 * 254;
-static NEXT_ADDRESS: AtomicUsize = AtomicUsize::new(0);
-static NEXT_NODE_PORT: AtomicUsize = AtomicUsize::new(0);
+/// Where this process begins to look: at random, as other servers on this machine draw from the same addresses.
+static NEXT_ADDRESS: LazyLock<AtomicUsize> = LazyLock::new(|| anywhere(ADDRESSES));
+static NEXT_NODE_PORT: LazyLock<AtomicUsize> = LazyLock::new(|| anywhere(NODE_PORTS.count()));
+
+fn anywhere(below: usize) -> AtomicUsize {
+    let random = RandomState::new().hash_one(std::process::id());
+    AtomicUsize::new(usize::try_from(random).unwrap_or(0) % below.max(1))
+}
 
 /// Service addresses are on loopback, 127.32.0.0/16, where something can listen without privileges.
 fn free_address(server: &Server) -> String {
@@ -33,7 +41,7 @@ fn free_address(server: &Server) -> String {
         .map(|s| meta::text(&s.value(), "/spec/clusterIP").to_string())
         .collect();
     // two services that are made at once both find an address free, so none is offered twice in a row
-    let from = NEXT_ADDRESS.fetch_add(1, Ordering::Relaxed);
+    let from = NEXT_ADDRESS.fetch_add(1, Ordering::Relaxed) % ADDRESSES;
     let all = (from..from + ADDRESSES).map(|n| format!("127.32.{}.{}", n % ADDRESSES / 254, n % 254 + 1));
     all.into_iter().find(|ip| !taken.contains(ip)).unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use crate::machine::{Machine, PowerState};
 use crate::plan::effect::{Effect, TargetObject};
 use crate::plan::phase::Phase;
 use crate::plan::pipeline::{self, StepName};
-use crate::plan::state::{Progress, Step, StepPhase, Task, VmState, WaitCode, stamp};
+use crate::plan::state::{Precopy, Progress, Step, StepPhase, Task, VmState, WaitCode, stamp};
 use crate::plan::world::{ImportFact, JobState, MigrationKind, PvcFact, World};
 use crate::plan::{Recheck, Transition};
 
@@ -92,6 +92,13 @@ fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<TargetObject>
     let world = turn.world;
     let disk = machine.disks.get(index)?;
     let claim = find_pvc(world, &disk.key)?;
+    let precopies = turn.state.warm.as_ref().map_or(&[][..], |warm| &warm.precopies);
+    let (current, before) = precopies.split_last().map_or((None, None), |(last, rest)| (Some(last), rest.last()));
+    let state_at = |round: Option<&'_ Precopy>| {
+        let delta = round?.deltas.iter().find(|delta| delta.disk == disk.key)?;
+        Some(delta.delta_id.clone()).filter(|id| !id.is_empty())
+    };
+    let (change_id, base_change_id) = (state_at(current), state_at(before));
     Some(importer_job::importer_job(
         world.plan,
         world.vm,
@@ -102,6 +109,9 @@ fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<TargetObject>
             claim: &claim.seen.object.name,
             volume_mode: &claim.volume_mode,
             round: round(turn.state),
+            snapshot: current.map(|round| round.snapshot.as_str()).filter(|id| !id.is_empty()),
+            change_id: change_id.as_deref(),
+            base_change_id: base_change_id.as_deref(),
         },
     ))
 }
