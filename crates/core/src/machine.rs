@@ -155,12 +155,32 @@ pub struct Disk {
     pub serial: String,
     /// Whether the source says that the VM boots from it.
     pub bootable: bool,
-    /// Whether other VMs use it too.
+    /// Whether other VMs use it too, or may: a sharing mode, a shared bus, or one file in several VMs.
     pub shared: bool,
+    /// The other VMs of the inventory whose disk is this one.
+    pub users: Vec<DiskUser>,
     /// Raw device mapping.
     pub rdm: bool,
+    /// The source's snapshots leave it out (independent mode).
+    pub independent: bool,
+    /// The source has it encrypted.
+    pub encrypted: bool,
+    /// Why nothing can read it (memory device, missing file …); empty when something can.
+    pub unsupported: String,
     /// Change identity for changed-block tracking is available.
     pub changed_blocks: bool,
+}
+
+/// A VM that uses a disk of another one too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DiskUser {
+    /// Id in the source.
+    pub id: String,
+    /// Name, for messages.
+    pub name: String,
+    /// Power state in the inventory.
+    pub power: PowerState,
 }
 
 /// Reference to a network or storage of the source, by id and by name.
@@ -263,6 +283,36 @@ pub enum PowerState {
     Unknown,
 }
 
+/// The agent in a guest (VMware Tools).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Tools {
+    /// The source has no such thing.
+    #[default]
+    NotApplicable,
+    /// Running.
+    Running,
+    /// Installed, but it does not run.
+    NotRunning,
+    /// Not installed.
+    NotInstalled,
+    /// The source does not know.
+    Unknown,
+}
+
+/// State of the host that a VM is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HostState {
+    /// Fine, or nobody knows better.
+    #[default]
+    Ready,
+    /// In maintenance.
+    Maintenance,
+    /// It does not answer the source.
+    Disconnected,
+}
+
 /// Further properties that change what is built or checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -271,6 +321,14 @@ pub struct MachineTraits {
     pub template: bool,
     /// The host does not answer for it (vSphere connection state).
     pub disconnected: bool,
+    /// The source's word for that state (`orphaned`, `inaccessible` …), for messages.
+    pub connection: String,
+    /// The agent in the guest that shuts it down and tells its addresses.
+    pub tools: Tools,
+    /// The host it is on.
+    pub host_state: HostState,
+    /// The VM's configuration is encrypted.
+    pub encrypted: bool,
     /// A TPM is present.
     pub tpm: bool,
     /// Time zone of its clock, where known.
@@ -279,6 +337,8 @@ pub struct MachineTraits {
     pub change_tracking: bool,
     /// Snapshots that exist and are not ours.
     pub snapshots: u32,
+    /// Names of snapshots that exist and bear the name of a migration's: a run that was lost left them.
+    pub migration_snapshots: Vec<String>,
     /// Snapshot consolidation is needed.
     pub consolidation_needed: bool,
     /// Path in the source's folders, or of the appliance file.

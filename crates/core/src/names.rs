@@ -143,9 +143,12 @@ pub fn snapshot(plan: &PlanFacts, index: usize) -> String {
     format!("{}{index}", snapshot_prefix(plan))
 }
 
+/// What the snapshots of all migrations start with, upstream's too.
+pub const SNAPSHOT_NAME: &str = "forklift-migration-precopy";
+
 /// Returns what all snapshot names of the active migration start with.
 pub fn snapshot_prefix(plan: &PlanFacts) -> String {
-    format!("forklift-migration-precopy-{}-", short(&[&plan.migration_uid]))
+    format!("{SNAPSHOT_NAME}-{}-", short(&[&plan.migration_uid]))
 }
 
 /// Returns a disk serial: what the source has, cleaned and cut to 20 characters, else a digest of VM and disk.
