@@ -12,6 +12,7 @@
 pub mod openshift;
 pub mod ova;
 mod registry;
+pub mod vsphere;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,3 @@
+//! vSphere: vCenter and ESXi.
+
+pub mod vim;
