@@ -48,7 +48,8 @@ impl Object {
         if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             meta.insert("resourceVersion".into(), revision.to_string().into());
         }
-        let json = Bytes::from(value.to_string());
+        // boxed: what the string had reserved beyond its end would be kept for the version's whole life
+        let json = Bytes::from(value.to_string().into_boxed_str().into_boxed_bytes());
         Self::index(key, revision, json, &value)
     }
 

@@ -10,6 +10,11 @@ use super::object::{Event, EventKind, Key, Object};
 
 /// History of one resource above this many bytes is shortened, whatever its length.
 const HISTORY_BYTES: usize = 8 << 20;
+/// History of all resources together above this many bytes is shortened, the largest first: else a dozen kinds that
+/// are each within their bounds fill a hundred megabytes.
+const HISTORY_TOTAL: usize = 16 << 20;
+/// What an event takes beside the object's JSON, roughly.
+const EVENT_BYTES: usize = 512;
 /// Events that are always kept.
 const HISTORY_MIN: usize = 16;
 
@@ -30,6 +35,28 @@ struct ResourceState {
     changed: Option<watch::Sender<u64>>,
 }
 
+impl ResourceState {
+    /// Forgets the oldest events until at most so many events of so many bytes are left; returns the bytes freed.
+    fn shorten(&mut self, events: usize, bytes: usize) -> usize {
+        let before = self.history_bytes;
+        while self.history.len() > HISTORY_MIN && (self.history.len() > events || self.history_bytes > bytes) {
+            let Some(gone) = self.history.pop_front() else { break };
+            self.history_bytes -= size(&gone);
+            self.compacted = gone.object.revision;
+        }
+        // what a burst took is given back
+        if self.history.capacity() > 4 * self.history.len() {
+            self.history.shrink_to(2 * self.history.len());
+        }
+        before - self.history_bytes
+    }
+}
+
+/// What the history counts for an event, in bytes.
+fn size(event: &Event) -> usize {
+    event.object.json.len() + EVENT_BYTES
+}
+
 /// Everything in memory. Only the writer changes it.
 pub struct State {
     /// The newest revision.
@@ -37,6 +64,7 @@ pub struct State {
     /// The server's own controllers.
     pub listeners: Vec<mpsc::UnboundedSender<Arc<Event>>>,
     history: usize,
+    history_bytes: usize,
     /// Nothing is known of what happened up to this revision.
     floor: u64,
     resources: HashMap<Arc<str>, ResourceState>,
@@ -51,6 +79,7 @@ impl State {
             revision: 0,
             listeners: Vec::new(),
             history,
+            history_bytes: 0,
             floor: 0,
             resources: HashMap::new(),
             uids: HashMap::new(),
@@ -189,25 +218,35 @@ impl State {
         Arc::new(Event { kind, object, previous })
     }
 
-    /// Adds the event to the history; returns the revision to compact up to, when the history got long.
-    pub fn remember(&mut self, event: Arc<Event>) -> Option<u64> {
-        let history = self.history;
-        let state = self.resources.entry(event.object.key.resource.clone()).or_default();
-        state.history_bytes += event.object.json.len();
+    /// Adds the event to the history; returns the resources whose history got too long, with the revision to compact
+    /// each up to.
+    pub fn remember(&mut self, event: Arc<Event>) -> Vec<(Arc<str>, u64)> {
+        let resource = event.object.key.resource.clone();
+        let state = self.resources.entry(resource.clone()).or_default();
+        let bytes = size(&event);
+        state.history_bytes += bytes;
+        self.history_bytes += bytes;
         state.history.push_back(event);
-        let too_long = state.history.len() > 2 * history
-            || (state.history_bytes > HISTORY_BYTES && state.history.len() > HISTORY_MIN);
-        if !too_long {
-            return None;
-        }
-        while state.history.len() > HISTORY_MIN
-            && (state.history.len() > history || state.history_bytes > HISTORY_BYTES / 2)
+        let mut compactions = Vec::new();
+        if state.history.len() > 2 * self.history
+            || (state.history_bytes > HISTORY_BYTES && state.history.len() > HISTORY_MIN)
         {
-            let Some(gone) = state.history.pop_front() else { break };
-            state.history_bytes -= gone.object.json.len();
-            state.compacted = gone.object.revision;
+            let freed = state.shorten(self.history, HISTORY_BYTES / 2);
+            self.history_bytes -= freed;
+            compactions.push((resource, state.compacted));
         }
-        Some(state.compacted)
+        while self.history_bytes > HISTORY_TOTAL {
+            let largest = self
+                .resources
+                .iter_mut()
+                .filter(|(_, state)| state.history.len() > HISTORY_MIN)
+                .max_by_key(|(_, state)| state.history_bytes);
+            let Some((resource, state)) = largest else { break };
+            let freed = state.shorten(usize::MAX, state.history_bytes / 2);
+            self.history_bytes -= freed;
+            compactions.push((resource.clone(), state.compacted));
+        }
+        compactions
     }
 
     /// Wakes watchers and controllers.

@@ -69,6 +69,42 @@ async fn old_revisions_can_be_listed_until_compacted() {
     assert_eq!(store.events_after("/configmaps", now - 1).unwrap().0.len(), 1);
 }
 
+#[test]
+fn all_histories_together_stay_within_their_budget_and_the_largest_gives_first() {
+    const MIB: usize = 1 << 20;
+    let mut state = State::new(1000);
+    let mut revision = 0;
+    let mut write = |state: &mut State, resource: &str, bytes: usize| {
+        revision += 1;
+        let key = Key::new(&Arc::from(resource), "default", "a");
+        let mut value = object("a", revision);
+        value["data"]["filler"] = "x".repeat(bytes).into();
+        let event = state.apply(Arc::new(Object::encode(key, revision, value)), false);
+        state.remember(event)
+    };
+    for _ in 0..20 {
+        assert_eq!(write(&mut state, "/small", 1000), []);
+    }
+    let mut compacted = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        for resource in ["/a", "/b", "/c", "/d", "/e"] {
+            compacted.extend(write(&mut state, resource, MIB / 10).into_iter().map(|(name, _)| name.to_string()));
+        }
+    }
+    assert_eq!(compacted.into_iter().collect::<Vec<_>>(), ["/a", "/b", "/c", "/d", "/e"]);
+    assert!(state.kept("/small", 1), "a small history is not given up for large ones");
+    assert!(!state.kept("/a", 21));
+    let kept: usize = ["/a", "/b", "/c", "/d", "/e", "/small"]
+        .into_iter()
+        .map(|resource| {
+            let oldest = (1..=revision).find(|revision| state.kept(resource, *revision)).unwrap_or(revision);
+            let events = state.events_after(resource, oldest).unwrap();
+            events.iter().map(|event| event.object.json.len()).sum::<usize>()
+        })
+        .sum();
+    assert!((8 * MIB..=16 * MIB).contains(&kept), "{kept}");
+}
+
 #[tokio::test]
 async fn owners_are_indexed() {
     let dir = tempfile::tempdir().unwrap();

@@ -120,9 +120,7 @@ fn publish(state: &Arc<RwLock<State>>, rows: &[Row]) -> HashMap<Arc<str>, u64> {
     let mut events = Vec::with_capacity(rows.len());
     for row in rows {
         let event = state.apply(row.object.clone(), row.deleted);
-        if let Some(revision) = state.remember(event.clone()) {
-            compactions.insert(row.object.key.resource.clone(), revision);
-        }
+        compactions.extend(state.remember(event.clone()));
         events.push(event);
     }
     state.publish(&events);
