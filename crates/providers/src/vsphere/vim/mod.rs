@@ -10,26 +10,34 @@
 //! types, because servers from 6.5 to 9 leave out and add fields, and 900,000 generated lines would be the price.
 
 mod about;
+mod authorization;
 mod client;
 mod element;
 mod endpoint;
 mod error;
+mod lease;
 mod properties;
 mod session;
+mod tags;
 mod task;
 mod tls;
+mod vm;
 mod watch;
 pub mod xml;
 
 use serde::{Deserialize, Serialize};
 
 pub use about::{About, Content};
+pub use authorization::CustomField;
 pub use client::Client;
 pub use element::{Bounds, Element, Name, ParseError};
 pub use endpoint::{Endpoint, Secret, Tls};
 pub use error::{Fault, VimError};
+pub use lease::{DeviceUrl, Lease, LeaseInfo, ManifestEntry};
 pub use properties::{FilterSpec, ObjectContent, Props};
+pub use tags::{Tag, Tags};
 pub use tls::{Thumbprints, peer_certificate, thumbprints};
+pub use vm::{ChangedAreas, ServiceTicket};
 pub use watch::{ObjectUpdate, UpdateKind, UpdateSet, Watch};
 pub use xml::Arg;
 
