@@ -18,6 +18,8 @@ pub enum Kind {
     Hook,
     /// A volume, where no template names it.
     Disk,
+    /// The copy of a secret with the source's credentials.
+    Credentials,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
             Kind::Conversion => "convert",
             Kind::Hook => "hook",
             Kind::Disk => "disk",
+            Kind::Credentials => "source",
         }
     }
 }

@@ -66,7 +66,8 @@ pub struct DiskSource {
     /// Virtual size in bytes, where the descriptor tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<u64>,
-    /// Secret (in the target namespace) with the source's credentials, given to the importer as `/etc/secret`.
+    /// Secret in the provider's namespace with the source's credentials: the importers get a copy of it as
+    /// `/etc/secret`, for as long as the migration runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
 }

@@ -5,9 +5,10 @@ use forklift_api::Plan;
 use forklift_core::plan::{Effect, EffectError, ObjectRef, TargetObject};
 use forklift_core::safety::is_same;
 use forklift_core::source::{Source, SourceError};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::ResourceExt;
 use kube::api::DynamicObject;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::observe::dynamic;
@@ -30,6 +31,7 @@ impl Target<'_> {
         tracing::debug!(plan = self.plan.name_any(), %effect, "applying");
         match effect {
             Effect::Ensure(object) => self.ensure(object).await,
+            Effect::CopySecret { namespace, name, to } => self.copy_secret(namespace, name, to).await,
             Effect::Adopt { object, owner } => self.adopt(object, owner).await,
             Effect::Delete(object) => self.delete(object).await,
             Effect::PowerOff(vm) => self.source()?.power_off(vm).await.map_err(refusal),
@@ -74,6 +76,44 @@ impl Target<'_> {
                 Err(error) => Err(of_client(&describe(object), error)),
             },
             Err(error) => Err(of_client(&describe(object), error)),
+        }
+    }
+
+    async fn copy_secret(&self, namespace: &str, name: &str, to: &TargetObject) -> Result<(), EffectError> {
+        let from: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
+        let what = format!("Secret {namespace}/{name}");
+        let found = match from.get_opt(name).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                return Err(EffectError::Unavailable(format!("{what} with the source's credentials does not exist")));
+            }
+            Err(error) => return Err(of_client(&what, error)),
+        };
+        let mut copy: Secret = serde_json::from_value(to.json.clone())
+            .map_err(|error| EffectError::Rejected(format!("the copy of {what} cannot be written: {error}")))?;
+        copy.data.clone_from(&found.data);
+        let target: Api<Secret> =
+            Api::namespaced(self.context.client.clone(), to.namespace.as_deref().unwrap_or_default());
+        let params = kube::api::PostParams {
+            field_manager: Some(crate::shell::apply::MANAGER.to_owned()),
+            ..kube::api::PostParams::default()
+        };
+        let taken = match target.create(&params, &copy).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => target.get_opt(&to.name).await,
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(Some(known)) if !is_same(to, known.labels()) => Err(EffectError::NotOurs(describe(to))),
+            Ok(Some(known)) if known.data == found.data => Ok(()),
+            // the credentials were rotated while the migration runs
+            Ok(Some(mut known)) => {
+                known.data.clone_from(&found.data);
+                let replaced = target.replace(&to.name, &params, &known).await;
+                replaced.map(|_| ()).map_err(|error| of_client(&describe(to), error))
+            }
+            Ok(None) => Err(EffectError::Conflict(format!("{} is being removed", describe(to)))),
+            Err(error) => Err(of_client(&describe(to), error)),
         }
     }
 

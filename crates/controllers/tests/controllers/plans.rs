@@ -1,10 +1,11 @@
 //! Plans from their checks to the created VM, against the embedded API server over real HTTP.
 use crate::cluster::{Cluster, NS, TARGET, background, condition, has};
+use forklift_api::annotations::DISK_SOURCE;
 use forklift_api::{Conversion, Migration, Plan};
 use forklift_controllers::caches::VirtualMachine;
 use forklift_core::machine::PowerState;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -88,6 +89,51 @@ async fn a_cancelled_vm_leaves_nothing_and_its_source_runs_again() {
     assert!(names(Api::<PersistentVolumeClaim>::namespaced(cluster.client.clone(), TARGET)).await.is_empty());
     assert!(names(Api::<Job>::namespaced(cluster.client.clone(), TARGET)).await.is_empty());
     cluster.until("run", |m: Option<&Migration>| has(m, "Canceled")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn importers_get_the_credentials_and_no_copy_of_them_stays() {
+    let cluster = Cluster::start().await;
+    let originals: Api<Secret> = Api::namespaced(cluster.client.clone(), NS);
+    let data = json!({"stringData": {"user": "administrator", "password": "first"}});
+    originals.patch("credentials", &PatchParams::default(), &Patch::Merge(&data)).await.expect("is patched");
+    cluster.source.add("vm-1", "one", &["remote-broken", "remote-good"]);
+    cluster.source.add("vm-2", "two", &["remote-stuck"]);
+    cluster.fate.breaks("remote-broken", "the server refused the session");
+    cluster.fate.sticks("remote-stuck");
+    cluster.plan(&["vm-1", "vm-2"]).await;
+    cluster.migrate("first").await;
+
+    let copies: Api<Secret> = Api::namespaced(cluster.client.clone(), TARGET);
+    let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), TARGET);
+    // the VM that failed leaves none while the other one still reads with its own
+    let ended = |plan: &Plan, id: &str, phase: &str| {
+        let vms = plan.status.iter().flat_map(|status| &status.migration.vms);
+        vms.filter(|vm| vm.reference().id == id).any(|vm| vm.timed.is_completed() || vm.phase.as_str() == phase)
+    };
+    let both = |plan: &Plan| ended(plan, "vm-1", "none") && ended(plan, "vm-2", "CopyDisks");
+    let plan = cluster.until("plan", |plan: Option<&Plan>| plan.is_some_and(both)).await;
+    assert!(vm(&plan, "vm-1").conditions.has("Failed"));
+    let left = copies.list(&ListParams::default()).await.expect("a list").items;
+    let [copy] = left.as_slice() else { panic!("{:?}", left.iter().map(ResourceExt::name_any).collect::<Vec<_>>()) };
+    let text = |key: &str| copy.data.as_ref().and_then(|data| data.get(key)).map(|value| value.0.clone());
+    assert_eq!(text("password").as_deref(), Some(b"first".as_slice()));
+    assert_eq!(text("user").as_deref(), Some(b"administrator".as_slice()));
+    let reader = jobs.list(&ListParams::default()).await.expect("a list").items;
+    let reader = reader.iter().find(|job| job.annotations()[DISK_SOURCE] == "remote-stuck").expect("the importer");
+    let spec = serde_json::to_value(&reader.spec).expect("JSON");
+    assert_eq!(
+        spec.pointer("/template/spec/volumes/1/secret/secretName").and_then(|name| name.as_str()),
+        Some(copy.name_any().as_str()),
+        "{spec:#}"
+    );
+    assert!(!spec.to_string().contains("first"), "a password in the Job: {spec}");
+
+    let cancel = json!({"spec": {"cancel": [{"id": "vm-2"}]}});
+    let migrations: Api<Migration> = Api::namespaced(cluster.client.clone(), NS);
+    migrations.patch("first", &PatchParams::default(), &Patch::Merge(&cancel)).await.expect("is patched");
+    cluster.until("plan", |plan: Option<&Plan>| plan.is_some() && !has(plan, "Executing")).await;
+    assert_eq!(names(copies).await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

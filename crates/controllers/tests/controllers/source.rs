@@ -93,7 +93,8 @@ impl Source for FakeSource {
             source: ImportSource::Nbd { uri: format!("nbd://nowhere/{}", disk.key) },
             identity: disk.key.clone(),
             virtual_size: Some(disk.capacity),
-            secret: None,
+            // a disk of a server that asks who reads it
+            secret: disk.key.starts_with("remote-").then(|| "credentials".to_owned()),
         };
         let all = machine.disks.iter().map(source).collect();
         Box::pin(async move { Ok(all) })

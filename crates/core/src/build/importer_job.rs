@@ -37,6 +37,8 @@ pub struct Import<'a> {
     pub change_id: Option<&'a str>,
     /// State of the source that the rounds before brought.
     pub base_change_id: Option<&'a str>,
+    /// Secret in the target namespace with the source's credentials.
+    pub credentials: Option<&'a str>,
 }
 
 /// Returns the name of a disk's importer Job.
@@ -75,7 +77,7 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         volumes.push(store::volume(plan));
         mounts.push(store::mount());
     }
-    if let Some(secret) = &import.source.secret {
+    if let Some(secret) = import.credentials {
         volumes.push(json!({"name": "secret", "secret": {"secretName": secret}}));
         mounts.push(json!({"name": "secret", "mountPath": worker::SECRET_MOUNT, "readOnly": true}));
     }
@@ -105,5 +107,19 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
             "labels": labels, "annotations": annotations
         },
         "spec": {"backoffLimit": 3, "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}}
+    }))
+}
+
+/// Builds the copy of a secret with the source's credentials, without its data. `index` tells apart the secrets of
+/// one VM (the provider's, and those of its hosts).
+pub fn credentials(plan: &PlanFacts, vm: &PlanVm, index: usize) -> TargetObject {
+    let mut labels = vm_labels(plan, vm);
+    labels.insert(labels::APP.into(), json!(labels::APP_IMPORTER));
+    TargetObject::new(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {
+            "name": names::derived(plan, vm, Kind::Credentials, index), "namespace": plan.target_namespace,
+            "labels": labels
+        }
     }))
 }

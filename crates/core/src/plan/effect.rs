@@ -12,6 +12,16 @@ pub enum Effect {
     /// Create the object unless one of this name exists. One that exists and is not the same by
     /// [`is_same`](crate::safety::is_same) is not touched: [`EffectError::NotOurs`].
     Ensure(Box<TargetObject>),
+    /// Create a Secret with the data of another one, or bring its data up to date. One of this name that is not the
+    /// same by [`is_same`](crate::safety::is_same) is not touched: [`EffectError::NotOurs`].
+    CopySecret {
+        /// Namespace of the one that is copied.
+        namespace: String,
+        /// Name of the one that is copied.
+        name: String,
+        /// The copy, without data.
+        to: Box<TargetObject>,
+    },
     /// Add an owner reference to an object of ours.
     Adopt {
         /// The object, with its UID.
@@ -117,6 +127,10 @@ impl fmt::Display for Effect {
                 Some(namespace) => write!(f, "ensure {} {namespace}/{}", object.kind, object.name),
                 None => write!(f, "ensure {} {}", object.kind, object.name),
             },
+            Effect::CopySecret { namespace, name, to } => {
+                let place = to.namespace.as_deref().unwrap_or_default();
+                write!(f, "copy Secret {namespace}/{name} to {place}/{}", to.name)
+            }
             Effect::Adopt { object, owner } => write!(f, "adopt {object} by {owner}"),
             Effect::Delete(object) => write!(f, "delete {object}"),
             Effect::PowerOff(vm) => write!(f, "power off {} ({})", vm.name, vm.id),

@@ -3,7 +3,7 @@
 //! | outcome   | Jobs, hooks' ConfigMaps, Secrets | Conversion              | target VM, PVCs              | source |
 //! |-----------|----------------------------------|-------------------------|------------------------------|--------|
 //! | Succeeded | removed                          | removed if the plan says | kept                         | stays off |
-//! | Failed    | those that still run are removed | removed if it still runs | kept for a look; the next run removes them | snapshots removed, switched on again unless the target exists |
+//! | Failed    | Secrets, and those that still run, are removed | removed if it still runs | kept for a look; the next run removes them | snapshots removed, switched on again unless the target exists |
 //! | Canceled  | removed                          | removed                 | removed (`deleteVmOnFailMigration`) | snapshots removed, switched on again unless the target is kept |
 use super::{CLEANUP_INCOMPLETE, MAX_CLEANUP_RETRIES, Turn, wait};
 use crate::machine::{Machine, PowerState};
@@ -73,10 +73,11 @@ fn must_go(turn: &Turn<'_>, outcome: Outcome, seen: &Observed) -> bool {
     match outcome {
         Outcome::Succeeded if disk_or_vm => false,
         Outcome::Succeeded if kind == "Conversion" => plan.options.delete_conversion,
-        // the conversion's pod and secrets go with it
-        Outcome::Succeeded if kind == "Pod" || kind == "Secret" => plan.options.delete_conversion,
+        // the conversion's pod goes with it
+        Outcome::Succeeded if kind == "Pod" => plan.options.delete_conversion,
         Outcome::Succeeded => true,
-        Outcome::Failed => seen.active && matches!(kind, "Job" | "Conversion"),
+        // copies of credentials are not left where others may read them
+        Outcome::Failed => kind == "Secret" || (seen.active && matches!(kind, "Job" | "Conversion")),
         Outcome::Canceled if disk_or_vm => {
             let deletes = plan.options.delete_vm_on_failure || turn.world.vm.delete_vm_on_failure;
             // the disks of a resumed conversion were copied by an earlier run and can be used again

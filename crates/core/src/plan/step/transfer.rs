@@ -32,6 +32,7 @@ pub(super) fn create_volumes(turn: &Turn<'_>) -> Transition {
     }
     let target = turn.target_name();
     let mut missing: Vec<TargetObject> = Vec::new();
+    let mut jobs: Vec<Effect> = Vec::new();
     for (index, disk) in machine.disks.iter().enumerate() {
         match find_pvc(world, &disk.key) {
             Some(found) if !found.seen.is_current(world.plan) => {
@@ -48,7 +49,7 @@ pub(super) fn create_volumes(turn: &Turn<'_>) -> Transition {
         // only now, so that a Job is not scheduled onto a claim that was refused
         for (index, disk) in machine.disks.iter().enumerate() {
             if find_import(world, &disk.key, round(state)).is_none() {
-                missing.extend(job(turn, machine, index));
+                jobs.extend(job(turn, machine, index).into_iter().flatten());
             }
         }
     } else {
@@ -60,9 +61,14 @@ pub(super) fn create_volumes(turn: &Turn<'_>) -> Transition {
         first.append(&mut missing);
         missing = first;
     }
-    let Some(object) = missing.first() else { return turn.go(state.clone()) };
-    let message = format!("{} {} to appear ({} objects in all)", object.kind, object.name, missing.len());
-    let effects = missing.into_iter().map(|object| Effect::Ensure(Box::new(object))).collect();
+    let mut effects: Vec<Effect> = missing.into_iter().map(|object| Effect::Ensure(Box::new(object))).collect();
+    effects.append(&mut jobs);
+    let mut made = effects.iter().filter_map(|effect| match effect {
+        Effect::Ensure(object) => Some(object),
+        _ => None,
+    });
+    let Some(object) = made.next() else { return turn.go(state.clone()) };
+    let message = format!("{} {} to appear ({} objects in all)", object.kind, object.name, 1 + made.count());
     turn.stay(state.clone(), effects, WaitCode::TargetObjects, message)
 }
 
@@ -87,9 +93,21 @@ fn round(state: &VmState) -> u32 {
     u32::try_from(rounds.saturating_sub(1)).unwrap_or(u32::MAX)
 }
 
-/// The importer of a disk, when its claim exists.
-fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<TargetObject> {
+/// What makes the importer of a disk, when its claim exists: the credentials it reads with, and its Job.
+fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<Vec<Effect>> {
     let world = turn.world;
+    let source = world.disk_sources.get(index)?;
+    let mut effects = Vec::new();
+    let mut credentials = None;
+    if let Some(name) = source.secret.as_ref().filter(|name| !name.is_empty()) {
+        let mut secrets: Vec<_> = world.disk_sources.iter().filter_map(|source| source.secret.as_deref()).collect();
+        secrets.sort_unstable();
+        secrets.dedup();
+        let copy = importer_job::credentials(world.plan, world.vm, secrets.binary_search(&name.as_str()).unwrap_or(0));
+        credentials = Some(copy.name.clone());
+        let namespace = world.plan.provider.namespace.clone();
+        effects.push(Effect::CopySecret { namespace, name: name.clone(), to: Box::new(copy) });
+    }
     let disk = machine.disks.get(index)?;
     let claim = find_pvc(world, &disk.key)?;
     let precopies = turn.state.warm.as_ref().map_or(&[][..], |warm| &warm.precopies);
@@ -99,28 +117,31 @@ fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<TargetObject>
         Some(delta.delta_id.clone()).filter(|id| !id.is_empty())
     };
     let (change_id, base_change_id) = (state_at(current), state_at(before));
-    Some(importer_job::importer_job(
+    let job = importer_job::importer_job(
         world.plan,
         world.vm,
         &importer_job::Import {
             index,
             disk: &disk.key,
-            source: world.disk_sources.get(index)?,
+            source,
             claim: &claim.seen.object.name,
             volume_mode: &claim.volume_mode,
             round: round(turn.state),
             snapshot: current.map(|round| round.snapshot.as_str()).filter(|id| !id.is_empty()),
             change_id: change_id.as_deref(),
             base_change_id: base_change_id.as_deref(),
+            credentials: credentials.as_deref(),
         },
-    ))
+    );
+    effects.push(Effect::Ensure(Box::new(job)));
+    Some(effects)
 }
 
 /// What came of the look at one disk.
 enum Look {
     Done,
     Waits(WaitCode, String),
-    Acts(Effect, String),
+    Acts(Vec<Effect>, String),
     Failed(String),
 }
 
@@ -149,8 +170,8 @@ pub(super) fn copy(turn: &Turn<'_>) -> Transition {
         match look(turn, task) {
             Look::Done => {}
             Look::Waits(code, message) => waits.push((code, message)),
-            Look::Acts(effect, message) => {
-                effects.push(effect);
+            Look::Acts(mut wanted, message) => {
+                effects.append(&mut wanted);
                 waits.push((WaitCode::Copy, message));
             }
             Look::Failed(reason) => {
@@ -193,7 +214,7 @@ fn look(turn: &Turn<'_>, task: &mut Task) -> Look {
     let Some(import) = find_import(world, &disk, round(turn.state)) else {
         let made = world.machine.and_then(|machine| Some((machine, machine.disk(&disk)?.0)));
         return match made.and_then(|(machine, index)| job(turn, machine, index)) {
-            Some(job) => Look::Acts(Effect::Ensure(Box::new(job)), format!("the importer of disk {disk} to appear")),
+            Some(effects) => Look::Acts(effects, format!("the importer of disk {disk} to appear")),
             None => Look::Waits(WaitCode::Provider, format!("the source to tell how disk {disk} is read")),
         };
     };
@@ -202,7 +223,7 @@ fn look(turn: &Turn<'_>, task: &mut Task) -> Look {
     }
     if task.annotations.get(REPLACED) == Some(&import.seen.object.uid) {
         return Look::Acts(
-            Effect::Delete(import.seen.object.clone()),
+            vec![Effect::Delete(import.seen.object.clone())],
             format!("the failed importer of disk {disk} to be gone"),
         );
     }
@@ -247,7 +268,7 @@ fn replace(turn: &Turn<'_>, task: &mut Task, import: &ImportFact, why: String) -
     task.annotations.insert(ATTEMPTS.into(), attempts.to_string());
     task.annotations.insert(REPLACED.into(), import.seen.object.uid.clone());
     task.reason = Some(why.clone());
-    Look::Acts(Effect::Delete(import.seen.object.clone()), format!("{why}; attempt {attempts}"))
+    Look::Acts(vec![Effect::Delete(import.seen.object.clone())], format!("{why}; attempt {attempts}"))
 }
 
 pub(super) fn explain(subject: &str, error: &WorkerError) -> String {
