@@ -307,6 +307,47 @@ pub mod types {
     }
 }
 
+/// What vSphere's providers, hosts and plans can say: type and reasons. Each has a test that raises it by name.
+pub mod vsphere {
+    /// Types with their reasons; an empty reason is none.
+    pub type Table = &'static [(&'static str, &'static [&'static str])];
+
+    /// Conditions of a Provider.
+    pub const PROVIDER: Table = &[
+        ("ProviderTypeNotSupported", &["NotSupported"]),
+        ("UrlNotValid", &["NotSet", "Malformed"]),
+        ("SecretNotValid", &["NotSet", "NotFound", "DataErr"]),
+        ("SettingsNotValid", &["NotValid"]),
+        ("ConnectionInsecure", &["SkipTLSVerification"]),
+        ("ConnectionTestFailed", &["Tested"]),
+        ("ConnectionAuthFailed", &["Tested"]),
+        ("ConnectionTestSucceeded", &["Tested"]),
+        ("LoadInventory", &["Started"]),
+        ("InventoryCreated", &["Completed"]),
+        ("InventoryError", &[""]),
+        ("Validated", &["Completed"]),
+        ("InsufficientPrivileges", &["PrivilegesNotGranted"]),
+        ("Ready", &[""]),
+    ];
+
+    /// Conditions of a Host.
+    pub const HOST: Table = &[
+        ("ProviderNotValid", &["NotSet", "NotFound"]),
+        ("ProviderNotReady", &["NotFound", "Started"]),
+        ("TypeNotValid", &["TypeErr"]),
+        ("RefNotValid", &["NotSet", "NotFound", "Ambiguous"]),
+        ("IpNotValid", &["NotSet", "Malformed"]),
+        ("SecretNotValid", &["NotSet", "NotFound", "DataErr"]),
+        ("InMaintenance", &["StateEvaluated"]),
+        ("HostStatusNotGreen", &["StateEvaluated"]),
+        ("NotHealthy", &["StateEvaluated"]),
+        ("ConnectionTestSucceeded", &["Tested"]),
+        ("ConnectionTestFailed", &["Tested"]),
+        ("Validated", &["Completed"]),
+        ("Ready", &[""]),
+    ];
+}
+
 /// Reasons of conditions.
 pub mod reasons {
     macro_rules! names {

@@ -77,6 +77,16 @@ pub mod setting {
     pub const SUBMARINER: &str = "submariner";
     /// OVA: appliances can be uploaded.
     pub const APPLIANCE_MANAGEMENT: &str = "applianceManagement";
+    /// Settings that say how VMs are copied, not what the source has: the inventory stays when they change.
+    pub const NOT_INVENTORY: &[&str] = &[
+        BANDWIDTH_LIMIT,
+        VDDK_INIT_IMAGE,
+        USE_VDDK_AIO_OPTIMIZATION,
+        VDDK_CONFIG,
+        ESXI_CLONE_METHOD,
+        TARGET_AZ,
+        TARGET_REGION,
+    ];
 }
 
 /// Keys of a provider's secret that several types share.
@@ -85,7 +95,9 @@ pub mod secret_key {
     pub const INSECURE: &str = "insecureSkipVerify";
     /// A bearer token.
     pub const TOKEN: &str = "token";
-    /// The certificate of the server's authority.
+    /// The certificate of the server's authority, as upstream writes it now.
+    pub const CA: &str = "ca.crt";
+    /// The certificate of the server's authority, under its older name.
     pub const CA_CERT: &str = "cacert";
     /// A user's name.
     pub const USER: &str = "user";

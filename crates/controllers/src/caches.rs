@@ -1,7 +1,8 @@
 //! The shared caches and the wiring between them and the work queues: which change makes which object be looked at.
 //!
 //! ```text
-//! Provider ─► maps, plans, server    maps, hooks ─► plans    Migration ─► its plan
+//! Provider ─► maps, plans, server, hosts    maps, hooks ─► plans    Migration ─► its plan
+//! Secret ─► the providers and hosts that name it
 //! Plan ─► its migrations             children (label `plan-name`) ─► their plan
 //! OVAProviderServer ─► its provider  pods (label `conversion`, `ova-server`) ─► their owner
 //! ```
@@ -10,12 +11,15 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
 
-use forklift_api::{Conversion, Hook, Migration, NetworkMap, OVAProviderServer, Plan, Provider, StorageMap, labels};
+use forklift_api::{
+    Conversion, Hook, Host, Migration, NetworkMap, OVAProviderServer, Plan, Provider, StorageMap, labels,
+};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Namespace, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
 };
 use k8s_openapi::api::storage::v1::StorageClass;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Config;
 use kube::{Api, Client, CustomResource, Resource, ResourceExt};
@@ -24,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::shell::queue::{Queue, Work};
-use crate::shell::watch::{Change, watch};
+use crate::shell::watch::{Change, notice, watch};
 
 /// The slice of KubeVirt's VirtualMachine that is watched: whose it is, its addresses, and how it does. Everything else
 /// would only fill the memory, with thousands of VMs.
@@ -98,6 +102,8 @@ caches! {
     providers: Provider,
     /// Servers of OVA providers.
     servers: OVAProviderServer,
+    /// Hosts that are reached directly.
+    hosts: Host,
     /// Network maps.
     network_maps: NetworkMap,
     /// Storage maps.
@@ -159,6 +165,8 @@ pub enum Gone {
     Plan(Box<Plan>),
     /// A provider; its collector may run.
     Provider(Box<Provider>),
+    /// A host; disks may be read from it directly.
+    Host(Box<Host>),
 }
 
 /// The sending sides of all work queues.
@@ -168,6 +176,8 @@ pub struct Queues {
     pub providers: Queue<Provider>,
     /// Servers of OVA providers.
     pub servers: Queue<OVAProviderServer>,
+    /// Hosts that are reached directly.
+    pub hosts: Queue<Host>,
     /// Network maps.
     pub network_maps: Queue<NetworkMap>,
     /// Storage maps.
@@ -190,6 +200,8 @@ pub struct Works {
     pub providers: Work<Provider>,
     /// Servers of OVA providers.
     pub servers: Work<OVAProviderServer>,
+    /// Hosts that are reached directly.
+    pub hosts: Work<Host>,
     /// Network maps.
     pub network_maps: Work<NetworkMap>,
     /// Storage maps.
@@ -210,6 +222,7 @@ pub struct Works {
 pub fn queues() -> (Queues, Works) {
     let (providers, providers_work) = Queue::new();
     let (servers, servers_work) = Queue::new();
+    let (hosts, hosts_work) = Queue::new();
     let (network_maps, network_maps_work) = Queue::new();
     let (storage_maps, storage_maps_work) = Queue::new();
     let (hooks, hooks_work) = Queue::new();
@@ -218,10 +231,11 @@ pub fn queues() -> (Queues, Works) {
     let (conversions, conversions_work) = Queue::new();
     let (gone, gone_work) = tokio::sync::mpsc::unbounded_channel();
     (
-        Queues { providers, servers, network_maps, storage_maps, hooks, plans, migrations, conversions, gone },
+        Queues { providers, servers, hosts, network_maps, storage_maps, hooks, plans, migrations, conversions, gone },
         Works {
             providers: providers_work,
             servers: servers_work,
+            hosts: hosts_work,
             network_maps: network_maps_work,
             storage_maps: storage_maps_work,
             hooks: hooks_work,
@@ -301,7 +315,16 @@ pub fn open(client: &Client, queues: &Queues, cancel: &CancellationToken) -> Cac
         }
     });
     let q = queues.clone();
+    let hosts = watch(Api::<Host>::all(client.clone()), all(None), cancel.clone(), move |change| {
+        let host = change.object();
+        push_if_changed(&q.hosts, &change, host.status.as_ref().map(|status| status.observed_generation));
+        if matches!(change, Change::Deleted(_)) {
+            let _ = q.gone.send(Gone::Host(Box::new(host.clone())));
+        }
+    });
+    let q = queues.clone();
     let (net, stor, users, of_provider) = (network_maps.clone(), storage_maps.clone(), plans.clone(), servers.clone());
+    let direct = hosts.clone();
     let providers = watch(Api::<Provider>::all(client.clone()), all(None), cancel.clone(), move |change| {
         let provider = change.object();
         push_if_changed(&q.providers, &change, provider.status.as_ref().map(|status| status.observed_generation));
@@ -315,6 +338,14 @@ pub fn open(client: &Client, queues: &Queues, cancel: &CancellationToken) -> Cac
         push_users(&stor, &q.storage_maps, |map| in_pair(&map.spec.provider));
         push_users(&users, &q.plans, |plan| in_pair(&plan.spec.provider));
         push_users(&of_provider, &q.servers, |server| refers(&server.spec.provider, provider));
+        push_users(&direct, &q.hosts, |host| refers(&host.spec.provider, provider));
+    });
+    // New credentials are taken up at once, and refused ones wait for nothing else.
+    let q = queues.clone();
+    let (owners, direct) = (providers.clone(), hosts.clone());
+    notice(Api::<PartialObjectMeta<Secret>>::all(client.clone()), all(None), cancel.clone(), move |secret| {
+        push_users(&owners, &q.providers, |provider| refers(&provider.spec.secret, secret));
+        push_users(&direct, &q.hosts, |host| refers(&host.spec.secret, secret));
     });
 
     let q = queues.clone();
@@ -348,6 +379,7 @@ pub fn open(client: &Client, queues: &Queues, cancel: &CancellationToken) -> Cac
     Caches {
         providers,
         servers,
+        hosts,
         network_maps,
         storage_maps,
         hooks,

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{Api, Client};
 
 use crate::caches::{Caches, Queues};
+use crate::host::DirectHosts;
 use crate::plan::memory::PlanMemory;
 use crate::ports::Providers;
 use crate::provider::Collectors;
@@ -58,6 +59,8 @@ pub struct Context {
     pub queues: Queues,
     /// The running collectors.
     pub collectors: Collectors,
+    /// What is remembered of hosts that are reached directly.
+    pub hosts: DirectHosts,
     /// Pods that are asked for their progress.
     pub workers: WorkerClient,
     /// What is remembered of plans between two passes; losing it costs time only.
@@ -75,6 +78,7 @@ impl Context {
             caches,
             queues,
             collectors: Collectors::default(),
+            hosts: DirectHosts::default(),
             workers: WorkerClient::default(),
             plans: Mutex::default(),
             slots: Mutex::default(),

@@ -9,6 +9,7 @@
 //! | object | reconciler | |
 //! |---|---|---|
 //! | Provider | [`provider`] | connection, collector, inventory |
+//! | Host | [`host`] | credentials and address of a host that is reached directly |
 //! | OVAProviderServer | [`ova_server`] | the pod that reads a folder of appliances |
 //! | NetworkMap, StorageMap | [`map`] | both sides of each row exist |
 //! | Hook | [`hook`] | it can be run |
@@ -21,6 +22,7 @@ pub mod caches;
 pub mod context;
 pub mod conversion;
 pub mod hook;
+pub mod host;
 pub mod map;
 pub mod metrics;
 pub mod migration;
@@ -103,6 +105,7 @@ async fn reconcilers(context: Arc<Context>, caches: Caches, works: Works, stop: 
     tokio::join!(
         drive!(providers, provider::reconcile),
         drive!(servers, ova_server::reconcile),
+        drive!(hosts, host::reconcile),
         drive!(network_maps, map::reconcile_network),
         drive!(storage_maps, map::reconcile_storage),
         drive!(hooks, hook::reconcile),
@@ -128,6 +131,7 @@ async fn clean_up(
         match next {
             None => return,
             Some(Gone::Provider(provider)) => provider::forget(&context, &provider),
+            Some(Gone::Host(host)) => host::forget(&context, &host),
             Some(Gone::Plan(plan)) => {
                 let context = context.clone();
                 tokio::spawn(async move { plan::archive::remove_orphans(&context, &plan).await });

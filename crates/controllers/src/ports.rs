@@ -2,9 +2,11 @@
 //! tests with machines made up on the spot.
 use std::sync::Arc;
 
-use forklift_api::{Provider, ProviderType, Ref};
+use forklift_api::{Condition, Provider, ProviderType, Ref};
 use forklift_core::source::{Capabilities, Source, SourceError};
-pub use forklift_providers::{ConnectError, Endpoint, Thing};
+pub use forklift_providers::{
+    ConnectError, Endpoint, Examination, FoundHost, HostEndpoint, HostError, HostFacts, Thing,
+};
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
@@ -26,10 +28,26 @@ pub trait Providers: Send + Sync + 'static {
     /// Returns what sources of a type can do; `None` for types that cannot be used as a source yet.
     fn capabilities(&self, type_: ProviderType) -> Option<Capabilities>;
 
-    /// Tests the connection.
-    fn test<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, Result<(), ConnectError>>;
+    /// Returns what is wrong with a provider's settings and secret; asks nobody.
+    fn check(&self, endpoint: &Endpoint) -> Vec<Condition>;
 
-    /// Fills the inventory and keeps it current until `cancel`; an error ends it, and it is started again later.
+    /// Tests the connection, and looks at what migrations will need of the source.
+    fn examine<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, Result<Examination, ConnectError>>;
+
+    /// Returns whether sources of a type have hosts that can be reached directly.
+    fn has_hosts(&self, type_: ProviderType) -> bool;
+
+    /// Finds a host in the inventory.
+    fn host<'a>(&'a self, provider: &'a Provider, reference: &'a Ref) -> BoxFuture<'a, FoundHost>;
+
+    /// Logs in to a host and out again.
+    fn test_host<'a>(&'a self, provider: &'a Provider, host: &'a HostEndpoint) -> BoxFuture<'a, Result<(), HostError>>;
+
+    /// Says how a host is reached directly from now on; `None` for not at all.
+    fn set_direct(&self, provider_uid: &str, host: &str, endpoint: Option<HostEndpoint>);
+
+    /// Fills the inventory and keeps it current until `cancel`; an error ends it, and it is started again later, but for
+    /// refused credentials. What an earlier run collected stays until it is found to be gone.
     fn collect(&self, endpoint: Endpoint, cancel: CancellationToken) -> BoxFuture<'static, Result<(), ConnectError>>;
 
     /// Returns whether the inventory of a provider is complete.

@@ -3,11 +3,12 @@
 //! ```text
 //! type ─► url ─► secret ─► (server of an OVA provider) ─► connection test ─► collector ─► inventory complete ─► Ready
 //! ```
-//! A changed spec or secret starts the collector anew. Refused credentials are not tried again until something
-//! changes, so that no account is locked. The status is written on every pass, whatever it found.
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+//! A change of where the provider is reads the inventory anew; changed credentials only log in anew ([`collectors`]).
+//! Refused credentials are not tried again until something changes, so that no account is locked. The status is written
+//! on every pass, whatever it found.
+pub mod collectors;
+
+use std::sync::Arc;
 
 use forklift_api::annotations::OVA_PROVIDER_FINALIZER;
 use forklift_api::condition::{reasons, types};
@@ -16,90 +17,18 @@ use forklift_api::{Category, Condition, Provider, ProviderType};
 use forklift_core::build::ova_server::parse_url;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
-use tokio_util::sync::CancellationToken;
+
+pub use collectors::{Collectors, Key};
 
 use crate::context::{Context, is_set, secret_data};
 use crate::ova_server;
-use crate::ports::{ConnectError, Endpoint};
+use crate::ports::{ConnectError, Endpoint, Examination};
 use crate::shell::apply::set_finalizer;
 use crate::shell::status::{LONG, Pass, ReconcileError, SLOW};
 
-/// How long a collector that failed rests before it starts again.
-const COLLECTOR_REST: Duration = Duration::from_secs(10);
-
-/// The running collectors, by the UID of their provider.
-#[derive(Default)]
-pub struct Collectors {
-    running: Mutex<HashMap<String, Running>>,
-}
-
-struct Running {
-    /// What it was started for: generation, version of the secret, address of the server.
-    key: (i64, String, Option<String>),
-    cancel: CancellationToken,
-}
-
-impl Collectors {
-    /// Stops the collector of a provider.
-    pub fn stop(&self, uid: &str) {
-        if let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(uid) {
-            running.cancel.cancel();
-        }
-    }
-
-    /// Starts a collector unless the same one runs.
-    fn ensure(&self, context: &Arc<Context>, endpoint: &Endpoint, version: &str) {
-        let provider = &endpoint.provider;
-        let uid = provider.uid().unwrap_or_default();
-        let key = (provider.metadata.generation.unwrap_or(0), version.to_owned(), endpoint.server.clone());
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match running.get(&uid) {
-            Some(same) if same.key == key => return,
-            Some(other) => {
-                other.cancel.cancel();
-                context.providers().forget(provider);
-            }
-            None => {}
-        }
-        let cancel = CancellationToken::new();
-        running.insert(uid, Running { key, cancel: cancel.clone() });
-        tokio::spawn(keep_collecting(context.clone(), endpoint.clone(), cancel));
-    }
-}
-
-async fn keep_collecting(context: Arc<Context>, endpoint: Endpoint, cancel: CancellationToken) {
-    let provider = endpoint.provider.clone();
-    let (namespace, name) = (provider.namespace().unwrap_or_default(), provider.name_any());
-    while !cancel.is_cancelled() {
-        let collecting = context.providers().collect(endpoint.clone(), cancel.child_token());
-        tokio::pin!(collecting);
-        // Completeness is a matter of seconds or of minutes: it is looked for until it is there, then reported once.
-        let mut tick = tokio::time::interval(Duration::from_millis(250));
-        let mut told = false;
-        let ended = loop {
-            tokio::select! {
-                ended = &mut collecting => break ended,
-                _ = tick.tick(), if !told => {
-                    if context.providers().loaded(&provider) {
-                        told = true;
-                        context.queues.providers.push(&namespace, &name);
-                    }
-                }
-            }
-        };
-        if let Err(error) = ended {
-            tracing::warn!(provider = name, namespace, %error, "collector ended");
-        }
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = tokio::time::sleep(COLLECTOR_REST) => {}
-        }
-    }
-}
-
 /// Stops what runs for a provider that is gone.
 pub fn forget(context: &Context, provider: &Provider) {
-    context.collectors.stop(&provider.uid().unwrap_or_default());
+    context.collectors.forget(&provider.uid().unwrap_or_default());
     context.providers().forget(provider);
 }
 
@@ -122,11 +51,11 @@ pub async fn reconcile(provider: Arc<Provider>, context: Arc<Context>) -> Result
     context.providers().refresh(&provider);
     let mut pass = Pass::begin(&context.client, provider.as_ref(), jiff::Timestamp::now());
     pass.status.phase = Some(ProviderPhase::Staging);
-    let result = examine(&context, provider.clone(), &mut pass).await;
+    let result = look(&context, provider.clone(), &mut pass).await;
     pass.finish(result).await
 }
 
-async fn examine(
+async fn look(
     context: &Arc<Context>,
     provider: Arc<Provider>,
     pass: &mut Pass<'_, Provider>,
@@ -141,6 +70,16 @@ async fn examine(
         return Ok(Action::requeue(SLOW));
     }
     let (data, version) = secret.unwrap_or_default();
+    let mut endpoint = Endpoint { provider: provider.clone(), secret: data, server: None };
+    for condition in context.providers().check(&endpoint) {
+        pass.set(condition);
+    }
+    if pass.conditions().has_blocker() {
+        pass.status.phase = Some(ProviderPhase::ValidationFailed);
+        context.collectors.stop(&provider.uid().unwrap_or_default());
+        return Ok(Action::requeue(SLOW));
+    }
+    let data = &endpoint.secret;
     let insecure = data.get(secret_key::INSECURE).is_some_and(|value| value.trim_ascii() == b"true");
     if insecure && !provider.is(ProviderType::OpenShift) && !provider.is(ProviderType::OpenStack) {
         pass.set(
@@ -148,7 +87,6 @@ async fn examine(
                 .reason(reasons::SKIP_TLS_VERIFICATION),
         );
     }
-    let mut endpoint = Endpoint { provider: provider.clone(), secret: data, server: None };
     if provider.is(ProviderType::Ova) {
         match ova_server::ensure(context, &provider).await? {
             ova_server::Server::Ready { url, service } => {
@@ -166,11 +104,17 @@ async fn examine(
             }
         }
     }
-    match context.providers().test(&endpoint).await {
-        Ok(()) => pass.set(
-            Condition::new(types::CONNECTION_TEST_SUCCEEDED, Category::Required, "Connection test, succeeded.")
-                .reason(reasons::TESTED),
-        ),
+    let key = Key::of(&endpoint, &version);
+    pass.status.secret_resource_version.clone_from(&version);
+    match connect(context, &endpoint, &key).await {
+        Ok(found) => {
+            pass.set(
+                Condition::new(types::CONNECTION_TEST_SUCCEEDED, Category::Required, "Connection test, succeeded.")
+                    .reason(reasons::TESTED),
+            );
+            found.conditions.into_iter().for_each(|condition| pass.set(condition));
+            pass.status.fingerprint = found.fingerprint.unwrap_or_default();
+        }
         Err(ConnectError::Starting(message)) => {
             pass.set(starting(&message));
             return Ok(Action::requeue(SLOW));
@@ -190,8 +134,7 @@ async fn examine(
             return Ok(Action::await_change());
         }
     }
-    context.collectors.ensure(context, &endpoint, &version);
-    pass.status.secret_resource_version = version;
+    context.collectors.ensure(context, &endpoint, key);
     pass.set(
         Condition::new(types::VALIDATED, Category::Advisory, "Validation has been completed.")
             .reason(reasons::COMPLETED),
@@ -213,6 +156,44 @@ async fn examine(
     pass.set(Condition::new(types::READY, Category::Required, "The provider is ready."));
     pass.status.phase = Some(ProviderPhase::Ready);
     Ok(Action::requeue(LONG))
+}
+
+/// Tests the connection, unless it was found good a while ago and the collector says nothing else, or the source refused
+/// these very credentials.
+async fn connect(context: &Context, endpoint: &Endpoint, key: &Key) -> Result<Examination, ConnectError> {
+    let provider = &endpoint.provider;
+    let uid = provider.uid().unwrap_or_default();
+    if let Some(message) = context.collectors.refused(&uid, key).or_else(|| refused_before(provider, key)) {
+        context.collectors.refuse(&uid, key.clone(), &message);
+        return Err(ConnectError::Auth(message));
+    }
+    if context.providers().failure(provider).is_none()
+        && let Some(found) = context.collectors.examined(&uid, key)
+    {
+        return Ok(found);
+    }
+    match context.providers().examine(endpoint).await {
+        Ok(found) => {
+            context.collectors.remember(&uid, key.clone(), &found);
+            Ok(found)
+        }
+        Err(error) => {
+            if let ConnectError::Auth(message) = &error {
+                context.collectors.refuse(&uid, key.clone(), message);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Returns the source's words when the stored status says that it refused this spec with this version of the secret: a
+/// controller that starts is no reason to try again.
+fn refused_before(provider: &Provider, key: &Key) -> Option<String> {
+    let status = provider.status.as_ref()?;
+    let same =
+        provider.has_reconciled() && status.secret_resource_version == key.version() && !key.version().is_empty();
+    let found = status.conditions.iter().find(|condition| condition.type_ == types::CONNECTION_AUTH_FAILED);
+    found.filter(|condition| same && condition.is_true()).map(|condition| condition.message.clone())
 }
 
 fn starting(message: &str) -> Condition {

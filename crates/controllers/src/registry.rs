@@ -1,21 +1,41 @@
 //! The providers of `forklift_providers`, behind the port that the reconcilers ask.
 use std::sync::Arc;
 
-use forklift_api::{Provider, ProviderType, Ref};
+use forklift_api::{Condition, Provider, ProviderType, Ref};
 use forklift_core::source::{Capabilities, Source, SourceError};
 use forklift_providers::Registry;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{ConnectError, Endpoint, Found, Providers, Thing};
+use crate::ports::{ConnectError, Endpoint, Examination, Found, FoundHost, HostEndpoint, HostError, Providers, Thing};
 
 impl Providers for Registry {
     fn capabilities(&self, type_: ProviderType) -> Option<Capabilities> {
         Registry::capabilities(self, type_)
     }
 
-    fn test<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, Result<(), ConnectError>> {
-        Box::pin(Registry::test(self, endpoint))
+    fn check(&self, endpoint: &Endpoint) -> Vec<Condition> {
+        Registry::check(self, endpoint)
+    }
+
+    fn examine<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, Result<Examination, ConnectError>> {
+        Box::pin(Registry::examine(self, endpoint))
+    }
+
+    fn has_hosts(&self, type_: ProviderType) -> bool {
+        Registry::has_hosts(self, type_)
+    }
+
+    fn host<'a>(&'a self, provider: &'a Provider, reference: &'a Ref) -> BoxFuture<'a, FoundHost> {
+        Box::pin(Registry::host(self, provider, reference))
+    }
+
+    fn test_host<'a>(&'a self, provider: &'a Provider, host: &'a HostEndpoint) -> BoxFuture<'a, Result<(), HostError>> {
+        Box::pin(Registry::test_host(self, provider, host))
+    }
+
+    fn set_direct(&self, provider_uid: &str, host: &str, endpoint: Option<HostEndpoint>) {
+        Registry::set_direct(self, provider_uid, host, endpoint);
     }
 
     fn collect(&self, endpoint: Endpoint, cancel: CancellationToken) -> BoxFuture<'static, Result<(), ConnectError>> {

@@ -1,7 +1,9 @@
 //! Providers: a folder per kind of source, and the registry over them.
 //!
 //! ```text
-//! Registry ── kind(type) ──► ProviderKind ─┬─ test      is it reachable
+//! Registry ── kind(type) ──► ProviderKind ─┬─ check     is what the user wrote sound
+//!                                          ├─ test      is it reachable; examine: is it as migrations need it
+//!                                          ├─ hosts     hosts that are reached directly, where there are some
 //!                                          ├─ open      a collector for the inventory, or a live source
 //!                                          └─ source    VMs as machines, disks as importer input
 //! ```
@@ -9,21 +11,25 @@
 //! folder holds its wire client, its records, its collector, its translation to
 //! [`forklift_core::machine::Machine`] and its [`Source`].
 
+mod hosts;
 pub mod openshift;
 pub mod ova;
 mod registry;
+pub mod tls;
 pub mod vsphere;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use forklift_api::{Provider, ProviderType};
+use forklift_api::{Condition, Provider, ProviderType};
 use forklift_core::source::{Capabilities, Source};
 use forklift_inventory::{Live, ProviderEntry, ProviderSpec, Writer};
 use tokio_util::sync::CancellationToken;
 
-pub use registry::{Found, Registry};
+pub use hosts::{HostEndpoint, HostError, HostFacts, Hosts};
+pub use registry::{Found, FoundHost, Registry};
 
 /// Returns what there is of a provider type; `None` for types that are not supported yet.
 pub fn kind(provider_type: ProviderType) -> Option<&'static dyn ProviderKind> {
@@ -82,6 +88,17 @@ pub enum ConnectError {
     Starting(String),
 }
 
+/// What a look at a provider found, besides that it can be reached.
+#[derive(Clone, Debug, Default)]
+pub struct Examination {
+    /// What users have to know.
+    pub conditions: Vec<Condition>,
+    /// The thumbprint of the server's certificate: SHA-1, upper case hexadecimal with colons.
+    pub fingerprint: Option<String>,
+    /// How long this holds while the collector does well; zero where a look costs nothing.
+    pub holds: Duration,
+}
+
 /// The things that maps and plans refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Thing {
@@ -105,6 +122,12 @@ pub enum Opened {
 ///
 /// Ends when cancelled, or with an error after which it is started anew. A
 /// passing failure is no end: it is noted with [`Writer::failed`] and tried again.
+/// Refused credentials are an end, with [`ConnectError::Auth`]: nothing logs in
+/// again until somebody changed them.
+///
+/// The store may hold what an earlier run left (after new credentials, or a
+/// failure): it is served meanwhile. Once everything was read, what the source
+/// no longer has must go.
 #[async_trait]
 pub trait Collector: Send {
     /// Runs until `cancel`.
@@ -123,8 +146,24 @@ pub trait ProviderKind: Send + Sync {
     /// Returns the collection that references to a thing mean.
     fn collection(&self, thing: Thing) -> &'static str;
 
+    /// Returns what is wrong with the settings and the secret. Asks nobody.
+    fn check(&self, _endpoint: &Endpoint) -> Vec<Condition> {
+        Vec::new()
+    }
+
     /// Tests the connection.
     async fn test(&self, endpoint: &Endpoint, context: &Context) -> Result<(), ConnectError>;
+
+    /// Tests the connection, and looks at what migrations will need of the source.
+    async fn examine(&self, endpoint: &Endpoint, context: &Context) -> Result<Examination, ConnectError> {
+        self.test(endpoint, context).await?;
+        Ok(Examination::default())
+    }
+
+    /// Returns the hosts' port, when the source has hosts that can be reached directly.
+    fn hosts(&self) -> Option<&dyn Hosts> {
+        None
+    }
 
     /// Returns how its inventory comes in. Must not wait for the source.
     fn open(&self, endpoint: &Endpoint, context: &Context) -> Result<Opened, ConnectError>;

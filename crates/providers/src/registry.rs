@@ -1,14 +1,17 @@
 //! All providers behind one door, over one inventory.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use forklift_api::{Provider, ProviderType, Ref};
+use forklift_api::{Condition, Provider, ProviderType, Ref};
 use forklift_core::source::{Capabilities, Source, SourceError};
 use forklift_inventory::{FindError, Inventory, ProviderEntry, Record, Reference};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ConnectError, Context, Endpoint, Opened, ProviderKind, Thing, kind};
+use crate::{
+    ConnectError, Context, Endpoint, Examination, HostEndpoint, HostError, HostFacts, Opened, ProviderKind, Thing, kind,
+};
 
 /// What a look-up by reference gave.
 #[derive(Clone, Debug)]
@@ -23,17 +26,34 @@ pub enum Found {
     NotLoaded,
 }
 
+/// What a look-up of a host gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundHost {
+    /// The host.
+    One(HostFacts),
+    /// Nothing of this id or name, or no hosts at all.
+    None,
+    /// Several of this name.
+    Many,
+    /// The inventory is not complete: nobody knows yet.
+    NotLoaded,
+}
+
+/// The hosts that are reached directly: by the UID of their provider, by their id.
+type DirectHosts = BTreeMap<String, BTreeMap<String, HostEndpoint>>;
+
 /// The providers of one inventory.
 #[derive(Clone)]
 pub struct Registry {
     inventory: Inventory,
     context: Context,
+    direct: Arc<RwLock<DirectHosts>>,
 }
 
 impl Registry {
     /// Returns a registry over an inventory.
     pub fn new(inventory: Inventory, context: Context) -> Self {
-        Self { inventory, context }
+        Self { inventory, context, direct: Arc::default() }
     }
 
     /// Returns the inventory.
@@ -51,8 +71,62 @@ impl Registry {
         supported(&endpoint.provider)?.test(endpoint, &self.context).await
     }
 
+    /// Returns what is wrong with the settings and the secret.
+    pub fn check(&self, endpoint: &Endpoint) -> Vec<Condition> {
+        supported(&endpoint.provider).map(|kind| kind.check(endpoint)).unwrap_or_default()
+    }
+
+    /// Tests the connection, and looks at what migrations will need.
+    pub async fn examine(&self, endpoint: &Endpoint) -> Result<Examination, ConnectError> {
+        supported(&endpoint.provider)?.examine(endpoint, &self.context).await
+    }
+
+    /// Returns whether sources of a type have hosts that can be reached directly.
+    pub fn has_hosts(&self, provider_type: ProviderType) -> bool {
+        kind(provider_type).is_some_and(|kind| kind.hosts().is_some())
+    }
+
+    /// Finds a host by its reference.
+    pub async fn host(&self, provider: &Provider, reference: &Ref) -> FoundHost {
+        let Ok(Some(hosts)) = supported(provider).map(ProviderKind::hosts) else { return FoundHost::None };
+        let Some(entry) = self.entry(provider) else { return FoundHost::NotLoaded };
+        let (id, name) = (reference.id.as_str(), reference.name.as_str());
+        match entry.find(hosts.collection(), Reference { id: Some(id), name: Some(name), namespace: None }).await {
+            Ok(record) => FoundHost::One(hosts.facts(&record)),
+            Err(FindError::NotFound { .. }) => FoundHost::None,
+            Err(FindError::Ambiguous { .. }) => FoundHost::Many,
+            Err(FindError::NotReady { .. } | FindError::Unreachable { .. }) => FoundHost::NotLoaded,
+        }
+    }
+
+    /// Logs in to a host and out again.
+    pub async fn test_host(&self, provider: &Provider, host: &HostEndpoint) -> Result<(), HostError> {
+        let kind = supported(provider).map_err(|error| HostError::Failed(error.to_string()))?;
+        let none = || HostError::Failed(format!("provider {} has no hosts that are reached directly", name(provider)));
+        kind.hosts().ok_or_else(none)?.test(host).await
+    }
+
+    /// Says how a host is reached directly from now on; `None` for not at all.
+    pub fn set_direct(&self, provider_uid: &str, id: &str, host: Option<HostEndpoint>) {
+        let mut direct = self.direct.write().unwrap_or_else(PoisonError::into_inner);
+        let hosts = direct.entry(provider_uid.to_owned()).or_default();
+        match host {
+            Some(host) => drop(hosts.insert(id.to_owned(), host)),
+            None => drop(hosts.remove(id)),
+        }
+        if hosts.is_empty() {
+            direct.remove(provider_uid);
+        }
+    }
+
+    /// Returns how a host is reached directly, when there is a Host object that is ready.
+    pub fn direct(&self, provider_uid: &str, id: &str) -> Option<HostEndpoint> {
+        self.direct.read().unwrap_or_else(PoisonError::into_inner).get(provider_uid)?.get(id).cloned()
+    }
+
     /// Fills the provider's inventory and keeps it current until `cancel`. What
-    /// an earlier run left is replaced.
+    /// an earlier run collected stays until it is found to be gone; to begin
+    /// with nothing, [`Registry::forget`] it first.
     pub async fn collect(&self, endpoint: Endpoint, cancel: CancellationToken) -> Result<(), ConnectError> {
         let kind = supported(&endpoint.provider)?;
         let object = serde_json::to_value(&*endpoint.provider)
@@ -64,7 +138,16 @@ impl Registry {
                 Ok(())
             }
             Opened::Collected(collector) => {
-                let entry = self.inventory.insert(ProviderEntry::collected(kind.spec(), object));
+                let kept = self
+                    .entry(&endpoint.provider)
+                    .filter(|entry| std::ptr::eq(entry.spec(), kind.spec()) && entry.live_source().is_none());
+                let entry = match kept {
+                    Some(entry) => {
+                        entry.set_object(object);
+                        entry
+                    }
+                    None => self.inventory.insert(ProviderEntry::collected(kind.spec(), object)),
+                };
                 let writer = self.inventory.writer(&entry);
                 collector.run(writer, cancel).await
             }

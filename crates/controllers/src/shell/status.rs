@@ -172,6 +172,7 @@ conditioned! {
     forklift_api::NetworkMap => forklift_api::map::MapStatus,
     forklift_api::StorageMap => forklift_api::map::MapStatus,
     forklift_api::Hook => forklift_api::hook::HookStatus,
+    forklift_api::Host => forklift_api::host::HostStatus,
     forklift_api::Plan => forklift_api::plan::PlanStatus,
     forklift_api::Migration => forklift_api::migration::MigrationStatus,
     forklift_api::Conversion => forklift_api::conversion::ConversionStatus,

@@ -74,6 +74,39 @@ where
     reader
 }
 
+/// Watches a kind without keeping it: `on_change` is told every object that is there, changed, or went. For kinds of which
+/// only the change matters (`PartialObjectMeta`: nothing else is asked for). The task ends when `cancel` does.
+pub fn notice<K, F>(api: Api<K>, config: watcher::Config, cancel: CancellationToken, on_change: F)
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone + Send + Sync + Unpin,
+    F: Fn(&K) + Send + Sync + 'static,
+{
+    tokio::spawn(async move {
+        let mut stream = watcher::watcher(api, config).boxed();
+        loop {
+            let event = tokio::select! {
+                () = cancel.cancelled() => return,
+                event = stream.next() => event,
+            };
+            match event {
+                None => return,
+                Some(Ok(watcher::Event::Init | watcher::Event::InitDone)) => {}
+                Some(Ok(
+                    watcher::Event::InitApply(object) | watcher::Event::Apply(object) | watcher::Event::Delete(object),
+                )) => on_change(&object),
+                Some(Err(error)) => {
+                    let wait = if unknown_kind(&error) { RETRY_UNKNOWN_KIND } else { RETRY };
+                    tracing::debug!(kind = %K::kind(&Default::default()), %error, "watch interrupted");
+                    if pause(&cancel, wait).await {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+}
+
 fn publish<K, F>(
     store: &Store<K>,
     writer: &mut reflector::store::Writer<K>,

@@ -131,6 +131,51 @@ impl Cluster {
         }
     }
 
+    /// Waits until an object has a condition that holds for this reason; returns the condition.
+    pub async fn raises<K>(&self, name: &str, type_: &str, reason: &str) -> Value
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::Serialize
+            + serde::de::DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let (wanted, why) = (type_.to_owned(), reason.to_owned());
+        let holds = move |object: Option<&K>| {
+            condition(object, &wanted)
+                .is_some_and(|c| c["status"] == "True" && c["reason"].as_str().unwrap_or_default() == why)
+        };
+        let object = self.until(name, holds).await;
+        condition(Some(&object), type_).unwrap_or_default()
+    }
+
+    /// Waits until an object of ours has been looked at in its present form, and lacks a condition.
+    pub async fn lacks<K>(&self, name: &str, type_: &str)
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::Serialize
+            + serde::de::DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let unwanted = type_.to_owned();
+        self.until(name, move |object: Option<&K>| object.is_some() && !has(object, &unwanted)).await;
+    }
+
+    /// Makes or replaces a secret in our namespace.
+    pub async fn secret(&self, name: &str, data: &[(&str, &str)]) {
+        let data: serde_json::Map<String, Value> =
+            data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        let params = kube::api::PatchParams::apply("test").force();
+        let patch = kube::api::Patch::Apply(&secret);
+        self.api::<Secret>().patch(name, &params, &patch).await.expect("is written");
+    }
+
     /// Waits until something that can only be asked for is so.
     pub async fn eventually<F, Fut>(&self, what: &str, mut holds: F)
     where

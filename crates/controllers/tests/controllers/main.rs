@@ -3,6 +3,9 @@
 //! The source ([`source`]) and the node ([`kubelet`]) are made up: nothing is copied or converted, only said to be.
 mod cluster;
 mod conditions;
+mod hosts;
 mod kubelet;
 mod plans;
+mod providers;
 mod source;
+mod vsphere_table;

@@ -3,8 +3,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use forklift_api::worker::ImportSource;
-use forklift_api::{Provider, ProviderType, Ref};
-use forklift_controllers::ports::{ConnectError, Endpoint, Found, Providers, Thing};
+use forklift_api::{Condition, Provider, ProviderType, Ref};
+use forklift_controllers::ports::{
+    ConnectError, Endpoint, Examination, Found, FoundHost, HostEndpoint, HostError, HostFacts, Providers, Thing,
+};
 use forklift_core::machine::{Disk, Machine, Nic, PowerState, ResourceRef, VmIdentity};
 use forklift_core::source::{Capabilities, DiskSource, PortFuture, Source, SourceError};
 use futures::future::BoxFuture;
@@ -14,6 +16,37 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Default)]
 pub struct FakeSource {
     machines: Arc<Mutex<BTreeMap<String, Machine>>>,
+    /// How the source answers those who connect.
+    pub door: Arc<Mutex<Door>>,
+}
+
+/// How the source answers those who connect, and what it saw.
+#[derive(Default)]
+pub struct Door {
+    /// What an examination gives; nothing said is an empty one.
+    pub answer: Option<Result<Examination, ConnectError>>,
+    /// Conditions of settings and secret.
+    pub check: Vec<Condition>,
+    /// Logins so far.
+    pub logins: usize,
+    /// The inventory is not complete.
+    pub loading: bool,
+    /// Why the inventory could not be refreshed.
+    pub failure: Option<String>,
+    /// Passwords with which collectors were started.
+    pub collected: Vec<String>,
+    /// Inventories that were dropped.
+    pub forgotten: usize,
+    /// Hosts of the inventory.
+    pub hosts: Vec<HostFacts>,
+    /// What a login to a host gives.
+    pub host_answer: Option<HostError>,
+    /// Logins to hosts so far: address, user and thumbprint.
+    pub host_logins: Vec<(String, String, String)>,
+    /// Hosts that are reached directly, by id.
+    pub direct: BTreeMap<String, HostEndpoint>,
+    /// Ends all collectors with this error.
+    pub collector_ends: Option<tokio::sync::watch::Receiver<Option<ConnectError>>>,
 }
 
 impl FakeSource {
@@ -47,6 +80,11 @@ impl FakeSource {
     /// Returns whether a VM runs.
     pub fn power(&self, id: &str) -> PowerState {
         self.machines.lock().expect("not poisoned")[id].power
+    }
+
+    /// Changes how the source answers.
+    pub fn door<T>(&self, change: impl FnOnce(&mut Door) -> T) -> T {
+        change(&mut self.door.lock().expect("not poisoned"))
     }
 
     fn read(&self, id: &str) -> Result<Machine, SourceError> {
@@ -106,28 +144,92 @@ impl Providers for FakeSource {
         (type_ != ProviderType::OpenShift).then(|| Source::capabilities(self))
     }
 
-    fn test<'a>(&'a self, _: &'a Endpoint) -> BoxFuture<'a, Result<(), ConnectError>> {
-        Box::pin(async { Ok(()) })
+    fn check(&self, _: &Endpoint) -> Vec<Condition> {
+        self.door(|door| door.check.clone())
     }
 
-    fn collect(&self, _: Endpoint, cancel: CancellationToken) -> BoxFuture<'static, Result<(), ConnectError>> {
+    fn examine<'a>(&'a self, _: &'a Endpoint) -> BoxFuture<'a, Result<Examination, ConnectError>> {
+        let answer = self.door(|door| {
+            door.logins += 1;
+            door.answer.clone().unwrap_or_else(|| Ok(Examination::default()))
+        });
+        Box::pin(async move { answer })
+    }
+
+    fn has_hosts(&self, type_: ProviderType) -> bool {
+        type_ == ProviderType::VSphere
+    }
+
+    fn host<'a>(&'a self, _: &'a Provider, reference: &'a Ref) -> BoxFuture<'a, FoundHost> {
+        let found: Vec<HostFacts> = self.door(|door| {
+            let fits = |host: &&HostFacts| {
+                if reference.id.is_empty() { host.name == reference.name } else { host.id == reference.id }
+            };
+            door.hosts.iter().filter(fits).cloned().collect()
+        });
+        let found = match (self.door(|door| door.loading), found.as_slice()) {
+            (true, _) => FoundHost::NotLoaded,
+            (false, []) => FoundHost::None,
+            (false, [one]) => FoundHost::One(one.clone()),
+            (false, _) => FoundHost::Many,
+        };
+        Box::pin(async move { found })
+    }
+
+    fn test_host<'a>(&'a self, _: &'a Provider, host: &'a HostEndpoint) -> BoxFuture<'a, Result<(), HostError>> {
+        let user = String::from_utf8_lossy(host.secret.get("user").map_or(&[], Vec::as_slice)).into_owned();
+        let answer = self.door(|door| {
+            door.host_logins.push((host.url.clone(), user, host.thumbprint.clone()));
+            door.host_answer.clone()
+        });
+        Box::pin(async move { answer.map_or(Ok(()), Err) })
+    }
+
+    fn set_direct(&self, _: &str, host: &str, endpoint: Option<HostEndpoint>) {
+        self.door(|door| match endpoint {
+            Some(endpoint) => drop(door.direct.insert(host.to_owned(), endpoint)),
+            None => drop(door.direct.remove(host)),
+        });
+    }
+
+    fn collect(&self, endpoint: Endpoint, cancel: CancellationToken) -> BoxFuture<'static, Result<(), ConnectError>> {
+        let ends = self.door(|door| {
+            door.collected.push(endpoint.secret_text("password").unwrap_or_default().to_owned());
+            door.collector_ends.clone()
+        });
         Box::pin(async move {
-            cancel.cancelled().await;
-            Ok(())
+            let ended = async {
+                match ends {
+                    Some(mut ends) => {
+                        let error = ends.wait_for(Option::is_some).await.ok().and_then(|error| error.clone());
+                        match error {
+                            Some(error) => Some(error),
+                            None => std::future::pending().await,
+                        }
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = cancel.cancelled() => Ok(()),
+                error = ended => error.map_or(Ok(()), Err),
+            }
         })
     }
 
     fn loaded(&self, _: &Provider) -> bool {
-        true
+        self.door(|door| !door.loading)
     }
 
     fn refresh(&self, _: &Provider) {}
 
     fn failure(&self, _: &Provider) -> Option<String> {
-        None
+        self.door(|door| door.failure.clone())
     }
 
-    fn forget(&self, _: &Provider) {}
+    fn forget(&self, _: &Provider) {
+        self.door(|door| door.forgotten += 1);
+    }
 
     fn source(&self, _: &Provider) -> Result<Arc<dyn Source>, SourceError> {
         Ok(Arc::new(self.clone()))

@@ -152,7 +152,11 @@ mod tests {
                   "serial": "",
                   "bootable": true,
                   "shared": false,
+                  "users": [],
                   "rdm": false,
+                  "independent": false,
+                  "encrypted": false,
+                  "unsupported": "",
                   "changedBlocks": false
                 }
               ],
@@ -176,10 +180,15 @@ mod tests {
               "traits": {
                 "template": false,
                 "disconnected": false,
+                "connection": "",
+                "tools": "notApplicable",
+                "hostState": "ready",
+                "encrypted": false,
                 "tpm": false,
                 "timezone": null,
                 "changeTracking": false,
                 "snapshots": 0,
+                "migrationSnapshots": [],
                 "consolidationNeeded": false,
                 "path": "/ova/web.ova",
                 "unsupportedExport": false

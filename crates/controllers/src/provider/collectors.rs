@@ -1,0 +1,229 @@
+//! The running collectors, and what is remembered of each provider between two passes.
+//!
+//! ```text
+//! place  (type, url, settings that matter)  changed: the records go, a new collector starts
+//! access (version of the secret, server)    changed: the records stay, a new collector starts with a new session
+//! anything else of the spec                 changed: nothing happens
+//! ```
+//! Credentials that the source refused are remembered: nobody tries them again, whatever makes a pass run.
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use forklift_api::Provider;
+use forklift_api::provider::setting;
+use kube::ResourceExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::ports::{ConnectError, Endpoint, Examination};
+
+/// How long a collector that failed rests before it starts again.
+const REST: Duration = Duration::from_secs(10);
+
+/// What a provider is reached with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Where: type, address and the settings that say what is there.
+    place: String,
+    /// By what: version of the secret, address of the server.
+    access: (String, Option<String>),
+}
+
+impl Key {
+    /// Returns the key of a provider's endpoint with a version of its secret.
+    pub fn of(endpoint: &Endpoint, version: &str) -> Self {
+        Self { place: place(&endpoint.provider), access: (version.to_owned(), endpoint.server.clone()) }
+    }
+
+    /// Returns the version of the secret.
+    pub fn version(&self) -> &str {
+        &self.access.0
+    }
+}
+
+fn place(provider: &Provider) -> String {
+    let spec = &provider.spec;
+    let settings: Vec<_> =
+        spec.settings.iter().filter(|(key, _)| !setting::NOT_INVENTORY.contains(&key.as_str())).collect();
+    format!("{} {} {settings:?}", spec.type_, spec.url.trim())
+}
+
+/// What is known of the providers, by their UID.
+#[derive(Default)]
+pub struct Collectors {
+    known: Mutex<HashMap<String, Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The place that the inventory is of.
+    place: Option<String>,
+    running: Option<(Key, CancellationToken)>,
+    /// What the source refused, and its words.
+    refused: Option<(Key, String)>,
+    /// The last look that went well.
+    examined: Option<(Key, Instant, Examination)>,
+}
+
+impl Collectors {
+    /// Forgets a provider; its collector ends.
+    pub fn forget(&self, uid: &str) {
+        if let Some((_, cancel)) = self.lock().remove(uid).and_then(|known| known.running) {
+            cancel.cancel();
+        }
+    }
+
+    /// Ends the collector of a provider. What it collected stays.
+    pub fn stop(&self, uid: &str) {
+        let mut all = self.lock();
+        let Some(known) = all.get_mut(uid) else { return };
+        known.examined = None;
+        if let Some((_, cancel)) = known.running.take() {
+            cancel.cancel();
+        }
+    }
+
+    /// Returns the source's words when it refused exactly this.
+    pub fn refused(&self, uid: &str, key: &Key) -> Option<String> {
+        let all = self.lock();
+        let (refused, message) = all.get(uid)?.refused.as_ref()?;
+        (refused == key).then(|| message.clone())
+    }
+
+    /// Remembers that the source refused this; the collector ends.
+    pub fn refuse(&self, uid: &str, key: Key, message: &str) {
+        self.lock().entry(uid.to_owned()).or_default().refused = Some((key, message.to_owned()));
+        self.stop(uid);
+    }
+
+    /// Returns what the last look found, as long as it holds.
+    pub fn examined(&self, uid: &str, key: &Key) -> Option<Examination> {
+        let all = self.lock();
+        let (of, at, found) = all.get(uid)?.examined.as_ref()?;
+        (of == key && at.elapsed() < found.holds).then(|| found.clone())
+    }
+
+    /// Remembers what a look found.
+    pub fn remember(&self, uid: &str, key: Key, found: &Examination) {
+        let mut all = self.lock();
+        let known = all.entry(uid.to_owned()).or_default();
+        known.refused = None;
+        known.examined = Some((key, Instant::now(), found.clone()));
+    }
+
+    /// Starts a collector unless the same one runs.
+    pub fn ensure(&self, context: &Arc<Context>, endpoint: &Endpoint, key: Key) {
+        let provider = &endpoint.provider;
+        let uid = provider.uid().unwrap_or_default();
+        let mut all = self.lock();
+        let known = all.entry(uid).or_default();
+        match known.running.take() {
+            Some((same, cancel)) if same == key => {
+                known.running = Some((same, cancel));
+                return;
+            }
+            Some((_, cancel)) => cancel.cancel(),
+            None => {}
+        }
+        if known.place.as_ref().is_some_and(|place| *place != key.place) {
+            context.providers().forget(provider);
+        }
+        known.place = Some(key.place.clone());
+        let cancel = CancellationToken::new();
+        known.running = Some((key.clone(), cancel.clone()));
+        tokio::spawn(keep_collecting(context.clone(), endpoint.clone(), key, cancel));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn keep_collecting(context: Arc<Context>, endpoint: Endpoint, key: Key, cancel: CancellationToken) {
+    let provider = endpoint.provider.clone();
+    let (namespace, name) = (provider.namespace().unwrap_or_default(), provider.name_any());
+    while !cancel.is_cancelled() {
+        let collecting = context.providers().collect(endpoint.clone(), cancel.child_token());
+        tokio::pin!(collecting);
+        // Completeness is a matter of seconds or of minutes: it is looked for until it is there, then reported once.
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        let mut told = false;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut collecting => break ended,
+                _ = tick.tick(), if !told => {
+                    if context.providers().loaded(&provider) {
+                        told = true;
+                        context.queues.providers.push(&namespace, &name);
+                    }
+                }
+            }
+        };
+        match ended {
+            Err(ConnectError::Auth(message)) if !cancel.is_cancelled() => {
+                tracing::warn!(provider = name, namespace, message, "the source refused the credentials");
+                context.collectors.refuse(&provider.uid().unwrap_or_default(), key, &message);
+                context.queues.providers.push(&namespace, &name);
+                return;
+            }
+            Err(error) => tracing::warn!(provider = name, namespace, %error, "collector ended"),
+            Ok(()) => {}
+        }
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(REST) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forklift_api::provider::ProviderSpec;
+
+    fn key(settings: &[(&str, &str)], url: &str, version: &str) -> Key {
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let spec = ProviderSpec { type_: "vsphere".into(), url: url.into(), settings, ..ProviderSpec::default() };
+        let provider = Arc::new(Provider::new("p", spec));
+        Key::of(&Endpoint { provider, secret: Default::default(), server: None }, version)
+    }
+
+    #[test]
+    fn only_what_says_where_and_by_what_matters_to_a_collector() {
+        let plain = key(&[], "https://vc/sdk", "1");
+        assert_eq!(key(&[("bandwidthLimit", "1000"), ("vddkInitImage", "i")], "https://vc/sdk", "1"), plain);
+        assert_ne!(key(&[("sdkEndpoint", "esxi")], "https://vc/sdk", "1").place, plain.place);
+        assert_ne!(key(&[], "https://other/sdk", "1").place, plain.place);
+        let rotated = key(&[], "https://vc/sdk", "2");
+        assert_eq!(rotated.place, plain.place);
+        assert_ne!(rotated, plain);
+    }
+
+    #[test]
+    fn refused_credentials_are_refused_until_they_change() {
+        let collectors = Collectors::default();
+        let (old, new) = (key(&[], "https://vc/sdk", "1"), key(&[], "https://vc/sdk", "2"));
+        collectors.refuse("u", old.clone(), "wrong password");
+        assert_eq!(collectors.refused("u", &old).as_deref(), Some("wrong password"));
+        assert_eq!(collectors.refused("u", &new), None);
+        collectors.stop("u");
+        assert!(collectors.refused("u", &old).is_some(), "a stopped collector makes nobody try again");
+        collectors.remember("u", new, &Examination::default());
+        assert_eq!(collectors.refused("u", &old), None);
+    }
+
+    #[test]
+    fn a_look_holds_as_long_as_it_says() {
+        let collectors = Collectors::default();
+        let at = key(&[], "https://vc/sdk", "1");
+        collectors.remember("u", at.clone(), &Examination::default());
+        assert!(collectors.examined("u", &at).is_none(), "one that holds for no time is looked at again");
+        let long = Examination { holds: Duration::from_secs(600), ..Examination::default() };
+        collectors.remember("u", at.clone(), &long);
+        assert!(collectors.examined("u", &at).is_some());
+        assert!(collectors.examined("u", &key(&[], "https://vc/sdk", "2")).is_none());
+        collectors.stop("u");
+        assert!(collectors.examined("u", &at).is_none());
+    }
+}
