@@ -139,6 +139,11 @@ impl Round {
         self.base.get(usize::try_from(index).ok()?)
     }
 
+    /// Returns what the target held before, chunk by chunk.
+    pub fn into_base(self) -> Vec<Copied> {
+        self.base
+    }
+
     /// Returns the chunks that no range touches, with what they hold: they need no copy.
     pub fn untouched(&self, size: u64) -> Vec<(u64, Copied)> {
         let chunks = (0u64..).zip(&self.base);

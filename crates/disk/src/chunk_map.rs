@@ -50,6 +50,13 @@ pub struct Key {
     pub inode: u64,
 }
 
+impl Key {
+    /// Returns whether a map with this key is one of `other`, whose texts may be too long to be stored.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        *self == Self { identity: short(&other.identity), stamp: short(&other.stamp), ..other.clone() }
+    }
+}
+
 /// Where a chunk map lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -189,6 +196,11 @@ impl ChunkMap {
     /// Returns all chunks in order, those that are not copied as `None`.
     pub fn chunks(&self) -> &[Option<Copied>] {
         &self.chunks
+    }
+
+    /// Returns the bytes of the virtual disk.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// Returns the range of the virtual disk that a chunk covers.

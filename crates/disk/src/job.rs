@@ -8,14 +8,17 @@
 //!
 //! Crash after any arrow: the next run goes on from the chunk map, or finds the manifest. A round of
 //! changed ranges begins from the manifest of its base; its chunk map, made before the first write,
-//! says that the target is between two states until the new manifest is there.
+//! says that the target is between two states until the new manifest is there. So does the map of a
+//! [comparison](Job::compare), which brings any state of the disk to another one: its base are the digests of the
+//! manifest, or the target's bytes where these cannot be trusted.
 
+mod opened;
 mod run;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{OnceLock, Weak};
 
 use crate::cancel::Cancel;
 use crate::changed::ChangedRanges;
@@ -30,6 +33,7 @@ use crate::manifest::sign::SignKey;
 use crate::open::{self, Disk};
 use crate::progress::Progress;
 use crate::source::file_length;
+use crate::stream::Export;
 use crate::target::Volume;
 use crate::verify::Scope;
 
@@ -40,12 +44,16 @@ pub struct Job {
     pub source: PathBuf,
     /// How to open it.
     pub open: open::Options,
+    /// What opens the source, where it is no path or URL: `source` is its name then.
+    pub origin: Option<Origin>,
     /// Stable name of the source's content; a copy goes on only for the same one.
     pub identity: String,
     /// State of the source (change ID), where it has names for its states; a round brings its own.
     pub change_id: Option<String>,
     /// What changed since the state that the target holds: only this is read.
     pub changed: Option<ChangedRanges>,
+    /// Whether a target that holds another state of the disk is brought to the new one by writing only what differs.
+    pub compare: bool,
     /// Digest that the stored bytes must have.
     pub digest: Option<(Algorithm, String)>,
     /// The target file or device.
@@ -72,6 +80,24 @@ pub struct Job {
     pub gate: Option<Gate>,
     /// How to copy.
     pub copy: copy::Options,
+}
+
+/// A source that the caller opens.
+#[derive(Clone)]
+pub enum Origin {
+    /// A disk with random access.
+    Disk(Arc<dyn Fn() -> Result<Disk> + Send + Sync>),
+    /// A disk that comes from front to back.
+    Stream(Arc<dyn Export>),
+}
+
+impl std::fmt::Debug for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Disk(_) => "Disk",
+            Self::Stream(_) => "Stream",
+        })
+    }
 }
 
 /// Whether a copy that was begun is gone on with.
@@ -113,7 +139,7 @@ struct State {
     copy: Progress,
     verify: Progress,
     cancel: Cancel,
-    disk: OnceLock<Weak<Disk>>,
+    disk: OnceLock<opened::Seen>,
 }
 
 /// As the counter of phases has them; a job begins at the first.
@@ -148,7 +174,7 @@ impl Watch {
 
     /// Returns how many bytes of the source were read for the copy.
     pub fn bytes_read(&self) -> u64 {
-        self.0.disk.get().and_then(Weak::upgrade).map_or(0, |disk| disk.bytes_read())
+        self.0.disk.get().map_or(0, opened::Seen::bytes_read)
     }
 
     fn enter(&self, phase: Phase) {
@@ -185,6 +211,11 @@ impl Job {
         let result = self.steps(watch);
         watch.enter(if result.is_ok() { Phase::Done } else { Phase::Failed });
         result
+    }
+
+    /// Returns what an earlier run did that left the target in the wanted state; nothing is opened for it.
+    pub fn finished(&self) -> Result<Option<Outcome>> {
+        self.finished_before()
     }
 
     /// Returns the file of the chunk map; none where it is on the device, or only in memory.

@@ -47,12 +47,13 @@ mod probe;
 pub mod progress;
 pub mod remote;
 pub mod source;
+pub mod stream;
 pub mod target;
 pub mod verify;
 
 pub use cancel::Cancel;
 pub use error::{Error, Result};
 pub use image::{Format, Image};
-pub use job::{Job, Outcome, Phase, Resume, Watch};
+pub use job::{Job, Origin, Outcome, Phase, Resume, Watch};
 pub use manifest::Manifest;
 pub use open::Disk;

@@ -191,7 +191,7 @@ pub struct Input {
 impl Input {
     /// Wraps a source; `read` counts the bytes read.
     pub fn new(source: Arc<dyn Source>, read: Arc<AtomicU64>) -> Result<Self> {
-        let length = source.len().map_err(|error| failed(&*source, 0, error))?;
+        let length = source.len().map_err(|error| failed(source.name(), 0, error))?;
         Ok(Self { source, length, read })
     }
 
@@ -241,14 +241,14 @@ impl Input {
     pub fn read(&self, buf: &mut [u8], offset: u64, field: &str) -> Result<()> {
         self.check(offset, buf.len() as u64, field)?;
         crate::patience::retry(self.name(), offset, || self.source.read_at(buf, offset))
-            .map_err(|error| failed(&*self.source, offset, error))?;
+            .map_err(|error| failed(self.name(), offset, error))?;
         self.read.fetch_add(buf.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
     /// Returns the data range at or after `offset`, where the source knows its holes.
     pub fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
-        self.source.next_data(offset).map_err(|error| failed(&*self.source, offset, error))
+        self.source.next_data(offset).map_err(|error| failed(self.name(), offset, error))
     }
 
     /// Returns the bytes of `field`, at most `limit` of them.
@@ -263,8 +263,9 @@ impl Input {
     }
 }
 
-fn failed(source: &dyn Source, offset: u64, error: io::Error) -> Error {
-    let path = source.name().to_owned();
+/// Returns the error of a read of the source `name`.
+pub(crate) fn failed(name: &str, offset: u64, error: io::Error) -> Error {
+    let path = name.to_owned();
     if error.get_ref().is_some_and(|inner| inner.is::<Changed>()) {
         return match error.downcast::<Changed>() {
             Ok(Changed { field, was, now }) => Error::SourceChanged { path, field, was, now },

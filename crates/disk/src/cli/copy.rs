@@ -71,6 +71,9 @@ pub(super) struct CopyArgs {
     /// Begin anew if the source is not the one that an interrupted copy began with
     #[arg(long)]
     start_over: bool,
+    /// Bring a target that holds another state of the disk to this one by writing only what differs
+    #[arg(long)]
+    compare: bool,
     /// Where the manifest lies; by default beside the target
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
@@ -152,6 +155,8 @@ impl CopyArgs {
                 ResumeArg::Never => Resume::Never,
             },
             start_over: self.start_over,
+            origin: None,
+            compare: self.compare,
             gate: self.share.as_deref().map(|folder| Gate::new(folder, self.share_slots)).transpose()?,
             copy: copy::Options {
                 workers: self.workers,

@@ -12,25 +12,30 @@ use crate::extents::{Extents, Kind, is_zero};
 use crate::patience::watched;
 
 use super::commit::Presence;
-use super::{PIECE, Run, target};
-
-/// Zeros are left out in blocks of this size.
-const ZERO_BLOCK: usize = 64 << 10;
+use super::{Before, PIECE, Run, Way, target};
 
 /// What a worker uses again and again.
 struct Tools {
     memory: Aligned,
     extents: Extents,
     hasher: blake3::Hasher,
+    /// A chunk of the source, and one of the target, where they are compared.
+    chunk: Option<Aligned>,
+    other: Option<Aligned>,
 }
 
 impl Run {
     /// Copies chunks until there are none left, one fails or the caller cancels.
     pub(super) fn work(&self, leave: Presence<'_>) {
-        let mut tools =
-            Tools { memory: Aligned::new(PIECE), extents: Extents::default(), hasher: blake3::Hasher::new() };
+        let mut tools = Tools {
+            memory: Aligned::new(PIECE),
+            extents: Extents::default(),
+            hasher: blake3::Hasher::new(),
+            chunk: None,
+            other: None,
+        };
         while let Some(index) = self.todo.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            if self.ledger.stopped() {
+            if self.out.ledger.stopped() {
                 return;
             }
             match self.copy_chunk(*index, &mut tools) {
@@ -46,26 +51,28 @@ impl Run {
 
     /// Copies a chunk; returns its mark and how many bytes were reserved for it.
     fn copy_chunk(&self, index: u64, tools: &mut Tools) -> Result<(Copied, u64)> {
-        self.shared.cancel.check()?;
+        self.out.shared.cancel.check()?;
         let start = index * CHUNK;
         let range = start..self.disk.size().min(start + CHUNK);
-        let Some(round) = &self.round else {
-            return self.copy_whole(range, tools);
+        let round = match &self.way {
+            Way::Whole => return self.copy_whole(range, tools),
+            Way::Compared(before) => return self.copy_compared(index, range, before, tools),
+            Way::Changed(round) => round,
         };
         let changed = round.bytes(range.clone());
         if changed == range.end - range.start {
             return self.copy_whole(range, tools);
         }
-        self.limit.take(changed, &self.shared.cancel)?;
+        self.out.limit.take(changed, &self.out.shared.cancel)?;
         // the chunk may turn out to need all of its bytes, after its changed ones
         let length = range.end - range.start;
         let most = length + changed;
-        self.ledger.reserve(most)?;
+        self.out.ledger.reserve(most)?;
         let copied = match self.copy_parts(round, index, range.clone(), tools)? {
             Some(copied) => copied,
             None => {
                 tracing::info!(chunk = index, "does not hold the state before this round, copying it whole");
-                self.shared.progress.more(length);
+                self.out.shared.progress.more(length);
                 self.data(range, tools, None)?
             }
         };
@@ -77,17 +84,46 @@ impl Run {
         self.look(range.clone(), &mut tools.extents)?;
         let length = range.end - range.start;
         if tools.extents.no_data() {
-            self.zero(range.start, length)?;
-            self.shared.progress.add(0, length);
-            let digest = if length == CHUNK { self.zeros } else { Blake3::of_zeros(length) };
+            self.out.zero(range.start, length)?;
+            self.out.shared.progress.add(0, length);
+            let digest = if length == CHUNK { self.out.zeros } else { Blake3::of_zeros(length) };
             return Ok((Copied { digest, zero: true }, 0));
         }
         let data = tools.extents.data_bytes();
-        self.limit.take(data, &self.shared.cancel)?;
+        self.out.limit.take(data, &self.out.shared.cancel)?;
         let extents = std::mem::take(&mut tools.extents);
         let result = self.data(range, tools, Some(&extents));
         tools.extents = extents;
         Ok((result?, data))
+    }
+
+    /// Reads all of a chunk and writes it where the target holds something else.
+    fn copy_compared(
+        &self,
+        index: u64,
+        range: Range<u64>,
+        before: &Before,
+        tools: &mut Tools,
+    ) -> Result<(Copied, u64)> {
+        self.look(range.clone(), &mut tools.extents)?;
+        if tools.extents.no_data() {
+            return Ok((self.out.settle_zeros(index, range, before)?, 0));
+        }
+        self.out.limit.take(tools.extents.data_bytes(), &self.out.shared.cancel)?;
+        let bytes =
+            part(tools.chunk.get_or_insert_with(|| Aligned::new(CHUNK as usize)).bytes(), 0..range.end - range.start);
+        for extent in tools.extents.as_slice() {
+            let whole = part(bytes, extent.start - range.start..extent.end() - range.start);
+            if extent.kind != Kind::Data {
+                whole.fill(0);
+                continue;
+            }
+            for piece in pieces(extent.range()) {
+                self.read(part(whole, piece.start - extent.start..piece.end - extent.start), piece.start)?;
+            }
+        }
+        let digest = Blake3(*blake3::hash(bytes).as_bytes());
+        self.out.settle(index, range.start, bytes, digest, before, &mut tools.other)
     }
 
     /// Asks the image what a range holds.
@@ -111,9 +147,9 @@ impl Run {
         let mut zero = true;
         for extent in extents.as_slice() {
             if extent.kind != Kind::Data {
-                self.zero(extent.start, extent.length)?;
+                self.out.zero(extent.start, extent.length)?;
                 update_zeros(&mut tools.hasher, extent.length);
-                self.shared.progress.add(0, extent.length);
+                self.out.shared.progress.add(0, extent.length);
                 continue;
             }
             for piece in pieces(extent.range()) {
@@ -121,9 +157,9 @@ impl Run {
                 self.read(part, piece.start)?;
                 tools.hasher.update(part);
                 if known.is_some() {
-                    self.ledger.reserve(piece.end - piece.start)?;
+                    self.out.ledger.reserve(piece.end - piece.start)?;
                 }
-                zero &= self.write(part, piece.start)?;
+                zero &= self.out.write(part, piece.start)?;
             }
         }
         Ok(Copied { digest: Blake3(*tools.hasher.finalize().as_bytes()), zero })
@@ -140,10 +176,10 @@ impl Run {
         let mut zero = true;
         for piece in pieces(range) {
             let buf = part(tools.memory.bytes(), 0..piece.end - piece.start);
-            match self.sink.read_at(buf, piece.start) {
+            match self.out.sink.read_at(buf, piece.start) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(None),
-                Err(error) => return Err(target(&*self.sink, format!("read at offset {}", piece.start), error)),
+                Err(error) => return Err(target(&*self.out.sink, format!("read at offset {}", piece.start), error)),
             }
             before.update(buf);
             for changed in round.parts(piece.clone()) {
@@ -156,7 +192,7 @@ impl Run {
                         bytes.fill(0);
                     }
                 }
-                self.write(part(buf, changed.start - piece.start..changed.end - piece.start), changed.start)?;
+                self.out.write(part(buf, changed.start - piece.start..changed.end - piece.start), changed.start)?;
             }
             zero &= is_zero(buf);
             tools.hasher.update(buf);
@@ -168,40 +204,6 @@ impl Run {
 
     fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         watched(|| self.disk.image().read_at(buf, offset)).unwrap_or(Err(Error::Cancelled))
-    }
-
-    /// Writes a piece without its blocks of zeros; returns whether it is all zeros.
-    fn write(&self, piece: &[u8], offset: u64) -> Result<bool> {
-        self.shared.cancel.check()?;
-        let mut all_zero = true;
-        let mut rest = piece;
-        let mut at = offset;
-        while !rest.is_empty() {
-            let (length, zero) = run(rest);
-            let (now, later) = rest.split_at(length);
-            if zero {
-                self.zero(at, length as u64)?;
-                self.shared.progress.add(0, length as u64);
-            } else {
-                all_zero = false;
-                self.sink
-                    .write_at(now, at)
-                    .map_err(|error| target(&*self.sink, format!("write at offset {at}"), error))?;
-                self.shared.progress.add(length as u64, 0);
-            }
-            at += length as u64;
-            rest = later;
-        }
-        Ok(all_zero)
-    }
-
-    fn zero(&self, offset: u64, length: u64) -> Result<()> {
-        if self.sink.starts_zeroed() {
-            return Ok(());
-        }
-        self.sink
-            .zero(offset, length)
-            .map_err(|error| target(&*self.sink, format!("zero {length} bytes at offset {offset}"), error))
     }
 }
 
@@ -221,31 +223,9 @@ fn part(buf: &mut [u8], range: Range<u64>) -> &mut [u8] {
     buf.get_mut(range.start as usize..range.end as usize).unwrap_or_default()
 }
 
-/// Returns how many of the first bytes are blocks of zeros, or blocks that are not, and which.
-fn run(bytes: &[u8]) -> (usize, bool) {
-    let mut blocks = bytes.chunks(ZERO_BLOCK).map(|block| (block.len(), is_zero(block)));
-    let Some((mut length, zero)) = blocks.next() else {
-        return (0, true);
-    };
-    for (more, _) in blocks.take_while(|(_, other)| *other == zero) {
-        length += more;
-    }
-    (length, zero)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn runs_of_blocks_are_zeros_or_not() {
-        let mut bytes = vec![0; 3 * ZERO_BLOCK + 5];
-        assert_eq!(run(&bytes), (bytes.len(), true));
-        bytes[2 * ZERO_BLOCK] = 1;
-        assert_eq!(run(&bytes), (2 * ZERO_BLOCK, true));
-        assert_eq!(run(&bytes[2 * ZERO_BLOCK..]), (ZERO_BLOCK, false));
-        assert_eq!(run(&[]), (0, true));
-    }
 
     #[test]
     fn pieces_end_at_multiples_of_their_size() {

@@ -7,33 +7,38 @@ use std::time::{Duration, SystemTime};
 
 use crate::cancel::Cancel;
 use crate::changed::Round;
-use crate::chunk_map::{ChunkMap, Copied, Key, Place};
-use crate::copy::{self, copy, copy_changed};
+use crate::chunk_map::{ChunkMap, Copied, Key, Place, sync_folder};
+use crate::copy::{self, Before, copy, copy_changed, copy_compared, copy_stream};
 use crate::digest::{CHUNK, check_stored, root};
 use crate::error::{Error, Result};
 use crate::image::Format;
 use crate::manifest::Manifest;
-use crate::open::Disk;
+use crate::open::{self, Disk};
 use crate::patience::{self, Beat};
 use crate::source::file_length;
+use crate::stream::Stream;
 use crate::target::{self, Sink};
 use crate::verify::{Stored, locate, read_back};
 
-use super::{Job, Outcome, Phase, Resume, Watch, remove};
+use super::opened::Opened;
+use super::{Job, Origin, Outcome, Phase, Resume, Watch, remove};
 
 /// How often the opening of a source looks whether it was cancelled.
 const LOOK: Duration = Duration::from_millis(100);
+/// What the stamp of a comparison's chunk map begins with.
+const COMPARE: &str = "compare with ";
 /// So many chunks of an earlier run are compared before it is gone on with.
 const SAMPLE: usize = 4;
 
 /// What a run works on.
 struct Work {
-    disk: Arc<Disk>,
+    disk: Opened,
     stamp: String,
     sink: Arc<dyn Sink>,
     map: ChunkMap,
     place: Option<Place>,
     round: Option<Round>,
+    before: Before,
     /// Chunks that are copied by this job, this run or an earlier one; none for all.
     copied: Option<Vec<u64>>,
 }
@@ -49,7 +54,7 @@ impl Job {
             return Ok(outcome);
         }
         let disk = self.open_source(watch)?;
-        let _ = watch.0.disk.set(Arc::downgrade(&disk));
+        let _ = watch.0.disk.set(disk.seen());
         if let Some(room) = self.room
             && disk.size() > room.next_multiple_of(1 << 20)
         {
@@ -92,22 +97,23 @@ impl Job {
     }
 
     /// Opens the source without being held up by one that hangs.
-    fn open_source(&self, watch: &Watch) -> Result<Arc<Disk>> {
+    fn open_source(&self, watch: &Watch) -> Result<Opened> {
         let patience = self.copy.patience;
         let shared = Arc::new(patience::Shared::new(patience, watch.cancel().clone(), watch.copy().clone()));
         let beat = Arc::<Beat>::default();
         let (send, opened) = channel();
         let (source, options, reader, sign) = (self.source.clone(), self.open.clone(), shared.clone(), beat.clone());
+        let origin = self.origin.clone();
         std::thread::spawn(move || {
             patience::enter(&reader, &sign);
-            if let Some(result) = patience::watched(|| Disk::open(&source, &options)) {
+            if let Some(result) = patience::watched(|| open(origin, &source, &options)) {
                 // nobody listens any more after a cancel
                 let _ = send.send(result);
             }
         });
         loop {
             match opened.recv_timeout(LOOK) {
-                Ok(result) => return result.map(Arc::new),
+                Ok(result) => return result,
                 Err(RecvTimeoutError::Timeout) => {
                     watch.cancel().check()?;
                     if let Some(hung) = beat.abandon(&shared) {
@@ -124,7 +130,7 @@ impl Job {
     }
 
     /// Looks for the manifest of an earlier run that left the target in the wanted state.
-    fn finished_before(&self) -> Result<Option<Outcome>> {
+    pub(super) fn finished_before(&self) -> Result<Option<Outcome>> {
         let Some(path) = self.manifest() else {
             return Ok(None);
         };
@@ -168,14 +174,14 @@ impl Job {
         }))
     }
 
-    fn prepare(&self, disk: Arc<Disk>) -> Result<Work> {
+    fn prepare(&self, disk: Opened) -> Result<Work> {
         let stamp = disk.stamp()?;
         // a refused round leaves no empty file behind
         let round = self.round(&disk)?;
         let format = self.target_format.unwrap_or(Format::Raw);
         let mut sink = target::open(&self.target, self.volume, format, &self.open.access, disk.size())?;
         let place = self.place(disk.size())?;
-        let key = Key {
+        let mut key = Key {
             identity: self.identity.clone(),
             stamp: match &round {
                 Some((_, round)) => format!("{round} {stamp}"),
@@ -184,6 +190,15 @@ impl Job {
             size: disk.size(),
             inode: sink.tag(),
         };
+        let mut before = Before::Nothing;
+        if self.compare && round.is_none() && self.holds_something() {
+            // a whole copy that was begun is gone on with as such
+            let begun = place.as_ref().map(ChunkMap::peek).transpose()?.flatten();
+            if !begun.is_some_and(|begun| begun.is(&key)) {
+                before = self.before(&*sink, place.as_ref(), &mut key)?;
+            }
+        }
+        let comparing = !matches!(before, Before::Nothing);
         let mut map = self.open_map(place.as_ref(), &key)?;
         let mut copied = None;
         if let Some((round, _)) = &round {
@@ -195,16 +210,18 @@ impl Job {
                 map.mark(untouched)?;
             }
         }
-        let mut anew = round.is_none() && map.chunks().iter().all(Option::is_none);
+        let mut anew = round.is_none() && !comparing && map.chunks().iter().all(Option::is_none);
         if !anew && let Err(error) = compare_sample(&*sink, &map) {
             if !(self.start_over && matches!(error, Error::TargetChanged { .. }) && round.is_none()) {
                 return Err(error);
             }
             tracing::warn!(error = error.chain(), "starting over");
             map = self.fresh_map(place.as_ref(), &key)?;
-            anew = true;
+            anew = !comparing;
         }
+        // a comparison needs it until its end, as a round does
         if round.is_none()
+            && !comparing
             && let Some(path) = self.manifest().filter(|path| path.exists())
         {
             // of another state, which the target will not hold any more; a round needs it until its end
@@ -213,11 +230,11 @@ impl Job {
         sink.prepare(disk.size(), anew)?;
         check_space(&disk, &*sink, &map)?;
         let round = round.map(|(round, _)| round);
-        Ok(Work { disk, stamp, sink: Arc::from(sink), map, place, round, copied })
+        Ok(Work { disk, stamp, sink: Arc::from(sink), map, place, round, before, copied })
     }
 
     /// Returns the round of changed ranges and its stamp, after a look at what the target holds.
-    fn round(&self, disk: &Disk) -> Result<Option<(Round, String)>> {
+    fn round(&self, disk: &Opened) -> Result<Option<(Round, String)>> {
         let Some(changed) = &self.changed else {
             return Ok(None);
         };
@@ -246,6 +263,47 @@ impl Job {
         Ok(Some((Round::new(ranges, manifest.chunks(&path)?), stamp)))
     }
 
+    /// Returns whether there is a target that may hold a state of the disk.
+    fn holds_something(&self) -> bool {
+        let length = std::fs::File::open(&self.target).and_then(|file| file_length(&file));
+        length.is_ok_and(|length| length > 0)
+    }
+
+    /// Returns what a comparison may take for granted, and makes `key` that of the comparison.
+    fn before(&self, sink: &dyn Sink, place: Option<&Place>, key: &mut Key) -> Result<Before> {
+        let stamp =
+            |base: &str, source: &str| format!("{COMPARE}{base} to {:?} {source}", self.state().unwrap_or_default());
+        let source = std::mem::take(&mut key.stamp);
+        let manifest = self.manifest().map(|path| Ok((Manifest::read(&path)?, path))).transpose();
+        let known = match manifest {
+            Ok(Some((Some(manifest), path))) => manifest.chunks(&path).ok().map(|chunks| (manifest, chunks)),
+            Ok(_) | Err(Error::Malformed(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let known = known.filter(|(manifest, _)| manifest.identity == self.identity && manifest.size == key.size);
+        if let Some((manifest, chunks)) = known {
+            key.stamp = stamp(&manifest.root, &source);
+            let found = place.map(ChunkMap::peek).transpose()?.flatten();
+            // what a map of something else tells is that the target is between two states
+            let own = found.as_ref().is_none_or(|found| found.is(key));
+            if own && (found.is_some() || compare_some(sink, key.size, chunks.iter().copied().enumerate()).is_ok()) {
+                return Ok(Before::Known(chunks));
+            }
+            tracing::warn!(target = %self.target.display(), "its manifest is not trusted: all of it is read");
+        }
+        // first of all: it would be believed by the next run
+        if let Some(path) = self.manifest().filter(|path| path.exists()) {
+            remove(&path)?;
+            sync_folder(&path).map_err(|source| Error::Target {
+                path: path.clone(),
+                action: "remove the old manifest".into(),
+                source,
+            })?;
+        }
+        key.stamp = stamp("the target", &source);
+        Ok(Before::Unknown)
+    }
+
     fn open_map(&self, place: Option<&Place>, key: &Key) -> Result<ChunkMap> {
         let Some(place) = place else {
             return match self.resume {
@@ -261,7 +319,7 @@ impl Job {
         }
         match ChunkMap::open_at(place, key) {
             // what a round left half done is no base for another one
-            Err(error @ Error::SourceChanged { .. }) if self.start_over && self.changed.is_none() => {
+            Err(error @ Error::SourceChanged { .. }) if (self.start_over || self.compare) && self.changed.is_none() => {
                 tracing::warn!(error = error.chain(), "starting over");
                 self.fresh_map(Some(place), key)
             }
@@ -284,7 +342,9 @@ impl Job {
         };
         // a flag of its own: a digest that differs ends the copy, not the caller's other work
         let stop = Cancel::new();
-        let stored = work.disk.stored().clone();
+        let Some(stored) = work.disk.stored().cloned() else {
+            return Err(Error::Usage { what: format!("{}: a stream has no digest of stored bytes", work.disk.name()) });
+        };
         std::thread::scope(|scope| {
             let digest = scope.spawn(|| {
                 let result = check_stored(&stored, *algorithm, expected, &watch.cancel().or(&stop));
@@ -308,14 +368,24 @@ impl Job {
     }
 
     fn copy(&self, work: &mut Work, watch: &Watch, cancel: &Cancel) -> Result<()> {
-        let Work { disk, sink, map, round, .. } = work;
+        let Work { disk, sink, map, round, before, .. } = work;
         let mut options = self.copy.clone();
         if let Some(gate) = &self.gate {
             options.limit = options.limit.shared(gate.clone());
         }
-        match round.take() {
-            None => copy(disk, sink, map, &options, watch.copy(), cancel),
-            Some(round) => copy_changed(disk, sink, map, round, &options, watch.copy(), cancel),
+        let before = std::mem::take(before);
+        match (&*disk, round.take()) {
+            (Opened::Disk(disk), None) => match before {
+                Before::Nothing => copy(disk, sink, map, &options, watch.copy(), cancel),
+                before => copy_compared(disk, sink, map, before, &options, watch.copy(), cancel),
+            },
+            (Opened::Disk(disk), Some(round)) => copy_changed(disk, sink, map, round, &options, watch.copy(), cancel),
+            // what a round does not touch is marked: the other chunks come whole, and are compared with the base
+            (Opened::Stream(stream), Some(round)) => {
+                let before = Before::Known(round.into_base());
+                copy_stream(stream, sink, map, before, &options, watch.copy(), cancel)
+            }
+            (Opened::Stream(stream), None) => copy_stream(stream, sink, map, before, &options, watch.copy(), cancel),
         }
     }
 
@@ -348,7 +418,11 @@ impl Job {
         if let Err(error) = map.and(manifest) {
             tracing::error!(error = error.chain(), "the state of a failed verification stays");
         }
-        locate(error, stored, &work.disk)
+        match &work.disk {
+            Opened::Disk(disk) => locate(error, stored, disk),
+            // a stream cannot be asked for one chunk
+            Opened::Stream(_) => error,
+        }
     }
 
     fn leave_manifest(&self, work: &Work, chunks: &[Copied]) -> Result<()> {
@@ -368,10 +442,20 @@ impl Job {
     }
 }
 
+/// Opens the source, wherever it is.
+fn open(origin: Option<Origin>, source: &Path, options: &open::Options) -> Result<Opened> {
+    match origin {
+        None => Disk::open(source, options).map(Arc::new).map(Opened::Disk),
+        Some(Origin::Disk(open)) => open().map(Arc::new).map(Opened::Disk),
+        Some(Origin::Stream(export)) => Stream::open(export).map(Arc::new).map(Opened::Stream),
+    }
+}
+
 /// Returns whether the map is that of a round which did not reach its end: the target holds neither state.
 fn between(key: &Key, manifest: &Manifest) -> bool {
     let reached = manifest.change_id.as_ref().map(|id| format!(" to {id:?} "));
-    key.stamp.starts_with("round ") && !reached.is_some_and(|reached| key.stamp.contains(&reached))
+    (key.stamp.starts_with("round ") || key.stamp.starts_with(COMPARE))
+        && !reached.is_some_and(|reached| key.stamp.contains(&reached))
 }
 
 fn nothing_to_resume(target: &Path) -> Error {
@@ -380,45 +464,50 @@ fn nothing_to_resume(target: &Path) -> Error {
 
 /// Compares some chunks of an earlier run with what the target holds: a volume may have been replaced.
 fn compare_sample(sink: &dyn Sink, map: &ChunkMap) -> Result<()> {
-    let data: Vec<(u64, Copied)> = (0u64..)
-        .zip(map.chunks())
-        .filter_map(|(index, chunk)| Some((index, (*chunk)?)))
-        .filter(|(_, chunk)| !chunk.zero)
-        .collect();
+    compare_some(
+        sink,
+        map.size(),
+        map.chunks().iter().enumerate().filter_map(|(index, chunk)| Some((index, (*chunk)?))),
+    )
+}
+
+/// Compares some of these chunks with what the target holds.
+fn compare_some(sink: &dyn Sink, size: u64, chunks: impl Iterator<Item = (usize, Copied)>) -> Result<()> {
+    let data: Vec<(usize, Copied)> = chunks.filter(|(_, chunk)| !chunk.zero).collect();
     let step = data.len().div_ceil(SAMPLE).max(1);
     let mut memory = crate::direct::Aligned::new(CHUNK as usize);
     for (index, chunk) in data.iter().step_by(step).chain(data.last()) {
-        let range = map.range(*index);
-        let buf = memory.bytes().get_mut(..(range.end - range.start) as usize).unwrap_or_default();
-        let same = match sink.read_at(buf, range.start) {
+        let start = *index as u64 * CHUNK;
+        let buf = memory.bytes().get_mut(..CHUNK.min(size.saturating_sub(start)) as usize).unwrap_or_default();
+        let same = match sink.read_at(buf, start) {
             Ok(()) => blake3::hash(buf).as_bytes() == &chunk.digest.0,
             Err(error) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(()),
             // shorter than it was
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => false,
             Err(source) => {
-                let action = format!("read at offset {}", range.start);
+                let action = format!("read at offset {start}");
                 return Err(Error::Target { path: sink.path().to_owned(), action, source });
             }
         };
         if !same {
-            return Err(Error::TargetChanged { path: sink.path().to_owned(), offset: range.start });
+            return Err(Error::TargetChanged { path: sink.path().to_owned(), offset: start });
         }
     }
     Ok(())
 }
 
 /// Refuses early where the format says exactly what will be stored: a raw file may be full of zeros.
-fn check_space(disk: &Disk, sink: &dyn Sink, map: &ChunkMap) -> Result<()> {
-    if disk.format() != Format::StreamOptimized || disk.sequential() {
-        return Ok(());
-    }
+fn check_space(disk: &Opened, sink: &dyn Sink, map: &ChunkMap) -> Result<()> {
     let Some(available) = sink.available() else {
         return Ok(());
     };
     let mut needed = 0u64;
     for (index, chunk) in (0u64..).zip(map.chunks()) {
         if chunk.is_none() {
-            needed += disk.data_bytes(map.range(index))?;
+            let Some(stored) = disk.stored_bytes(map.range(index))? else {
+                return Ok(());
+            };
+            needed += stored;
         }
     }
     // what an unfinished run wrote beyond its marks is written again in place
