@@ -1,3 +1,4 @@
 //! vSphere: vCenter and ESXi.
 
+pub mod examine;
 pub mod vim;
