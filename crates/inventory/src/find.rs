@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{KindSpec, LiveQuery, ProviderEntry, Record};
+use crate::{KindSpec, LiveQuery, ProviderEntry, Record, Store};
 
 /// A reference as users write it: an id, or a name (with its path where names repeat).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl ProviderEntry {
             self.store().get(kind, id).into_iter().collect()
         } else {
             let name = given(reference.name).ok_or_else(not_found)?;
-            by_name(spec, self.store().list(kind), name)
+            by_name(spec, self.store(), name)
         };
         match found.len() {
             0 => Err(not_found()),
@@ -82,7 +82,7 @@ impl ProviderEntry {
             _ => Err(FindError::Ambiguous {
                 kind: kind.to_owned(),
                 reference: reference.to_string(),
-                candidates: found.iter().map(|r| r.id.clone()).collect(),
+                candidates: found.iter().map(|r| r.id.to_string()).collect(),
             }),
         }
     }
@@ -109,7 +109,7 @@ impl ProviderEntry {
             }
         }
         let list = live.list(query).await.map_err(|e| FindError::Unreachable { message: e.to_string() })?;
-        Ok(list.into_iter().filter(|r| id.is_none_or(|id| r.id == id)).collect())
+        Ok(list.into_iter().filter(|r| id.is_none_or(|id| *r.id == *id)).collect())
     }
 }
 
@@ -119,15 +119,18 @@ fn given(value: Option<&str>) -> Option<&str> {
 
 /// Returns the records that a name means: the last segment is the name, and
 /// where several have it, the path decides.
-pub(crate) fn by_name(spec: &KindSpec, records: Vec<Arc<Record>>, name: &str) -> Vec<Arc<Record>> {
+pub(crate) fn by_name(spec: &KindSpec, store: &Store, name: &str) -> Vec<Arc<Record>> {
     let last = name.rsplit('/').next().unwrap_or(name);
+    if !name.contains('/') {
+        return store.named(spec.name, last);
+    }
     // a name that itself holds slashes is meant as it stands
-    let exact: Vec<_> = records.iter().filter(|r| name.contains('/') && r.name == name).cloned().collect();
+    let exact = store.named(spec.name, name);
     if !exact.is_empty() {
         return exact;
     }
-    let mut found: Vec<_> = records.into_iter().filter(|r| r.name == last).collect();
-    if found.len() > 1 && name.contains('/') {
+    let mut found = store.named(spec.name, last);
+    if found.len() > 1 {
         found.retain(|r| spec.path_match.matches(&r.path, name));
     }
     found
@@ -142,9 +145,7 @@ mod tests {
     static SPEC: ProviderSpec = ProviderSpec {
         provider_type: "test",
         kinds: &[KindSpec { name: "vms", path_match: PathMatch::Suffix, ..KindSpec::PLAIN }],
-        workloads: None,
-        blanks: &[],
-        counts: &[],
+        ..ProviderSpec::PLAIN
     };
 
     fn entry(loaded: bool) -> ProviderEntry {
@@ -163,7 +164,7 @@ mod tests {
 
     async fn found(kind: &str, reference: Reference<'_>) -> String {
         match entry(true).find(kind, reference).await {
-            Ok(record) => record.id.clone(),
+            Ok(record) => record.id.to_string(),
             Err(error) => error.to_string(),
         }
     }

@@ -14,16 +14,25 @@
 
 pub mod client;
 mod find;
+mod project;
 mod providers;
 mod record;
+mod resource;
 pub mod rest;
 mod rules;
 mod spec;
 mod store;
+mod table;
+mod validate;
+mod view;
+mod writer;
 
 pub use find::{FindError, Reference};
 pub use providers::{Inventory, Live, LiveError, LiveQuery, ProviderEntry};
-pub use record::{Draft, Record};
+pub use record::{Draft, Record, Verdict};
+pub use resource::{Json, Native, Resource, SelfLink, Shown, Sink, restore};
 pub use rules::Rules;
-pub use spec::{Count, Field, KindSpec, PathMatch, ProviderSpec};
-pub use store::{Change, Event, Store, Writer};
+pub use spec::{Count, Field, KindSpec, PathMatch, ProviderSpec, Tree, Workload};
+pub use store::{Action, Change, Event, Store};
+pub use view::{Node, View, level};
+pub use writer::Writer;

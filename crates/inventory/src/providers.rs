@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::validate::Validation;
 use crate::{ProviderSpec, Record, Rules, Store, Writer};
 
 /// What is asked of a live source.
@@ -124,13 +125,13 @@ impl ProviderEntry {
 #[derive(Clone, Default)]
 pub struct Inventory {
     entries: Arc<RwLock<BTreeMap<String, Arc<ProviderEntry>>>>,
-    rules: Option<Arc<dyn Rules>>,
+    validation: Option<Arc<Validation>>,
 }
 
 impl Inventory {
     /// Returns an empty inventory whose VMs are checked by the rules, when there are any.
     pub fn new(rules: Option<Arc<dyn Rules>>) -> Self {
-        Self { entries: Arc::default(), rules }
+        Self { entries: Arc::default(), validation: rules.map(Validation::new) }
     }
 
     /// Adds a provider, in place of an earlier entry of the same UID.
@@ -143,7 +144,7 @@ impl Inventory {
 
     /// Returns the writer for an entry's collector.
     pub fn writer(&self, entry: &ProviderEntry) -> Writer {
-        Writer::new(entry.store.clone(), self.rules.clone())
+        Writer::shared(entry.store.clone(), self.validation.clone())
     }
 
     /// Removes a provider.
@@ -170,11 +171,11 @@ impl Inventory {
         list
     }
 
-    /// Checks all VMs again that were checked by other rules; for when the rules changed.
+    /// Has all VMs judged again that other rules have seen; for when the rules changed. Returns at once.
     pub fn revalidate(&self) {
-        if let Some(rules) = &self.rules {
+        if let Some(validation) = &self.validation {
             for entry in self.list() {
-                entry.store.validate(rules.as_ref());
+                validation.sweep(&entry.store);
             }
         }
     }

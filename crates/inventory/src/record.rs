@@ -1,13 +1,15 @@
 //! One thing in a provider's inventory.
 
-use std::sync::{Arc, OnceLock};
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::KindSpec;
+use crate::{Json, Native, Resource};
 
 /// What a collector hands in; the store adds the revision.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone)]
 pub struct Draft {
     /// The id, unique in its collection.
     pub id: String,
@@ -15,89 +17,109 @@ pub struct Draft {
     pub name: String,
     /// The path by which users tell equal names apart; may be empty.
     pub path: String,
-    /// The full resource as the REST service shows it.
-    pub json: Value,
-    /// What the provider itself needs of it; shown nowhere.
-    pub native: Value,
+    /// The thing itself.
+    pub resource: Arc<dyn Resource>,
+}
+
+impl Draft {
+    /// Returns a draft of a thing.
+    pub fn new(id: &str, name: &str, path: &str, native: impl Native) -> Self {
+        Self { id: id.to_owned(), name: name.to_owned(), path: path.to_owned(), resource: Arc::new(native) }
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self::new("", "", "", Json::default())
+    }
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What validation found about a record; everything is 0 and empty before the first time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// The revision that the rules have seen, `revisionValidated`.
+    pub revision: u64,
+    /// The version of the rules, `policyVersion`.
+    pub policy_version: i64,
+    /// The concerns, each `{id,label,category,assessment}`; equal lists are shared.
+    pub concerns: Arc<[Value]>,
 }
 
 /// A stored thing. Immutable: a change makes a new one.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Record {
     /// The id, unique in its collection.
-    pub id: String,
+    pub id: Arc<str>,
     /// The name.
-    pub name: String,
+    pub name: Arc<str>,
     /// The path by which users tell equal names apart; may be empty.
-    pub path: String,
+    pub path: Arc<str>,
     /// Raised with each change, beginning with 1. Validation is no change.
     pub revision: u64,
-    /// The full resource as the REST service shows it.
-    pub json: Value,
-    /// What the provider itself needs of it; shown nowhere.
-    pub native: Value,
-    texts: [OnceLock<Arc<str>>; 3],
+    /// What validation found; of an older revision until the present one is validated.
+    pub verdict: Verdict,
+    resource: Arc<dyn Resource>,
 }
 
-/// The keys that validation writes.
-pub(crate) const VALIDATION_KEYS: [&str; 3] = ["revisionValidated", "policyVersion", "concerns"];
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("revision", &self.revision)
+            .field("verdict", &self.verdict)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Record {
     /// Returns a record with a revision.
     pub fn new(draft: Draft, revision: u64) -> Self {
-        let Draft { id, name, path, mut json, native } = draft;
-        if let Some(shown) = json.get_mut("revision") {
-            *shown = revision.into();
+        let Draft { id, name, path, resource } = draft;
+        Self { id: id.into(), name: name.into(), path: path.into(), revision, verdict: Verdict::default(), resource }
+    }
+
+    /// Returns the next revision: what did not change stays shared.
+    pub(crate) fn next(&self, draft: Draft) -> Self {
+        let kept = |old: &Arc<str>, new: String| if **old == *new { old.clone() } else { new.into() };
+        Self {
+            id: self.id.clone(),
+            name: kept(&self.name, draft.name),
+            path: kept(&self.path, draft.path),
+            revision: self.revision + 1,
+            verdict: self.verdict.clone(),
+            resource: draft.resource,
         }
-        Self { id, name, path, revision, json, native, texts: Default::default() }
     }
 
     /// Returns the same record with what validation found.
-    pub(crate) fn validated(&self, policy_version: i64, concerns: Vec<Value>) -> Self {
-        let mut json = self.json.clone();
-        if let Some(object) = json.as_object_mut() {
-            let values = [self.revision.into(), policy_version.into(), Value::Array(concerns)];
-            for (key, value) in VALIDATION_KEYS.into_iter().zip(values) {
-                object.insert(key.to_owned(), value);
-            }
-        }
-        Self {
-            id: self.id.clone(),
-            name: self.name.clone(),
-            path: self.path.clone(),
-            revision: self.revision,
-            json,
-            native: self.native.clone(),
-            texts: Default::default(),
-        }
+    pub fn with_verdict(&self, verdict: Verdict) -> Self {
+        Self { verdict, ..self.clone() }
+    }
+
+    /// Returns the thing as the provider keeps it, when it is of this type.
+    pub fn native<T: Native>(&self) -> Option<&T> {
+        (&*self.resource as &dyn Any).downcast_ref()
+    }
+
+    /// Returns the thing, whatever its type.
+    pub fn resource(&self) -> &Arc<dyn Resource> {
+        &self.resource
     }
 
     /// Returns whether the rules of a version have seen this revision.
     pub fn is_validated(&self, policy_version: i64) -> bool {
-        self.json["revisionValidated"].as_u64() == Some(self.revision)
-            && self.json["policyVersion"].as_i64() == Some(policy_version)
+        self.verdict.revision == self.revision && self.verdict.policy_version == policy_version
     }
 
     /// Returns whether a draft says nothing new.
     pub(crate) fn is_current(&self, draft: &Draft) -> bool {
-        let ignored = |key: &str| key == "revision" || VALIDATION_KEYS.contains(&key);
-        let same_json = match (self.json.as_object(), draft.json.as_object()) {
-            (Some(old), Some(new)) => {
-                new.iter().all(|(k, v)| ignored(k) || old.get(k) == Some(v))
-                    && old.keys().all(|k| ignored(k) || new.contains_key(k))
-            }
-            _ => self.json == draft.json,
-        };
-        same_json && self.name == draft.name && self.path == draft.path && self.native == draft.native
-    }
-
-    /// Returns the JSON text of a detail level; made once and shared.
-    pub fn text(&self, kind: &KindSpec, detail: i64) -> Arc<str> {
-        let level = detail.clamp(0, 2);
-        let text = || Arc::from(kind.render(&self.json, level).to_string());
-        match self.texts.get(usize::try_from(level).unwrap_or_default()) {
-            Some(slot) => slot.get_or_init(text).clone(),
-            None => text(),
-        }
+        *self.name == *draft.name && *self.path == *draft.path && self.resource.same(&*draft.resource)
     }
 }

@@ -1,6 +1,10 @@
 //! What a provider's inventory consists of: a table that the provider's folder holds.
 
-use serde_json::{Map, Value};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::{Node, Record, Resource, Store};
 
 /// A provider type's collections and how they are shown.
 #[derive(Debug)]
@@ -11,10 +15,27 @@ pub struct ProviderSpec {
     pub kinds: &'static [KindSpec],
     /// The collection of VMs that `workloads/:vm` shows; `None` without workloads.
     pub workloads: Option<&'static str>,
-    /// Keys of the provider resource that upstream shows and that stay empty.
+    /// Makes a VM's workload document; `None` is the VM under its workloads link.
+    pub workload: Option<Workload>,
+    /// The trees below `tree/`.
+    pub trees: &'static [Tree],
+    /// Keys of the provider resource that the collector fills with [`crate::Writer::facts`]; empty text until then.
     pub blanks: &'static [&'static str],
     /// The provider resource's counts.
     pub counts: &'static [Count],
+}
+
+/// Makes a VM's workload document out of the store. An error is a reference that
+/// leads nowhere: it is shown with 500 and becomes a Critical concern.
+pub type Workload = fn(&Store, &Record) -> Result<Value, String>;
+
+/// One tree of a provider.
+#[derive(Debug)]
+pub struct Tree {
+    /// The name in paths.
+    pub name: &'static str,
+    /// Returns the root's children, for a detail level of the request.
+    pub build: fn(&Store, i64) -> Vec<Node>,
 }
 
 /// One count of the provider resource.
@@ -34,7 +55,7 @@ pub struct KindSpec {
     /// The collection's name in paths.
     pub name: &'static str,
     /// The keys at detail 0, in order; a key that a record lacks is left out.
-    pub base: &'static [&'static str],
+    pub base: &'static [Field],
     /// The keys at detail 1 where that differs from the full resource.
     pub summary: Option<&'static [Field]>,
     /// How a `name` with slashes is compared with paths.
@@ -43,42 +64,78 @@ pub struct KindSpec {
     pub validated: bool,
     /// Whether a reference by name needs a namespace too.
     pub namespaced: bool,
+    /// Whether lists show the full resource at every detail level (VMs of vSphere).
+    pub full_lists: bool,
+    /// Says which records lists leave out (templates); they can still be read one by one.
+    pub hidden: Option<fn(&Record) -> bool>,
+    /// Reads a record back from a snapshot on disk; without it the collection is not kept.
+    pub restore: Option<fn(&str) -> Option<Arc<dyn Resource>>>,
 }
 
 impl KindSpec {
     /// A collection without specialities; for `..KindSpec::PLAIN`.
-    pub const PLAIN: Self =
-        Self { name: "", base: &[], summary: None, path_match: PathMatch::None, validated: false, namespaced: false };
+    pub const PLAIN: Self = Self {
+        name: "",
+        base: &[],
+        summary: None,
+        path_match: PathMatch::None,
+        validated: false,
+        namespaced: false,
+        full_lists: false,
+        hidden: None,
+        restore: None,
+    };
 
-    /// Returns what a detail level shows of a full resource.
-    pub fn render(&self, full: &Value, detail: i64) -> Value {
-        match (detail, self.summary) {
-            (..=0, _) => Value::Object(self.base.iter().filter_map(|key| copy(full, key)).collect()),
-            (1, Some(fields)) => Value::Object(
-                fields
-                    .iter()
-                    .filter_map(|field| match field {
-                        Field::Of(key) => copy(full, key),
-                        Field::Null(key) => Some(((*key).to_owned(), Value::Null)),
-                    })
-                    .collect::<Map<_, _>>(),
-            ),
-            _ => full.clone(),
+    /// Returns the keys of a detail level; `None` is the full resource.
+    pub fn level(&self, detail: i64) -> Option<&'static [Field]> {
+        match detail {
+            ..=0 => Some(self.base),
+            1 => self.summary,
+            _ => None,
         }
+    }
+
+    /// Returns the detail level at which a list shows its records.
+    pub fn list_detail(&self, detail: i64) -> i64 {
+        if self.full_lists { i64::MAX } else { detail }
     }
 }
 
-fn copy(full: &Value, key: &str) -> Option<(String, Value)> {
-    full.get(key).map(|value| (key.to_owned(), value.clone()))
-}
-
-/// A key of the summary level.
-#[derive(Clone, Copy, Debug)]
+/// A key of a detail level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     /// Copied from the full resource.
     Of(&'static str),
     /// Shown as `null`, as upstream does not fill it at this level.
     Null(&'static str),
+}
+
+impl Field {
+    /// Returns fields for keys that are all copied; for `const` tables.
+    pub const fn all<const N: usize>(keys: [&'static str; N]) -> [Self; N] {
+        let mut fields = [Self::Null(""); N];
+        let mut at = 0;
+        while at < N {
+            fields[at] = Self::Of(keys[at]);
+            at += 1;
+        }
+        fields
+    }
+
+    /// Returns the key.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Of(name) | Self::Null(name) => name,
+        }
+    }
+
+    /// Returns the key of the full resource that it shows.
+    pub(crate) fn source(&self) -> Option<&'static str> {
+        match self {
+            Self::Of(name) => Some(name),
+            Self::Null(_) => None,
+        }
+    }
 }
 
 /// How a `name` query that contains slashes is compared with a record's path.
@@ -108,6 +165,10 @@ impl PathMatch {
 }
 
 impl ProviderSpec {
+    /// A provider without anything; for `..ProviderSpec::PLAIN`.
+    pub const PLAIN: Self =
+        Self { provider_type: "", kinds: &[], workloads: None, workload: None, trees: &[], blanks: &[], counts: &[] };
+
     /// Returns a collection by its name in paths.
     pub fn kind(&self, name: &str) -> Option<&'static KindSpec> {
         self.kinds.iter().find(|k| k.name == name)

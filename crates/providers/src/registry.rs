@@ -197,8 +197,8 @@ impl Registry {
         match entry.find(kind.collection(thing), wanted).await {
             Ok(record) => {
                 let mut found = reference.clone();
-                found.id.clone_from(&record.id);
-                found.name.clone_from(&record.name);
+                found.id = record.id.to_string();
+                found.name = record.name.to_string();
                 Found::One(found, record)
             }
             Err(FindError::NotFound { .. }) => Found::None,
@@ -215,7 +215,7 @@ impl Registry {
     pub fn workload(&self, provider: &Provider, id: &str) -> Option<Value> {
         let entry = self.entry(provider)?;
         let record = entry.store().get(entry.spec().workloads?, id)?;
-        Some(entry.store().workload(&record))
+        entry.store().workload(&record).ok()
     }
 
     fn entry(&self, provider: &Provider) -> Option<Arc<ProviderEntry>> {

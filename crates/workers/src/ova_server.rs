@@ -658,10 +658,10 @@ mod tests {
         let collect = Box::new(Collect::new(Client::new(&server.url).expect("a client")));
         tokio::spawn(collect.run(inventory.writer(&entry), server.end.clone()));
         until("the VM is known", async || entry.store().count("vms") == 1).await;
-        let vm = entry.store().list("vms")[0].clone();
-        assert!(vm.is_validated(5), "{}", vm.json);
-        let ids: Vec<&str> =
-            vm.json["concerns"].as_array().into_iter().flatten().filter_map(|c| c["id"].as_str()).collect();
+        let id = entry.store().list("vms")[0].id.clone();
+        let vm = entry.store().settled("vms", &id, Duration::from_secs(20)).await.expect("just listed");
+        assert!(vm.is_validated(5), "{vm:?}");
+        let ids: Vec<&str> = vm.verdict.concerns.iter().filter_map(|c| c["id"].as_str()).collect();
         let all_but_what_an_appliance_cannot_have = [
             "ova.cpu_memory.hotplug.enabled",
             "ova.disk.capacity.invalid",

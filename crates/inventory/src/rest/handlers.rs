@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 use super::auth::{Access, Denied, bearer};
 use super::query::{MAX_DETAIL, Parameters};
 use super::{PROVIDER_TYPES, Service, watch};
-use crate::{KindSpec, LiveError, LiveQuery, ProviderEntry, Record, find};
+use crate::view::tree_text;
+use crate::{LiveError, LiveQuery, ProviderEntry, Record, View, find};
 
 type Pairs = Query<Vec<(String, String)>>;
 
@@ -157,7 +158,7 @@ async fn provider_resource(entry: &ProviderEntry, detail: i64, token: Option<&st
     resource.insert("type".into(), entry.spec().provider_type.into());
     resource.insert("object".into(), (*object).clone());
     for key in entry.spec().blanks {
-        resource.insert((*key).into(), "".into());
+        resource.insert((*key).into(), entry.store().fact(key).unwrap_or_else(|| "".into()));
     }
     for count in entry.spec().counts {
         let number = match entry.live_source() {
@@ -242,25 +243,25 @@ pub(super) async fn collection(
             live.list(query).await?
         }
         None => match &parameters.name {
-            Some(name) => find::by_name(kind, entry.store().list(kind.name), name),
-            None => entry.store().list(kind.name),
+            Some(name) => find::by_name(kind, entry.store(), name),
+            None => entry.store().list(kind.name).to_vec(),
         },
     };
-    Ok(json_text(list_text(kind, &parameters.page(records), parameters.detail)))
+    let view = entry.store().view(kind.name).ok_or(NOT_FOUND)?;
+    let records: Vec<_> = records.into_iter().filter(|r| kind.hidden.is_none_or(|hidden| !hidden(r))).collect();
+    Ok(json_text(list_text(view, &parameters.page(records), kind.list_detail(parameters.detail))))
 }
 
-/// Joins the records' texts, which are made once per record and level.
-fn list_text(kind: &KindSpec, records: &[Arc<Record>], detail: i64) -> String {
-    let texts: Vec<Arc<str>> = records.iter().map(|r| r.text(kind, detail)).collect();
-    let mut body = String::with_capacity(texts.iter().map(|t| t.len() + 1).sum::<usize>() + 2);
-    body.push('[');
-    for (i, text) in texts.iter().enumerate() {
+fn list_text(view: View<'_>, records: &[Arc<Record>], detail: i64) -> Vec<u8> {
+    let mut body = Vec::with_capacity(4096);
+    body.push(b'[');
+    for (i, record) in records.iter().enumerate() {
         if i > 0 {
-            body.push(',');
+            body.push(b',');
         }
-        body.push_str(text);
+        view.append(record, detail, &mut body);
     }
-    body.push(']');
+    body.push(b']');
     body
 }
 
@@ -274,7 +275,9 @@ pub(super) async fn resource(
         provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
     if collection == "tree" {
         let Some(live) = entry.live_source() else {
-            return Err(NOT_FOUND.into());
+            let tree = entry.spec().trees.iter().find(|tree| tree.name == id).ok_or(NOT_FOUND)?;
+            let children = (tree.build)(entry.store(), parameters.detail);
+            return Ok(json_text(tree_text(entry.store(), &children)));
         };
         let tree = live.tree(&id, parameters.detail, token.as_deref()).await.ok_or(NOT_FOUND)??;
         return Ok(Json(tree).into_response());
@@ -282,20 +285,25 @@ pub(super) async fn resource(
     if collection == "workloads" {
         let vms = entry.spec().workloads.ok_or(NOT_FOUND)?;
         let record = entry.store().get(vms, &id).ok_or(NOT_FOUND)?;
-        return Ok(Json(entry.store().workload(&record)).into_response());
+        return match entry.store().workload(&record) {
+            Ok(workload) => Ok(Json(workload).into_response()),
+            Err(error) => Ok((StatusCode::INTERNAL_SERVER_ERROR, Json(error)).into_response()),
+        };
     }
     let kind = entry.spec().kind(&collection).ok_or(NOT_FOUND)?;
     let record = match entry.live_source() {
         Some(live) => {
             let query = LiveQuery { kind: kind.name, token: token.as_deref(), ..LiveQuery::default() };
-            live.list(query).await?.into_iter().find(|r| r.id == id)
+            live.list(query).await?.into_iter().find(|r| *r.id == *id)
         }
         None => entry.store().get(kind.name, &id),
     };
     let record = record.ok_or(NOT_FOUND)?;
-    Ok(json_text(record.text(kind, MAX_DETAIL).to_string()))
+    let mut body = Vec::with_capacity(4096);
+    entry.store().view(kind.name).ok_or(NOT_FOUND)?.append(&record, MAX_DETAIL, &mut body);
+    Ok(json_text(body))
 }
 
-fn json_text(body: String) -> Response {
+fn json_text(body: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
 }

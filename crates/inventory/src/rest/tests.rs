@@ -9,21 +9,22 @@ use serde_json::json;
 use tower::ServiceExt;
 
 use super::*;
-use crate::{Count, Draft, Field, KindSpec, PathMatch, ProviderEntry, ProviderSpec};
+use crate::{Count, Draft, Field, Json, KindSpec, PathMatch, ProviderEntry, ProviderSpec};
 
 static SPEC: ProviderSpec = ProviderSpec {
     provider_type: "ova",
     kinds: &[KindSpec {
         name: "vms",
-        base: &["id", "name", "selfLink"],
+        base: &Field::all(["id", "name", "selfLink"]),
         summary: Some(&[Field::Of("id"), Field::Null("networks"), Field::Of("concerns")]),
         path_match: PathMatch::Suffix,
         validated: true,
-        namespaced: false,
+        ..KindSpec::PLAIN
     }],
     workloads: Some("vms"),
     blanks: &["product"],
     counts: &[Count { key: "vmCount", kind: "vms", plus: 0 }],
+    ..ProviderSpec::PLAIN
 };
 
 fn inventory() -> Inventory {
@@ -34,10 +35,7 @@ fn inventory() -> Inventory {
     for (id, name) in [("1", "web"), ("2", "db"), ("3", "db")] {
         let json = json!({"id": id, "name": name, "selfLink": SPEC.resource_link("u1", "vms", id),
             "concerns": [], "uuid": id, "networks": [{"ID": "n"}]});
-        writer.upsert(
-            "vms",
-            Draft { id: id.into(), name: name.into(), path: format!("/x{id}/{name}"), json, ..Draft::default() },
-        );
+        writer.upsert("vms", Draft::new(id, name, &format!("/x{id}/{name}"), Json(json)));
     }
     writer.loaded();
     inventory.insert(ProviderEntry::collected(&SPEC, object("u2", "loading")));
@@ -247,7 +245,7 @@ async fn a_watch_begins_with_what_is_there_and_follows_each_change() {
     let entry = inventory.get("u1").expect("inserted");
     let writer = inventory.writer(&entry);
     let json = json!({"id": "1", "name": "www"});
-    writer.upsert("vms", Draft { id: "1".into(), name: "www".into(), json, ..Draft::default() });
+    writer.upsert("vms", Draft::new("1", "www", "", Json(json)));
     writer.delete("vms", "2");
     assert_eq!(frames(&mut socket, 64).await, ["32 web www null", "64 db - null"]);
 

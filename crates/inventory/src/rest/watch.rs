@@ -20,7 +20,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::{Change, Event, KindSpec, ProviderEntry, Record};
+use crate::{Change, Event, KindSpec, ProviderEntry, Record, View};
 
 pub(super) const HEADER: &str = "X-Watch";
 pub(super) const SNAPSHOT: &[u8] = b"snapshot";
@@ -57,10 +57,11 @@ async fn serve(
     snapshot: bool,
 ) -> Result<(), axum::Error> {
     let id = WATCHES.fetch_add(1, Ordering::Relaxed) + 1;
+    let Some(view) = entry.store().view(kind.name) else { return Ok(()) };
     let (records, mut events) = entry.store().watch(kind.name);
     send(&mut socket, frame(id, STARTED, Value::Null, Value::Null, None)).await?;
     for record in records.iter().filter(|_| snapshot) {
-        send(&mut socket, frame(id, CREATED, shown(record), Value::Null, None)).await?;
+        send(&mut socket, frame(id, CREATED, view.value(record, i64::MAX), Value::Null, None)).await?;
     }
     send(&mut socket, frame(id, PARITY, Value::Null, Value::Null, None)).await?;
     loop {
@@ -72,7 +73,7 @@ async fn serve(
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(()),
             },
             event = events.recv() => match event {
-                Ok(event) if event.kind == kind.name => send(&mut socket, change_frame(&event)).await?,
+                Ok(event) if event.kind == kind.name => send(&mut socket, change_frame(view, &event)).await?,
                 Ok(_) => {}
                 Err(RecvError::Lagged(_)) => {
                     send(&mut socket, frame(id, ERROR, Value::Null, Value::Null, None)).await?;
@@ -90,17 +91,14 @@ fn is_end(text: &str) -> bool {
     serde_json::from_str::<Value>(text).is_ok_and(|f| f["Action"].as_u64() == Some(u64::from(END)))
 }
 
-fn change_frame(event: &Event) -> Value {
+fn change_frame(view: View<'_>, event: &Event) -> Value {
     let label = event.validation.then_some(VALIDATION_LABEL);
+    let shown = |record: &Record| view.value(record, i64::MAX);
     match &event.change {
         Change::Created(record) => frame(event.serial, CREATED, shown(record), Value::Null, label),
         Change::Updated(old, new) => frame(event.serial, UPDATED, shown(old), shown(new), label),
         Change::Deleted(record) => frame(event.serial, DELETED, shown(record), Value::Null, label),
     }
-}
-
-fn shown(record: &Record) -> Value {
-    record.json.clone()
 }
 
 fn frame(id: u64, action: u8, resource: Value, updated: Value, label: Option<&str>) -> Value {

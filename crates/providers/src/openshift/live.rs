@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use forklift_inventory::{Live, LiveError, LiveQuery, Record};
+use forklift_inventory::{Live, LiveError, LiveQuery, Record, level};
 use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::Value;
 
 use super::SPEC;
-use super::model::{INSTANCES, ObjectKind, is_unsupported_udn, node, objects, record};
+use super::model::{INSTANCES, ObjectKind, full, is_unsupported_udn, node, objects, record};
 use crate::ConnectError;
 
 /// Whose rights are used.
@@ -106,21 +106,21 @@ impl Cluster {
     async fn namespace_tree(&self, detail: i64, token: Option<&str>) -> Result<Value, LiveError> {
         let query = |kind| LiveQuery { kind, token, ..LiveQuery::default() };
         let vms = self.list(query("vms")).await?;
-        let used: BTreeSet<&str> = vms.iter().filter_map(|vm| vm.json["namespace"].as_str()).collect();
+        let used: BTreeSet<&str> = vms.iter().filter_map(|vm| full(vm)["namespace"].as_str()).collect();
         let spec = SPEC.kind("vms");
         let mut children = Vec::new();
         for namespace in self.list(query("namespaces")).await? {
-            if !used.contains(namespace.name.as_str()) {
+            if !used.contains(&*namespace.name) {
                 continue;
             }
-            let branch = vms.iter().filter(|vm| vm.json["namespace"].as_str() == Some(&namespace.name)).map(|vm| {
-                let mut object = vm.json.clone();
+            let branch = vms.iter().filter(|vm| full(vm)["namespace"].as_str() == Some(&namespace.name)).map(|vm| {
+                let mut object = full(vm).clone();
                 object["path"] = format!("{}/{}", namespace.name, vm.id).into();
-                let shown = spec.map_or(object.clone(), |s| s.render(&object, detail));
+                let shown = spec.map_or(object.clone(), |s| level(s, &object, detail));
                 node("VM", shown, Value::Null)
             });
-            let mut object = namespace.json.clone();
-            object["path"] = namespace.name.clone().into();
+            let mut object = full(&namespace).clone();
+            object["path"] = (*namespace.name).into();
             children.push(node("Namespace", object, branch.collect()));
         }
         let children = if children.is_empty() { Value::Null } else { children.into() };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forklift_inventory::{Count, Draft, KindSpec, ProviderSpec, Record};
+use forklift_inventory::{Count, Draft, Field, Json, KindSpec, ProviderSpec, Record};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Map, Value, json};
 
@@ -20,17 +20,16 @@ pub static SPEC: ProviderSpec = ProviderSpec {
         KindSpec { name: "datavolumes", base: &BASE, namespaced: true, ..KindSpec::PLAIN },
         KindSpec { name: "kubevirts", base: &BASE, namespaced: true, ..KindSpec::PLAIN },
     ],
-    workloads: None,
-    blanks: &[],
     counts: &[
         Count { key: "vmCount", kind: "vms", plus: 0 },
         // the pod network is one too
         Count { key: "networkCount", kind: "networkattachmentdefinitions", plus: 1 },
         Count { key: "storageClassCount", kind: "storageclasses", plus: 0 },
     ],
+    ..ProviderSpec::PLAIN
 };
 
-const BASE: [&str; 7] = ["uid", "version", "namespace", "name", "selfLink", "path", "id"];
+const BASE: [Field; 7] = Field::all(["uid", "version", "namespace", "name", "selfLink", "path", "id"]);
 
 /// An object kind of the cluster.
 pub(super) struct ObjectKind {
@@ -117,7 +116,7 @@ pub(super) fn record(
     }
     let (name, namespace) = (text(&metadata.name), text(&metadata.namespace));
     let path = if namespace.is_empty() { name.clone() } else { format!("{namespace}/{name}") };
-    Arc::new(Record::new(Draft { id, name, path, json: json.into(), native: Value::Null }, 1))
+    Arc::new(Record::new(Draft::new(&id, &name, &path, Json(json.into())), 1))
 }
 
 /// Whether a network is a user-defined one that VMs cannot be attached to: primary
@@ -127,6 +126,12 @@ pub(super) fn is_unsupported_udn(definition: &DynamicObject) -> bool {
     // what is not JSON is not one of OVN's either
     let config: Value = serde_json::from_str(config).unwrap_or_default();
     config["type"] == "ovn-k8s-cni-overlay" && (config["role"] == "primary" || config["topology"] == "layer3")
+}
+
+/// Returns an object as it is shown in full.
+pub(super) fn full(record: &Record) -> &Value {
+    // every record of this provider is made by `record`
+    record.native::<Json>().map_or(&Value::Null, |json| &json.0)
 }
 
 /// A tree's node.

@@ -14,6 +14,7 @@ use forklift_inventory::rest::{Access, Authorizer, Denied};
 use forklift_inventory::{Live, LiveQuery};
 use serde_json::{Value, json};
 
+use super::model::full;
 use super::{OpenShift, auth::ClusterAuthorizer};
 use crate::{ConnectError, Context, Endpoint, Opened, ProviderKind};
 
@@ -150,7 +151,7 @@ impl Fixture {
 
 async fn names(live: &Arc<dyn Live>, query: LiveQuery<'_>) -> Vec<String> {
     let list = live.list(query).await.expect("it lists");
-    list.iter().map(|r| r.path.clone()).collect()
+    list.iter().map(|r| r.path.to_string()).collect()
 }
 
 fn kind(kind: &str) -> LiveQuery<'_> {
@@ -181,7 +182,7 @@ async fn a_vm_is_shown_with_its_instance_and_namespaces_as_a_tree() {
     let vms = live.list(kind("vms")).await.expect("it lists");
     expect![[r#"
         {"uid":"web-uid","version":"7","namespace":"apps","name":"web","selfLink":"providers/openshift/u/vms/web-uid","id":"web-uid","object":{"metadata":{"name":"web","namespace":"apps","resourceVersion":"7","uid":"web-uid"},"spec":{"running":true}},"instance":{"metadata":{"name":"web","namespace":"apps","resourceVersion":"7","uid":"web-uid"},"spec":{}}}
-        {"uid":"db-uid","version":"7","namespace":"other","name":"db","selfLink":"providers/openshift/u/vms/db-uid","id":"db-uid","object":{"metadata":{"name":"db","namespace":"other","resourceVersion":"7","uid":"db-uid"},"spec":{}}}"#]].assert_eq(&format!("{}\n{}", vms[0].json, vms[1].json));
+        {"uid":"db-uid","version":"7","namespace":"other","name":"db","selfLink":"providers/openshift/u/vms/db-uid","id":"db-uid","object":{"metadata":{"name":"db","namespace":"other","resourceVersion":"7","uid":"db-uid"},"spec":{}}}"#]].assert_eq(&format!("{}\n{}", full(&vms[0]), full(&vms[1])));
     let tree = live.tree("namespace", 0, None).await.expect("there is one").expect("it is built");
     expect![[r#"{"kind":"","object":null,"children":[{"kind":"Namespace","object":{"uid":"apps-uid","version":"7","namespace":"","name":"apps","selfLink":"providers/openshift/u/namespaces/apps-uid","id":"apps-uid","object":{"metadata":{"name":"apps","namespace":"","resourceVersion":"7","uid":"apps-uid"},"spec":{}},"path":"apps"},"children":[{"kind":"VM","object":{"uid":"web-uid","version":"7","namespace":"apps","name":"web","selfLink":"providers/openshift/u/vms/web-uid","path":"apps/web-uid","id":"web-uid"},"children":null}]},{"kind":"Namespace","object":{"uid":"other-uid","version":"7","namespace":"","name":"other","selfLink":"providers/openshift/u/namespaces/other-uid","id":"other-uid","object":{"metadata":{"name":"other","namespace":"","resourceVersion":"7","uid":"other-uid"},"spec":{}},"path":"other"},"children":[{"kind":"VM","object":{"uid":"db-uid","version":"7","namespace":"other","name":"db","selfLink":"providers/openshift/u/vms/db-uid","path":"other/db-uid","id":"db-uid"},"children":null}]}]}"#]].assert_eq(&tree.to_string());
     assert!(live.tree("vm", 0, None).await.is_none());

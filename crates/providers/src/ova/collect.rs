@@ -60,7 +60,7 @@ fn write(store: &Writer, snapshot: &Snapshot) {
     store.replace("networks", networks.iter().map(|n| model::network(&uid, n)).collect());
     store.replace("disks", disks.iter().map(|d| model::disk(&uid, d)).collect());
     store.replace("storages", disks.iter().map(|d| model::storage(&uid, d)).collect());
-    store.replace("vms", snapshot.vms.iter().map(|v| model::vm(&uid, v)).collect());
+    store.replace("vms", snapshot.vms.iter().map(model::vm).collect());
     store.replace("appliances", snapshot.appliances.iter().map(|a| model::appliance(&uid, a)).collect());
     store.loaded();
 }

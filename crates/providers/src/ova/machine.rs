@@ -11,8 +11,9 @@ use super::wire::{Vm, VmDisk};
 
 /// Translates a record; `None` when it is not a VM's.
 pub(super) fn machine(record: &Record) -> Option<Machine> {
-    let vm: Vm = serde_json::from_value(record.native.clone()).ok()?;
-    let concerns: Vec<Concern> = serde_json::from_value(record.json["concerns"].clone()).unwrap_or_default();
+    let vm: &Vm = record.native()?;
+    let concerns = record.verdict.concerns.iter();
+    let concerns: Vec<Concern> = concerns.filter_map(|c| serde_json::from_value(c.clone()).ok()).collect();
     let count = |number: i32| u32::try_from(number).unwrap_or(0);
     Some(Machine {
         id: vm.uuid.clone(),
@@ -108,7 +109,7 @@ mod tests {
         old(&path);
         let mut catalog = Catalog::new(folder.path(), std::time::Duration::ZERO);
         let vm = catalog.scan().expect("readable").vms[0].clone();
-        let record = Record::new(model::vm("uid", &vm), 1);
+        let record = Record::new(model::vm(&vm), 1);
         let machine = machine(&record).expect("a VM's record");
         let text = serde_json::to_string_pretty(&machine).expect("plain data");
         let place = folder.path().display().to_string();

@@ -1,7 +1,7 @@
 //! The inventory's resources of an OVA provider, with upstream's keys and their order.
 
 use forklift_api::rest::ova as rest;
-use forklift_inventory::{Count, Draft, Field, KindSpec, PathMatch, ProviderSpec};
+use forklift_inventory::{Count, Draft, Field, Json, KindSpec, Native, PathMatch, ProviderSpec, Shown, Sink, restore};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -27,12 +27,13 @@ pub static SPEC: ProviderSpec = ProviderSpec {
             ]),
             path_match: PathMatch::Suffix,
             validated: true,
-            namespaced: false,
+            restore: Some(restore::<Vm>),
+            ..KindSpec::PLAIN
         },
-        KindSpec { name: "networks", base: &BASE, path_match: PathMatch::Root, ..KindSpec::PLAIN },
-        KindSpec { name: "disks", base: &BASE, ..KindSpec::PLAIN },
-        KindSpec { name: "storages", base: &BASE, path_match: PathMatch::Root, ..KindSpec::PLAIN },
-        KindSpec { name: "appliances", base: &APPLIANCE, ..KindSpec::PLAIN },
+        KindSpec { name: "networks", base: &BASE, path_match: PathMatch::Root, ..KEPT },
+        KindSpec { name: "disks", base: &BASE, ..KEPT },
+        KindSpec { name: "storages", base: &BASE, path_match: PathMatch::Root, ..KEPT },
+        KindSpec { name: "appliances", base: &APPLIANCE, ..KEPT },
     ],
     workloads: Some("vms"),
     blanks: &["apiVersion", "product"],
@@ -42,15 +43,35 @@ pub static SPEC: ProviderSpec = ProviderSpec {
         Count { key: "diskCount", kind: "disks", plus: 0 },
         Count { key: "storageCount", kind: "storages", plus: 0 },
     ],
+    ..ProviderSpec::PLAIN
 };
 
-const BASE: [&str; 4] = ["id", "name", "selfLink", "path"];
-const APPLIANCE: [&str; 6] = ["id", "name", "selfLink", "path", "state", "error"];
+const BASE: [Field; 4] = Field::all(["id", "name", "selfLink", "path"]);
+const APPLIANCE: [Field; 6] = Field::all(["id", "name", "selfLink", "path", "state", "error"]);
+/// A collection whose records are kept as they are shown.
+const KEPT: KindSpec = KindSpec { restore: Some(restore::<Json>), ..KindSpec::PLAIN };
 
-/// Returns a VM's resource. The VM as the server told it stays with the record.
-pub(super) fn vm(uid: &str, vm: &Vm) -> Draft {
-    let resource = rest::Vm {
-        base: base(uid, "vms", &vm.uuid, &vm.name),
+/// Returns a VM's draft: the VM as the server told it.
+pub(super) fn vm(vm: &Vm) -> Draft {
+    Draft::new(&vm.uuid, &vm.name, &vm.uuid, vm.clone())
+}
+
+impl Native for Vm {
+    fn show(&self, shown: &Shown<'_>, sink: &mut Sink<'_>) {
+        sink.put(&resource(self, shown));
+    }
+}
+
+fn resource(vm: &Vm, shown: &Shown<'_>) -> rest::Vm {
+    let concerns = shown.verdict.concerns.iter();
+    rest::Vm {
+        base: rest::Base {
+            id: shown.id.to_owned(),
+            variant: String::new(),
+            name: shown.name.to_owned(),
+            self_link: shown.self_link.to_string(),
+            path: shown.path.to_owned(),
+        },
         ovf_path: vm.ovf_path.clone(),
         export_source: vm.export_source.clone(),
         os_type: vm.os_type.clone(),
@@ -76,12 +97,10 @@ pub(super) fn vm(uid: &str, vm: &Vm) -> Draft {
         nics: vm.nics.iter().map(nic).collect(),
         disks: vm.disks.iter().map(embedded_disk).collect(),
         networks: vm.networks.iter().map(embedded_network).collect(),
-        // validation fills in the rest
-        revision_validated: 0,
-        policy_version: 0,
-        concerns: Vec::new(),
-    };
-    Draft { native: plain(vm), ..draft(&resource.base, &resource) }
+        revision_validated: i64::try_from(shown.verdict.revision).unwrap_or(i64::MAX),
+        policy_version: shown.verdict.policy_version,
+        concerns: concerns.filter_map(|concern| serde_json::from_value(concern.clone()).ok()).collect(),
+    }
 }
 
 /// Returns a network's resource.
@@ -116,13 +135,7 @@ fn base(uid: &str, kind: &str, id: &str, name: &str) -> rest::Base {
 }
 
 fn draft(base: &rest::Base, resource: &impl Serialize) -> Draft {
-    Draft {
-        id: base.id.clone(),
-        name: base.name.clone(),
-        path: base.path.clone(),
-        json: plain(resource),
-        native: Value::Null,
-    }
+    Draft::new(&base.id, &base.name, &base.path, Json(plain(resource)))
 }
 
 /// Strings, numbers and lists of them: this does not fail.
@@ -176,5 +189,5 @@ pub(super) fn appliance(uid: &str, appliance: &Appliance) -> Draft {
     if let (Some(all), Ok(Value::Object(own))) = (json.as_object_mut(), serde_json::to_value(appliance)) {
         all.extend(own);
     }
-    Draft { name: appliance.file.clone(), path: appliance.path.clone(), json, native: Value::Null, id }
+    Draft::new(&id, &appliance.file, &appliance.path, Json(json))
 }

@@ -1,6 +1,7 @@
 //! The source port over the inventory's records: files are neither started nor stopped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use forklift_api::worker::ImportSource;
 use forklift_core::machine::{Machine, PowerState, VmIdentity};
@@ -10,6 +11,9 @@ use forklift_inventory::ProviderEntry;
 use super::appliance::identity;
 use super::machine::{key, machine};
 use super::wire::{Vm, VmDisk};
+
+/// How long a VM's facts may wait for the rules.
+const RULES: Duration = Duration::from_secs(10);
 
 /// The VMs of an OVA provider.
 pub(super) struct Appliances {
@@ -28,16 +32,19 @@ impl Appliances {
         self.entry.store().get("vms", id).ok_or_else(|| SourceError::NotFound(format!("VM {id}")))
     }
 
-    fn read(&self, id: &str) -> Result<Machine, SourceError> {
-        let record = self.record(id)?;
+    /// Returns a VM once the rules have seen it, so that no concern is missed.
+    async fn read(&self, id: &str) -> Result<Machine, SourceError> {
+        self.record(id)?;
+        let record = self.entry.store().settled("vms", id, RULES).await;
+        let record = record.ok_or_else(|| SourceError::NotFound(format!("VM {id}")))?;
         machine(&record).ok_or_else(|| SourceError::Other(format!("the inventory's record of VM {id} cannot be read")))
     }
 
     fn disks(&self, wanted: &Machine) -> Result<Vec<DiskSource>, SourceError> {
         let record = self.record(&wanted.id)?;
-        let vm: Vm = serde_json::from_value(record.native.clone()).map_err(|e| {
-            SourceError::Other(format!("the inventory's record of VM {} cannot be read: {e}", wanted.id))
-        })?;
+        let vm: &Vm = record
+            .native()
+            .ok_or_else(|| SourceError::Other(format!("the inventory's record of VM {} is not a VM's", wanted.id)))?;
         let find = |disk: &forklift_core::machine::Disk| {
             let found = vm.disks.iter().find(|d| key(d) == disk.key);
             found.map_or_else(|| Err(SourceError::NotFound(format!("disk {}", disk.key))), disk_source)
@@ -73,11 +80,11 @@ impl Source for Appliances {
     }
 
     fn machine<'a>(&'a self, id: &'a str) -> PortFuture<'a, Machine> {
-        Box::pin(async move { self.read(id) })
+        Box::pin(self.read(id))
     }
 
     fn power_state<'a>(&'a self, id: &'a str) -> PortFuture<'a, (VmIdentity, PowerState)> {
-        Box::pin(async move { self.read(id).map(|machine| (machine.identity(), machine.power)) })
+        Box::pin(async move { self.read(id).await.map(|machine| (machine.identity(), machine.power)) })
     }
 
     fn power_off<'a>(&'a self, _: &'a VmIdentity) -> PortFuture<'a, ()> {
