@@ -42,6 +42,8 @@ pub const MODULES: &[Module] = &[
     Module { name: "client-go", packages: &["."], ldflags: "-s -w" },
     // ours: KubeVirt's types, for strict decoding
     Module { name: "kubevirt-types", packages: &["."], ldflags: "-s -w" },
+    // Open Policy Agent as upstream's validation service runs it
+    Module { name: "opa", packages: &["github.com/open-policy-agent/opa"], ldflags: "-s -w" },
 ];
 
 /// Returns the path of an installed program, or says that the test is skipped and returns nothing.

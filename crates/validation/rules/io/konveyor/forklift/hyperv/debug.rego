@@ -1,0 +1,5 @@
+package io.konveyor.forklift.hyperv
+
+import rego.v1
+
+debug := input

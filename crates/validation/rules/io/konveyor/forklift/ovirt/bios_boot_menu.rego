@@ -1,0 +1,15 @@
+package io.konveyor.forklift.ovirt
+
+import rego.v1
+
+has_boot_menu_enabled if input.bootMenuEnabled
+
+concerns contains flag if {
+	has_boot_menu_enabled
+	flag := {
+		"id": "ovirt.bios.boot_menu.enabled",
+		"category": "Warning",
+		"label": "VM has BIOS boot menu enabled",
+		"assessment": "The boot menu of the firmware is not carried over. The migrated VM boots from its boot disk without asking.",
+	}
+}

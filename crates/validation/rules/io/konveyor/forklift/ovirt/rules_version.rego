@@ -1,0 +1,7 @@
+package io.konveyor.forklift.ovirt
+
+import rego.v1
+
+RULES_VERSION := 6
+
+rules_version := {"rules_version": RULES_VERSION}

@@ -1,0 +1,15 @@
+package io.konveyor.forklift.ovirt
+
+import rego.v1
+
+test_validate_shape if {
+	result := validate with input as {"name": "test"}
+	result == {"rules_version": 6, "errors": set(), "concerns": set()}
+}
+
+test_validate_without_a_name if {
+	every vm in [{}, {"name": null}, {"name": 7}] {
+		result := validate with input as vm
+		result.errors == {"No VM name found in input body"}
+	}
+}

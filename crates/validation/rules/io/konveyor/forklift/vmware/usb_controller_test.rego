@@ -1,0 +1,20 @@
+package io.konveyor.forklift.vmware
+
+import rego.v1
+
+test_usb_controller_present if {
+	vm := {"name": "test", "devices": [{"kind": "VirtualCdrom"}, {"kind": "VirtualUSBController"}]}
+	found := {c.id | some c in concerns} with input as vm
+	found == {"vmware.usb_controller.detected"}
+}
+
+test_usb_controller_absent if {
+	every vm in [
+		{"name": "test", "devices": [{"kind": "VirtualCdrom"}]},
+		{"name": "test", "devices": []},
+		{"name": "test", "devices": null},
+		{"name": "test"},
+	] {
+		count(concerns) == 0 with input as vm
+	}
+}
