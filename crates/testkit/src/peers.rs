@@ -6,6 +6,7 @@
 //! A test whose peer is absent prints `skipped: …` and returns; with `REQUIRE_PEERS=1` in the environment it fails.
 
 pub mod kube;
+pub mod vcenter;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub const MODULES: &[Module] = &[
     Module { name: "smd", packages: &["."], ldflags: "-s -w" },
     Module { name: "protobuf", packages: &["."], ldflags: "-s -w" },
     Module { name: "client-go", packages: &["."], ldflags: "-s -w" },
+    // ours: a vCenter with bytes behind its disks, by govmomi's simulator
+    Module { name: "vcsim", packages: &["./vcsim"], ldflags: "-s -w" },
     // ours: KubeVirt's types, for strict decoding
     Module { name: "kubevirt-types", packages: &["."], ldflags: "-s -w" },
     // Open Policy Agent as upstream's validation service runs it
