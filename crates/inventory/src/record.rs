@@ -4,9 +4,9 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{Json, Native, Resource};
+use crate::{Json, Native, Resource, SelfLink, Shown, Sink};
 
 /// What a collector hands in; the store adds the revision.
 #[derive(Clone)]
@@ -111,6 +111,22 @@ impl Record {
     /// Returns the thing, whatever its type.
     pub fn resource(&self) -> &Arc<dyn Resource> {
         &self.resource
+    }
+
+    /// Returns some keys of the full resource, whatever its type; links are not among them.
+    pub fn pick(&self, keys: &[&str]) -> Map<String, Value> {
+        let mut map = Map::new();
+        let self_link = SelfLink { provider_type: "", uid: "", kind: "", id: &self.id };
+        let shown = Shown {
+            id: &self.id,
+            name: &self.name,
+            path: &self.path,
+            revision: self.revision,
+            self_link,
+            verdict: &self.verdict,
+        };
+        self.resource.show(&shown, &mut Sink::pick(keys, &mut map));
+        map
     }
 
     /// Returns whether the rules of a version have seen this revision.

@@ -12,6 +12,7 @@ use forklift_api::condition::{reasons, types};
 use forklift_api::provider::{secret_key, setting};
 use forklift_api::{Category, Condition, Provider};
 use forklift_inventory::Record;
+use serde_json::Value;
 
 use super::vim::{self, Arg, Client, VimError};
 use crate::{ConnectError, Endpoint, Examination, HostEndpoint, HostError, HostFacts, Hosts, tls};
@@ -229,11 +230,12 @@ impl Hosts for Esxi {
     }
 
     fn facts(&self, record: &Record) -> HostFacts {
-        let text = |key: &str| record.json[key].as_str().unwrap_or_default().to_owned();
+        let known = record.pick(&["inMaintenance", "status", "thumbprint"]);
+        let text = |key: &str| known.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         HostFacts {
-            id: record.id.clone(),
-            name: record.name.clone(),
-            in_maintenance: record.json["inMaintenance"].as_bool().unwrap_or(false),
+            id: record.id.to_string(),
+            name: record.name.to_string(),
+            in_maintenance: known.get("inMaintenance").and_then(Value::as_bool).unwrap_or(false),
             status: text("status"),
             thumbprint: text("thumbprint"),
         }
