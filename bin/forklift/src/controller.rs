@@ -74,7 +74,7 @@ impl Controller {
             tracing::error!(%error, "a rule file is left out");
         }
         let inventory = Inventory::new(Some(Arc::new(Concerns(validator))));
-        let context = Context { client: client.clone(), config, namespace: namespace.into() };
+        let context = Context { client: client.clone(), config, namespace: namespace.into(), shared: Default::default() };
         Controller { client, registry: Registry::new(inventory, context), namespace: namespace.into() }
     }
 
@@ -89,7 +89,9 @@ impl Controller {
     /// Runs every reconciler until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let settings = Settings::from_env().context("cannot read the settings from the environment")?;
-        let config = ControllerConfig::new(self.namespace, Arc::new(self.registry), settings);
-        forklift_controllers::run(self.client, config, shutdown).await
+        let config = ControllerConfig::new(self.namespace, Arc::new(self.registry.clone()), settings);
+        let ended = forklift_controllers::run(self.client, config, shutdown).await;
+        self.registry.release().await;
+        ended
     }
 }

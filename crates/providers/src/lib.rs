@@ -15,6 +15,7 @@ mod hosts;
 pub mod openshift;
 pub mod ova;
 mod registry;
+mod shared;
 pub mod tls;
 pub mod vsphere;
 
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use hosts::{HostEndpoint, HostError, HostFacts, Hosts};
 pub use registry::{Found, FoundHost, Registry};
+pub use shared::{Held, Shared};
 
 /// Returns what there is of a provider type; `None` for types that are not supported yet.
 pub fn kind(provider_type: ProviderType) -> Option<&'static dyn ProviderKind> {
@@ -72,6 +74,8 @@ pub struct Context {
     pub config: Option<kube::Config>,
     /// The controllers' namespace.
     pub namespace: String,
+    /// Sessions with sources, which the parts of a provider share.
+    pub shared: Shared,
 }
 
 /// Why a provider cannot be used.
@@ -168,6 +172,6 @@ pub trait ProviderKind: Send + Sync {
     /// Returns how its inventory comes in. Must not wait for the source.
     fn open(&self, endpoint: &Endpoint, context: &Context) -> Result<Opened, ConnectError>;
 
-    /// Returns the source over an inventory; `None` when it is only a destination.
-    fn source(&self, entry: Arc<ProviderEntry>) -> Option<Arc<dyn Source>>;
+    /// Returns the source over an inventory; `None` when it is only a destination. Must not wait for the source.
+    fn source(&self, entry: Arc<ProviderEntry>, endpoint: &Endpoint, context: &Context) -> Option<Arc<dyn Source>>;
 }

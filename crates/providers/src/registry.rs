@@ -48,12 +48,14 @@ pub struct Registry {
     inventory: Inventory,
     context: Context,
     direct: Arc<RwLock<DirectHosts>>,
+    /// How each provider was reached last, by its UID.
+    endpoints: Arc<RwLock<BTreeMap<String, Endpoint>>>,
 }
 
 impl Registry {
     /// Returns a registry over an inventory.
     pub fn new(inventory: Inventory, context: Context) -> Self {
-        Self { inventory, context, direct: Arc::default() }
+        Self { inventory, context, direct: Arc::default(), endpoints: Arc::default() }
     }
 
     /// Returns the inventory.
@@ -129,6 +131,7 @@ impl Registry {
     /// with nothing, [`Registry::forget`] it first.
     pub async fn collect(&self, endpoint: Endpoint, cancel: CancellationToken) -> Result<(), ConnectError> {
         let kind = supported(&endpoint.provider)?;
+        self.remember(&endpoint);
         let object = serde_json::to_value(&*endpoint.provider)
             .map_err(|e| ConnectError::Failed(format!("the Provider cannot be shown: {e}")))?;
         match kind.open(&endpoint, &self.context)? {
@@ -171,17 +174,27 @@ impl Registry {
         self.entry(provider)?.store().failure()
     }
 
-    /// Drops a provider's inventory.
+    /// Drops a provider's inventory, and its session.
     pub fn forget(&self, provider: &Provider) {
         self.inventory.remove(uid(provider));
+        self.endpoints.write().unwrap_or_else(PoisonError::into_inner).remove(uid(provider));
+        self.context.shared.forget(uid(provider));
     }
 
-    /// Returns the source of a provider.
+    /// Ends the sessions with all sources, before the program ends.
+    pub async fn release(&self) {
+        self.context.shared.release().await;
+    }
+
+    /// Returns the source of a provider: its settings as they are now, the credentials that its inventory is read with.
     pub fn source(&self, provider: &Provider) -> Result<Arc<dyn Source>, SourceError> {
         let kind = supported(provider).map_err(|e| SourceError::Other(e.to_string()))?;
         let entry = self.entry(provider).ok_or_else(|| SourceError::NotReady(name(provider).to_owned()))?;
         let refused = || SourceError::Other(format!("provider {} can only be a destination", name(provider)));
-        kind.source(entry).ok_or_else(refused)
+        let known = self.endpoints.read().unwrap_or_else(PoisonError::into_inner).get(uid(provider)).cloned();
+        let known = known.ok_or_else(|| SourceError::NotReady(name(provider).to_owned()))?;
+        let endpoint = Endpoint { provider: Arc::new(provider.clone()), ..known };
+        kind.source(entry, &endpoint, &self.context).ok_or_else(refused)
     }
 
     /// Finds a thing by its reference.
@@ -216,6 +229,11 @@ impl Registry {
         let entry = self.entry(provider)?;
         let record = entry.store().get(entry.spec().workloads?, id)?;
         entry.store().workload(&record).ok()
+    }
+
+    fn remember(&self, endpoint: &Endpoint) {
+        let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
+        endpoints.insert(uid(&endpoint.provider).to_owned(), endpoint.clone());
     }
 
     fn entry(&self, provider: &Provider) -> Option<Arc<ProviderEntry>> {

@@ -63,7 +63,7 @@ impl ProviderKind for OpenShift {
         Ok(Opened::Live(Arc::new(live::Cluster::new(access, uid))))
     }
 
-    fn source(&self, _: Arc<ProviderEntry>) -> Option<Arc<dyn Source>> {
+    fn source(&self, _: Arc<ProviderEntry>, _: &Endpoint, _: &Context) -> Option<Arc<dyn Source>> {
         None
     }
 }

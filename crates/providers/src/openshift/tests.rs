@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::model::full;
 use super::{OpenShift, auth::ClusterAuthorizer};
-use crate::{ConnectError, Context, Endpoint, Opened, ProviderKind};
+use crate::{ConnectError, Context, Endpoint, Opened, ProviderKind, Shared};
 
 /// What was asked of the server: method or verb, path, token.
 type Asked = Arc<Mutex<Vec<String>>>;
@@ -123,7 +123,7 @@ impl Fixture {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = kube::Config::new(self.url.parse().expect("a URL"));
         let client = kube::Client::try_from(config.clone()).expect("a client");
-        Context { client, config: Some(config), namespace: "konveyor-forklift".into() }
+        Context { client, config: Some(config), namespace: "konveyor-forklift".into(), shared: Shared::default() }
     }
 
     fn endpoint(&self, namespace: &str, url: &str, token: &str) -> Endpoint {

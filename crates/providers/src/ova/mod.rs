@@ -66,7 +66,7 @@ impl ProviderKind for Ova {
         Ok(Opened::Collected(Box::new(Collect::new(server(endpoint)?))))
     }
 
-    fn source(&self, entry: Arc<ProviderEntry>) -> Option<Arc<dyn Source>> {
+    fn source(&self, entry: Arc<ProviderEntry>, _: &Endpoint, _: &Context) -> Option<Arc<dyn Source>> {
         Some(Arc::new(source::Appliances::new(entry)))
     }
 }
