@@ -41,6 +41,30 @@ pub struct Machine {
     pub traits: MachineTraits,
     /// Concerns of the validation rules about this VM.
     pub concerns: Vec<Concern>,
+    /// Tags that people gave it, in the source's order.
+    pub tags: Vec<Tag>,
+    /// Custom attributes that people gave it, in the source's order.
+    pub attributes: Vec<Attribute>,
+}
+
+/// A tag of a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Tag {
+    /// Name.
+    pub name: String,
+    /// What it stands for; may be empty.
+    pub description: String,
+}
+
+/// A custom attribute of a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Attribute {
+    /// Name of the field.
+    pub name: String,
+    /// Its value on this VM.
+    pub value: String,
 }
 
 /// Virtual processors and their topology.
@@ -151,6 +175,8 @@ pub struct Disk {
     pub bus: DiskBus,
     /// Storage (datastore, domain, volume type) the disk is on: what the StorageMap maps.
     pub storage: ResourceRef,
+    /// Letter of the drive in a Windows guest, where its agent tells; empty otherwise.
+    pub drive_letter: String,
     /// Serial the guest sees; empty when the source has none.
     pub serial: String,
     /// Whether the source says that the VM boots from it.

@@ -1,5 +1,6 @@
 //! Name templates: the part of Go templates that names need — text, fields, literals, pipelines, parentheses and the
-//! string and number functions users are told of. Conditions and loops are refused with a message.
+//! string and number functions users are told of, comparisons and conditions. Variables and loops are refused with a
+//! message.
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -17,6 +18,17 @@ pub enum Value {
     Number(i64),
     /// Yes or no.
     Bool(bool),
+}
+
+impl Value {
+    /// Returns whether a condition holds: everything but `false`, 0 and the empty text, as in Go.
+    fn is_true(&self) -> bool {
+        match self {
+            Value::Text(text) => !text.is_empty(),
+            Value::Number(number) => *number != 0,
+            Value::Bool(yes) => *yes,
+        }
+    }
 }
 
 impl From<&str> for Value {
@@ -57,7 +69,22 @@ pub enum TemplateError {
 
 /// Renders a template.
 pub fn render(template: &str, data: &Data) -> Result<String, TemplateError> {
-    let mut out = String::new();
+    let parts = parts(template)?;
+    let mut rendering = Rendering { parts: &parts, at: 0, data, out: String::new() };
+    match rendering.block(true)? {
+        None => Ok(rendering.out),
+        Some(word) => Err(TemplateError::Unexpected(format!("{{{{{word}}}}} without {{{{if}}}}"))),
+    }
+}
+
+/// What a template consists of: text as it is, and the tokens of an action.
+enum Part<'t> {
+    Text(&'t str),
+    Action(Vec<Token>),
+}
+
+fn parts(template: &str) -> Result<Vec<Part<'_>>, TemplateError> {
+    let mut parts = Vec::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
         let Some((action, tail)) = after.split_once("}}") else {
@@ -65,21 +92,89 @@ pub fn render(template: &str, data: &Data) -> Result<String, TemplateError> {
         };
         let trims_left = action.starts_with("- ");
         let trims_right = action.ends_with(" -");
-        out.push_str(if trims_left { before.trim_end() } else { before });
+        parts.push(Part::Text(if trims_left { before.trim_end() } else { before }));
         let action = action.trim_start_matches("- ").trim_end_matches(" -").trim();
         if !(action.starts_with("/*") && action.ends_with("*/")) {
-            let tokens = tokens(action)?;
-            let mut reader = Reader { tokens: &tokens, at: 0, data };
-            let value = reader.pipeline()?;
-            if let Some(token) = reader.peek() {
-                return Err(TemplateError::Unexpected(format!("{token:?}")));
-            }
-            out.push_str(&value.to_string());
+            parts.push(Part::Action(tokens(action)?));
         }
         rest = if trims_right { tail.trim_start() } else { tail };
     }
-    out.push_str(rest);
-    Ok(out)
+    parts.push(Part::Text(rest));
+    Ok(parts)
+}
+
+/// A template that is being rendered.
+struct Rendering<'a, 't> {
+    parts: &'a [Part<'t>],
+    at: usize,
+    data: &'a Data,
+    out: String,
+}
+
+impl<'a> Rendering<'a, '_> {
+    /// Goes on to the end of the block; returns the word that ended it (`end`, `else`, `else if`), with `at` on its
+    /// action. Where the block is not `shown` it is only read, so that a mistake in it does not hide.
+    fn block(&mut self, shown: bool) -> Result<Option<&'static str>, TemplateError> {
+        while let Some(part) = self.parts.get(self.at) {
+            match part {
+                Part::Text(text) if shown => self.out.push_str(text),
+                Part::Text(_) => {}
+                Part::Action(tokens) => match tokens.as_slice() {
+                    [Token::Word(word)] if word == "end" => return Ok(Some("end")),
+                    [Token::Word(word)] if word == "else" => return Ok(Some("else")),
+                    [Token::Word(first), Token::Word(second), ..] if first == "else" && second == "if" => {
+                        return Ok(Some("else if"));
+                    }
+                    [Token::Word(word), condition @ ..] if word == "if" => {
+                        self.condition(condition, shown)?;
+                    }
+                    tokens => {
+                        let value = evaluate(tokens, self.data);
+                        if shown {
+                            self.out.push_str(&value?.to_string());
+                        } else if let Err(error @ (TemplateError::Field(_) | TemplateError::Function(_))) = value {
+                            return Err(error);
+                        }
+                    }
+                },
+            }
+            self.at += 1;
+        }
+        Ok(None)
+    }
+
+    /// Renders `{{if}} … {{else if}} … {{else}} … {{end}}`; leaves `at` on the end.
+    fn condition(&mut self, condition: &'a [Token], shown: bool) -> Result<(), TemplateError> {
+        let mut holds = evaluate(condition, self.data)?.is_true();
+        let mut done = !shown;
+        let mut last = false;
+        loop {
+            self.at += 1;
+            let ended = self.block(holds && !done)?;
+            done |= holds;
+            match (ended, self.parts.get(self.at)) {
+                (Some("end"), _) => return Ok(()),
+                (Some("else"), _) if !last => {
+                    holds = true;
+                    last = true;
+                }
+                (Some("else if"), Some(Part::Action(tokens))) if !last => {
+                    holds = evaluate(tokens.get(2..).unwrap_or_default(), self.data)?.is_true();
+                }
+                (Some(word), _) => return Err(TemplateError::Unexpected(format!("{{{{{word}}}}} after {{{{else}}}}"))),
+                (None, _) => return Err(TemplateError::Unclosed("{{if}} without {{end}}".into())),
+            }
+        }
+    }
+}
+
+fn evaluate(tokens: &[Token], data: &Data) -> Result<Value, TemplateError> {
+    let mut reader = Reader { tokens, at: 0, data };
+    let value = reader.pipeline()?;
+    match reader.peek() {
+        None => Ok(value),
+        Some(token) => Err(TemplateError::Unexpected(format!("{token:?}"))),
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -262,6 +357,29 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
         "max" => numbers()?.into_iter().max().map(Value::Number).ok_or_else(wrong),
         "min" => numbers()?.into_iter().min().map(Value::Number).ok_or_else(wrong),
         "floor" | "ceil" | "round" => Ok(Value::Number(number(0)?)),
+        "eq" if arguments.len() >= 2 => {
+            let (first, rest) = arguments.split_first().ok_or_else(wrong)?;
+            let same_kind = |other: &Value| std::mem::discriminant(other) == std::mem::discriminant(first);
+            if rest.iter().all(same_kind) { Ok(Value::Bool(rest.contains(first))) } else { Err(wrong()) }
+        }
+        "ne" => call("eq", arguments).map(|same| Value::Bool(same == Value::Bool(false))),
+        "lt" | "le" | "gt" | "ge" => {
+            let order = match arguments {
+                [Value::Number(a), Value::Number(b)] => a.cmp(b),
+                [Value::Text(a), Value::Text(b)] => a.cmp(b),
+                _ => return Err(wrong()),
+            };
+            Ok(Value::Bool(match name {
+                "lt" => order.is_lt(),
+                "le" => order.is_le(),
+                "gt" => order.is_gt(),
+                _ => order.is_ge(),
+            }))
+        }
+        "not" => count(1).map(|()| Value::Bool(!arguments[0].is_true())),
+        "and" => arguments.iter().find(|a| !a.is_true()).or(arguments.last()).cloned().ok_or_else(wrong),
+        "or" => arguments.iter().find(|a| a.is_true()).or(arguments.last()).cloned().ok_or_else(wrong),
+        "len" => count(1).and_then(|()| Ok(Value::Number(text(0)?.len() as i64))),
         "print" => ok(arguments.iter().map(Value::to_string).collect()),
         other => Err(TemplateError::Function(other.to_owned())),
     }
@@ -308,10 +426,34 @@ mod tests {
     }
 
     #[test]
+    fn conditions() {
+        for (text, expected) in [
+            ("{{if eq .DiskIndex 2}}root{{else}}data{{end}}-{{.DiskIndex}}", "root-2"),
+            ("{{if eq .DiskIndex 0}}root{{else}}data{{end}}-{{.DiskIndex}}", "data-2"),
+            ("{{if eq .DiskIndex 0 1 2}}low{{end}}", "low"),
+            ("{{if lt .DiskIndex 2}}a{{else if gt .DiskIndex 2}}b{{else}}c{{end}}", "c"),
+            ("{{if .PlanName}}{{if ne .DiskIndex 2}}x{{else}}y{{end}}{{end}}z", "yz"),
+            ("{{if and .PlanName (not (hasPrefix \"x\" .PlanName))}}ok{{end}}", "ok"),
+            ("{{- if or false .DiskIndex -}} a {{- end -}} ", "a"),
+            ("{{if false}}{{div 1 0}}{{end}}never", "never"),
+        ] {
+            check(text, expected);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_an_error() {
         check("Hello, {{.Name}", "error: template is not closed: \"{{.Name}\"");
         check("{{.Nope}}", "error: template uses the unknown field .Nope");
-        check("{{if .PlanName}}x{{end}}", "error: template uses the unknown function if");
+        check("{{if .PlanName}}x", "error: template is not closed: \"{{if}} without {{end}}\"");
+        check("x{{end}}", "error: template has \"{{end}} without {{if}}\" where a value was expected");
+        check(
+            "{{if true}}a{{else}}b{{else}}c{{end}}",
+            "error: template has \"{{else}} after {{else}}\" where a value was expected",
+        );
+        check("{{if true}}a{{else}}{{.Nope}}{{end}}", "error: template uses the unknown field .Nope");
+        check("{{range .PlanName}}x{{end}}", "error: template uses the unknown function range");
+        check("{{eq .DiskIndex .PlanName}}", "error: template function eq got arguments that do not fit");
         check("{{div 1 0}}", "error: template function div got arguments that do not fit");
         check("{{\"a}}", "error: template is not closed: \"\\\"a\"");
         check("{{}}", "error: template has \"the end\" where a value was expected");

@@ -8,6 +8,7 @@ pub mod importer_job;
 pub mod namespace;
 pub mod ova_server;
 pub mod pvc;
+pub mod source_metadata;
 pub mod store;
 pub mod virtual_machine;
 

@@ -2,6 +2,7 @@
 use forklift_api::{annotations, labels};
 use serde_json::json;
 
+use super::virtual_machine::device_number;
 use super::{put, vm_labels};
 use crate::machine::{Disk, Machine};
 use crate::mapping::{self, Volume};
@@ -24,7 +25,7 @@ pub fn pvc(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, index: usize, disk:
     let mut object = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": name(plan, vm, target, index), "namespace": plan.target_namespace, "labels": labels,
+            "name": name(plan, vm, machine, target, index), "namespace": plan.target_namespace, "labels": labels,
             "annotations": {annotations::DISK_SOURCE: disk.key, annotations::DISK_INDEX: index.to_string()}
         },
         "spec": {
@@ -51,13 +52,13 @@ pub fn size(capacity: u64, volume: &Volume) -> u64 {
 
 /// Returns the PVC's name: from the template of the VM, the plan or the default, with a derived suffix unless the plan
 /// wants it exact. A template that does not give a valid name is a finding of the checks; here it is passed over.
-pub fn name(plan: &PlanFacts, vm: &PlanVm, target: &str, index: usize) -> String {
+pub fn name(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, target: &str, index: usize) -> String {
     let template = [&vm.pvc_name_template, &plan.options.pvc_name_template]
         .into_iter()
         .flatten()
         .find(|t| !t.trim().is_empty())
         .map_or(DEFAULT_TEMPLATE, String::as_str);
-    let data = name_data(&plan.name, vm, target, index);
+    let data = name_data(&plan.name, vm, machine, target, index);
     let Ok(rendered) = template::render(template, &data) else { return names::derived(plan, vm, Kind::Disk, index) };
     let base = rendered.trim().trim_end_matches('-');
     let full = if plan.options.pvc_name_exact {
@@ -72,13 +73,20 @@ pub fn name(plan: &PlanFacts, vm: &PlanVm, target: &str, index: usize) -> String
 }
 
 /// Returns what a PVC name template can use.
-pub fn name_data(plan: &str, vm: &PlanVm, target: &str, index: usize) -> template::Data {
+pub fn name_data(plan: &str, vm: &PlanVm, machine: &Machine, target: &str, index: usize) -> template::Data {
+    let root = vm.root_disk.as_deref().and_then(device_number).filter(|at| *at < machine.disks.len()).unwrap_or(0);
+    let disk = machine.disks.get(index);
+    let file = disk.map_or("", |disk| disk.key.rsplit_once('/').map_or(disk.key.as_str(), |(_, file)| file));
     [
         ("VmName", vm.name.as_str().into()),
         ("TargetVmName", target.into()),
         ("PlanName", plan.into()),
         ("VmId", vm.id.as_str().into()),
         ("DiskIndex", template::Value::Number(index as i64)),
+        ("RootDiskIndex", template::Value::Number(root as i64)),
+        ("Shared", template::Value::Bool(disk.is_some_and(|disk| disk.shared))),
+        ("WinDriveLetter", disk.map_or("", |disk| disk.drive_letter.as_str()).into()),
+        ("FileName", file.into()),
     ]
     .into_iter()
     .map(|(key, value): (&str, template::Value)| (key.to_owned(), value))
@@ -108,12 +116,13 @@ mod tests {
         let mut plan =
             PlanFacts { name: "a-very-long-plan-name-that-exceeds".into(), uid: "u".into(), ..PlanFacts::default() };
         let vm = PlanVm { id: "vm-789".into(), name: "x".into(), ..PlanVm::default() };
-        let first = name(&plan, &vm, "a-very-long-vm-name-that-exceeds-fifteen", 0);
+        let machine = Machine::default();
+        let first = name(&plan, &vm, &machine, "a-very-long-vm-name-that-exceeds-fifteen", 0);
         assert!(first.starts_with("a-very-long-pla-a-very-long-vm--disk-0-"), "{first}");
         plan.options.pvc_name_exact = true;
         plan.options.pvc_name_template = Some("{{.PlanName}}-{{.VmId}}-{{.DiskIndex}}".into());
-        assert_eq!(name(&plan, &vm, "t", 2), "a-very-long-plan-name-that-exceeds-vm-789-2");
+        assert_eq!(name(&plan, &vm, &machine, "t", 2), "a-very-long-plan-name-that-exceeds-vm-789-2");
         plan.options.pvc_name_template = Some("{{.VmName}}_INVALID".into());
-        assert!(name(&plan, &vm, "t", 2).ends_with("-disk-2"));
+        assert!(name(&plan, &vm, &machine, "t", 2).ends_with("-disk-2"));
     }
 }

@@ -2,13 +2,14 @@
 use forklift_api::labels;
 use serde_json::{Map, Value, json};
 
-use super::{put, vm_labels};
+use super::{put, source_metadata, vm_labels};
 use crate::machine::{FirmwareKind, Machine, PowerState};
 use crate::mapping;
 use crate::names;
 use crate::plan::effect::TargetObject;
 use crate::plan::state::VmState;
-use crate::plan::world::{NetworkDestination, PlanFacts, PlanVm, TargetPower};
+use crate::plan::world::{NetworkDestination, PlanFacts, PlanOptions, PlanVm, TargetPower};
+use crate::template;
 
 /// Annotation with the source's name.
 const DISPLAY_NAME: &str = "openshift.io/display-name";
@@ -36,11 +37,17 @@ pub fn virtual_machine(
     if target != machine.name {
         notes.insert(ORIGINAL_ID.into(), json!(machine.id));
     }
+    let carried = source_metadata::metadata(&plan.source_word, machine, options.tag_mapping.as_ref());
+    labels.extend(carried.labels.into_iter().map(|(key, value)| (key, json!(value))));
+    notes.extend(carried.annotations.into_iter().map(|(key, value)| (key, json!(value))));
+    if !carried.report.is_empty() {
+        notes.insert(source_metadata::REPORT.into(), json!(json!(carried.report).to_string()));
+    }
     for key in ["vm.kubevirt.io/os", "vm.kubevirt.io/flavor", "vm.kubevirt.io/workload"] {
         notes.insert(key.into(), json!(""));
     }
     let (networks, interfaces) = nics(plan, machine, compatible);
-    let (volumes, disks) = disks(machine, boot_disk(vm, machine, state), claims, compatible);
+    let (volumes, disks) = disks(plan, machine, boot_disk(vm, machine, state), claims);
     let input = if compatible { "usb" } else { "virtio" };
     let mut devices = json!({"inputs": [{"type": "tablet", "name": "tablet", "bus": input}]});
     put(&mut devices, "disks", disks);
@@ -155,34 +162,91 @@ pub fn device_number(device: &str) -> Option<usize> {
     Some(letters.bytes().fold(0, |n, b| n * 26 + usize::from(b - b'a') + 1) - 1)
 }
 
-fn disks(machine: &Machine, boot: usize, claims: &[String], compatible: bool) -> (Vec<Value>, Vec<Value>) {
-    let bus = if compatible { "sata" } else { "virtio" };
-    let mut volumes = Vec::new();
+fn disks(plan: &PlanFacts, machine: &Machine, boot: usize, claims: &[String]) -> (Vec<Value>, Vec<Value>) {
+    let options = &plan.options;
+    let bus = if options.skip_guest_conversion && options.compatibility_mode { "sata" } else { "virtio" };
+    let mut volumes: Vec<Value> = Vec::new();
     let mut disks = Vec::new();
     for (i, (disk, claim)) in machine.disks.iter().zip(claims).enumerate() {
-        let name = format!("vol-{i}");
+        let name = free(volume_name(options, claim, i), &volumes, || format!("vol-{i}"));
         volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": claim}}));
         let mut entry = json!({"name": name});
         if i == boot {
             entry["bootOrder"] = json!(1);
         }
         entry["serial"] = json!(names::serial(&disk.serial, &machine.id, &disk.key));
-        entry["disk"] = json!({"bus": bus});
+        let lun = disk.rdm && options.rdm_as_lun;
+        if lun {
+            entry["lun"] = json!({"bus": "scsi"});
+            if disk.shared && options.scsi_reservation {
+                entry["lun"]["reservation"] = json!(true);
+            }
+        } else {
+            entry["disk"] = json!({"bus": bus});
+        }
         if disk.shared {
             entry["shareable"] = json!(true);
             entry["cache"] = json!("none");
+            if lun {
+                entry["errorPolicy"] = json!("report");
+            }
         }
         disks.push(entry);
     }
     (volumes, disks)
 }
 
+/// The volume's name by the plan's template; `None` for the default.
+fn volume_name(options: &PlanOptions, claim: &str, index: usize) -> Option<String> {
+    let template = options.volume_name_template.as_deref()?;
+    templated(template, &volume_name_data(claim, index))
+}
+
+/// Returns what a volume name template can use.
+pub fn volume_name_data(claim: &str, index: usize) -> template::Data {
+    [("PVCName", claim.into()), ("VolumeIndex", template::Value::Number(index as i64))]
+        .map(|(key, value): (&str, template::Value)| (key.to_owned(), value))
+        .into()
+}
+
+/// Returns what a network name template can use. The type is `Pod` or `Multus`, as the documentation has it (upstream
+/// checks plans with `Multus` and then names with `multus`).
+pub fn network_name_data(destination: &NetworkDestination, index: usize) -> template::Data {
+    let (namespace, name, kind) = match destination {
+        NetworkDestination::Multus { namespace, name } => (namespace.as_str(), name.as_str(), "Multus"),
+        NetworkDestination::Pod | NetworkDestination::Ignored => ("", "", "Pod"),
+    };
+    [
+        ("NetworkName", name.into()),
+        ("NetworkNamespace", namespace.into()),
+        ("NetworkType", kind.into()),
+        ("NetworkIndex", template::Value::Number(index as i64)),
+    ]
+    .map(|(key, value): (&str, template::Value)| (key.to_owned(), value))
+    .into()
+}
+
+/// Renders a name; `None` when it is not one, which the checks of the plan say.
+fn templated(template: &str, data: &template::Data) -> Option<String> {
+    let rendered = template::render(template, data).ok()?;
+    let name: String = rendered.trim().chars().take(names::MAX).collect();
+    let name = name.trim_end_matches('-').to_owned();
+    names::label_error(&name).is_none().then_some(name)
+}
+
+/// The wished name unless another one has it: KubeVirt wants them to differ.
+fn free(wish: Option<String>, others: &[Value], default: impl Fn() -> String) -> String {
+    wish.filter(|wish| others.iter().all(|other| other["name"] != **wish)).unwrap_or_else(default)
+}
+
 fn nics(plan: &PlanFacts, machine: &Machine, compatible: bool) -> (Vec<Value>, Vec<Value>) {
-    let mut networks = Vec::new();
+    let mut networks: Vec<Value> = Vec::new();
     let mut interfaces = Vec::new();
     for (i, attachment) in mapping::attachments(machine, &plan.networks).into_iter().enumerate() {
         let Some(nic) = machine.nics.get(attachment.nic) else { continue };
-        let name = format!("net-{i}");
+        let template = plan.options.network_name_template.as_deref();
+        let wish = template.and_then(|template| templated(template, &network_name_data(attachment.destination, i)));
+        let name = free(wish, &networks, || format!("net-{i}"));
         let mut network = json!({"name": name});
         let mut interface = json!({"name": name, "model": if compatible { "e1000e" } else { "virtio" }});
         // a primary user-defined network hands out its own addresses
@@ -365,6 +429,47 @@ mod tests {
               }
             }"#]]
         .assert_eq(&text);
+    }
+
+    #[test]
+    fn names_by_templates_luns_and_what_the_source_carried() {
+        let mut plan = PlanFacts { source_word: "vSphere".into(), ..PlanFacts::default() };
+        plan.options.volume_name_template = Some("{{.PVCName}}-{{.VolumeIndex}}".into());
+        plan.options.network_name_template = Some("{{lower .NetworkType}}".into());
+        plan.options.rdm_as_lun = true;
+        plan.options.scsi_reservation = true;
+        let destination = NetworkDestination::Multus { namespace: "ns".into(), name: "vlan".into() };
+        plan.networks = vec![NetworkPair { source: ResourceRef::new("net-1", ""), destination }];
+        let nic = Nic { network: ResourceRef::new("net-1", ""), ..Nic::default() };
+        let disk = |shared, rdm| Disk { key: format!("{shared}{rdm}"), shared, rdm, ..Disk::default() };
+        let machine = Machine {
+            disks: vec![disk(false, false), disk(true, true)],
+            nics: vec![nic.clone(), nic],
+            tags: vec![crate::machine::Tag { name: "cost center".into(), description: "12".into() }],
+            attributes: vec![crate::machine::Attribute { name: "app".into(), value: "shop".into() }],
+            ..Machine::default()
+        };
+        let claims = ["a".to_owned(), "b".to_owned()];
+        let built = virtual_machine(&plan, &PlanVm::default(), &machine, &VmState::new("", ""), &claims, "web").json;
+        let names = |pointer: &str| -> Vec<String> {
+            let list = built.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+            list.map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        let domain = "/spec/template/spec/domain/devices";
+        assert_eq!(names("/spec/template/spec/volumes"), ["a-0", "b-1"]);
+        assert_eq!(names(&format!("{domain}/disks")), ["a-0", "b-1"]);
+        // the template gives the second NIC a name that is taken
+        assert_eq!(names("/spec/template/spec/networks"), ["multus", "net-1"]);
+        assert_eq!(names(&format!("{domain}/interfaces")), ["multus", "net-1"]);
+        let lun = &built.pointer(&format!("{domain}/disks/1")).cloned().unwrap_or_default();
+        assert_eq!(lun["lun"], json!({"bus": "scsi", "reservation": true}));
+        assert_eq!((&lun["shareable"], &lun["errorPolicy"]), (&json!(true), &json!("report")));
+        assert_eq!(built["metadata"]["labels"]["vsphere.forklift.konveyor.io/cost_center"], "12");
+        assert_eq!(built["metadata"]["annotations"]["vsphere.forklift.konveyor.io/app"], "shop");
+        assert_eq!(
+            built["metadata"]["annotations"][source_metadata::REPORT],
+            r#"{"tag.name.cost center":"cost_center"}"#
+        );
     }
 
     #[test]
