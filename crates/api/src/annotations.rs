@@ -47,6 +47,8 @@ names! {
     ROUTE = "forklift.konveyor.io/route";
     /// Value of [`ROUTE`] for no route.
     ROUTE_NONE = "none";
+    /// Ours, on plans: `true` removes the snapshots that lost migrations left on the plan's VMs.
+    REMOVE_STALE_SNAPSHOTS = "forklift.konveyor.io/remove-stale-snapshots";
     /// On hooks: the name of the job template, for people.
     AAP_JOB_TEMPLATE_NAME = "forklift.konveyor.io/aap-job-template-name";
     /// On VMs: the source's id.

@@ -272,6 +272,12 @@ pub mod types {
         VM_MISSING_CHANGED_BLOCK_TRACKING = "VMMissingChangedBlockTracking";
         /// A VM has snapshots.
         VM_HAS_SNAPSHOTS = "VMHasSnapshots";
+        /// Ours: a migration that was lost left snapshots on a VM.
+        STALE_SNAPSHOTS = "StaleSnapshots";
+        /// Ours: several VMs have the same UUID.
+        DUPLICATE_VM_UUID = "DuplicateVMUuid";
+        /// Ours: the name of a volume is used twice.
+        PVC_NAME_CONFLICT = "PVCNameConflict";
         /// A VM's disks need consolidation.
         VM_CONSOLIDATION_NEEDED = "VMConsolidationNeeded";
         /// A VM's power state forbids this type of migration.
@@ -328,6 +334,54 @@ pub mod vsphere {
         ("Validated", &["Completed"]),
         ("InsufficientPrivileges", &["PrivilegesNotGranted"]),
         ("Ready", &[""]),
+    ];
+
+    /// Conditions of a Plan that its VMs give, and VDDK. What belongs to copies by the storage array
+    /// (`VDDKAndOffloadMixedUsage`, `SSHReady`, `SSHNotReady`, NetApp Shift) is not offered and not said.
+    pub const PLAN: Table = &[
+        ("WarmMigrationNotReady", &["NotSupported"]),
+        ("MigrationTypeNotValid", &["NotSupported"]),
+        ("VMRefNotValid", &["NotSet"]),
+        ("VMNotFound", &["NotFound"]),
+        ("DuplicateVM", &["NotUnique", "Ambiguous"]),
+        ("DuplicateTargetName", &["NotUnique"]),
+        ("TargetNameNotValid", &["NotValid"]),
+        ("NotValid", &["NotValid"]),
+        ("VMAlreadyExists", &["NotUnique"]),
+        ("VMNetworksNotMapped", &["NotValid"]),
+        ("VMStorageNotMapped", &["NotValid"]),
+        ("VMStorageNotSupported", &["NotValid"]),
+        ("VMMultiplePodNetworkMappings", &["NotValid"]),
+        ("HostNotReady", &["InMaintenanceMode"]),
+        ("NetMapPreservingIPsOnPodNetwork", &[""]),
+        ("VMMissingGuestIPs", &["MissingGuestInformation"]),
+        ("UnsupportedUserDefinedNetwork", &["NotSupported"]),
+        ("VMIpNotMatchingUdnSubnet", &["NotValid"]),
+        ("VMMissingChangedBlockTracking", &["MissingChangedBlockTracking"]),
+        ("VMHasSnapshots", &["NotValid"]),
+        ("StaleSnapshots", &["NotValid"]),
+        ("VMConsolidationNeeded", &["ConsolidationNeeded"]),
+        ("VMMigrationTypeUnsupported", &["NotSupported"]),
+        ("GuestToolsIssue", &["NotValid"]),
+        ("InvalidDiskSizes", &["NotValid"]),
+        ("MacConflicts", &["NotValid"]),
+        ("MissingPvcForOnlyConversion", &["NotValid"]),
+        ("PVCNameConflict", &["NotUnique"]),
+        ("LuksAndClevisIncompatibility", &["NotValid"]),
+        ("RDMDiskWarning", &["NotSupported"]),
+        ("IndependentDiskWarning", &["NotSupported"]),
+        ("SharedDisks", &["NotSupported", "NotValid"]),
+        ("SharedWarnDisks", &["NotValid"]),
+        ("DuplicateVMUuid", &["NotUnique"]),
+        ("VMCriticalConcerns", &["NotValid"]),
+    ];
+
+    /// Conditions of a Plan about VDDK's image.
+    pub const VDDK: Table = &[
+        ("ValidatingVDDK", &["Started"]),
+        ("VDDKInvalid", &["NotValid"]),
+        ("VDDKInitImageNotReady", &["ContainerCreating"]),
+        ("VDDKInitImageUnavailable", &["ErrImagePull"]),
     ];
 
     /// Conditions of a Host.

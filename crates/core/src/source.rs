@@ -35,6 +35,8 @@ pub struct Capabilities {
     pub hosts: bool,
     /// Snapshot removal is a task of its own that is waited for (vSphere).
     pub snapshot_tasks: bool,
+    /// VMs can be migrated warm although they have snapshots of somebody else.
+    pub foreign_snapshots: bool,
 }
 
 impl Capabilities {
@@ -50,6 +52,7 @@ impl Capabilities {
             luks: true,
             hosts: false,
             snapshot_tasks: false,
+            foreign_snapshots: false,
         }
     }
 }

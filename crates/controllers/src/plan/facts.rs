@@ -82,6 +82,7 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
         store: named.source.as_deref().and_then(store),
         bandwidth: named.source.as_deref().and_then(bandwidth_limit).or(context.config.bandwidth),
         udn: has_udn(context, &spec.target_namespace),
+        vddk_image: named.source.as_deref().and_then(|source| vddk_image(context, source)),
         precopy_minutes: u32::try_from(context.config.settings.precopy_interval.get()).unwrap_or(u32::MAX),
         worker_retries: u32::try_from(context.config.settings.importer_retry.get()).unwrap_or(3),
         ..PlanFacts::default()
@@ -161,6 +162,15 @@ fn bandwidth_limit(provider: &Provider) -> Option<u64> {
     text.trim().parse().ok().filter(|limit| *limit > 0)
 }
 
+/// Returns the image with VDDK: the provider's, else the controllers'; of sources that VDDK can read.
+pub fn vddk_image(context: &Context, provider: &Provider) -> Option<String> {
+    if !provider.is(ProviderType::VSphere) {
+        return None;
+    }
+    let own = provider.setting(forklift_api::provider::setting::VDDK_INIT_IMAGE).map(str::trim).and_then(text);
+    own.or_else(|| text(context.config.settings.vddk_image.trim()))
+}
+
 fn store(provider: &Provider) -> Option<StoreFacts> {
     if !provider.is(ProviderType::Ova) {
         return None;
@@ -202,6 +212,8 @@ fn options(context: &Context, plan: &Plan) -> PlanOptions {
         delete_conversion: spec.delete_guest_conversion_pod,
         delete_vm_on_failure: spec.delete_vm_on_fail_migration,
         preflight_inspection: spec.run_preflight_inspection,
+        migrate_shared_disks: spec.migrate_shared_disks,
+        rdm_as_lun: spec.rdm_as_lun,
         target_power_state: power(spec.target_power_state).unwrap_or_default(),
         pvc_name_template: text(&spec.pvc_name_template).or_else(|| text(&settings.pvc_name_template)),
         pvc_name_exact: spec.pvc_name_template_use_generate_name == Some(false),
@@ -269,6 +281,8 @@ pub async fn resolve_vm(context: &Context, plan: &Plan, source: Option<&Provider
         target_power_state: power(vm.target_power_state),
         delete_vm_on_failure: vm.delete_vm_on_fail_migration,
         nested_virtualization: vm.enable_nested_virtualization,
+        migrate_shared_disks: vm.migrate_shared_disks,
+        rdm_as_lun: vm.rdm_as_lun,
     }
 }
 

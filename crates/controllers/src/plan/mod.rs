@@ -10,6 +10,8 @@ pub mod facts;
 pub mod memory;
 pub mod observe;
 pub mod record;
+pub mod stale;
+pub mod target;
 pub mod validate;
 pub mod vm;
 pub mod vms;

@@ -31,7 +31,7 @@ pub async fn validate(
     }
     surroundings(context, pass).await?;
     if record::running(&pass.status.migration).is_none() {
-        let conditions = check_vms(context, pass, named, facts).await;
+        let conditions = check_vms(context, pass, named, facts).await?;
         conditions.into_iter().for_each(|condition| pass.set(condition));
     }
     Ok(true)

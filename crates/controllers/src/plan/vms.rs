@@ -8,13 +8,19 @@ use forklift_core::source::SourceError;
 use kube::ResourceExt;
 
 use super::facts::{Named, resolve_vm};
+use super::{stale, target};
 use crate::caches::VirtualMachine;
 use crate::context::Context;
 use crate::ports::{Found, Thing};
-use crate::shell::status::Pass;
+use crate::shell::status::{Pass, ReconcileError};
 
 /// Checks the VMs. What nobody can tell at the moment keeps the plan from being ready; it is not called missing.
-pub async fn check_vms(context: &Context, pass: &Pass<'_, Plan>, named: &Named, facts: &PlanFacts) -> Vec<Condition> {
+pub async fn check_vms(
+    context: &Context,
+    pass: &Pass<'_, Plan>,
+    named: &Named,
+    facts: &PlanFacts,
+) -> Result<Vec<Condition>, ReconcileError> {
     let source = named.source.as_deref();
     let port = source.and_then(|source| context.providers().source(source).ok());
     let mut looked_up: Vec<(PlanVm, Result<Machine, Lookup>, bool, bool)> = Vec::new();
@@ -57,7 +63,18 @@ pub async fn check_vms(context: &Context, pass: &Pass<'_, Plan>, named: &Named, 
         .collect();
     let target_vms: Vec<check::TargetVm> =
         context.caches.machines.state().iter().map(|machine| target_vm(machine)).collect();
-    let mut conditions = check::check(&check::Facts { plan: facts, vms: &vms, target_vms: &target_vms });
+    let target_claims = target::claims(&context.client, &facts.target_namespace).await?;
+    let mut facts = facts.clone();
+    target::user_defined_networks(&context.client, &mut facts).await?;
+    if let (true, Some(port)) = (stale::wanted(pass.object), &port) {
+        let pending = vms.iter().filter(|vm| !vm.started).filter_map(|vm| match vm.found {
+            check::Found::Machine(machine) => Some(machine),
+            check::Found::NotSet | check::Found::Missing | check::Found::Ambiguous => None,
+        });
+        stale::remove(context, port.as_ref(), pending).await;
+    }
+    let found = check::Facts { plan: &facts, vms: &vms, target_vms: &target_vms, target_claims: &target_claims };
+    let mut conditions = check::check(&found);
     if !unread.is_empty() {
         // Neither found nor missing: the plan is not ready as long as nobody knows.
         let message = "The inventory cannot tell about some VMs at the moment.";
@@ -67,7 +84,7 @@ pub async fn check_vms(context: &Context, pass: &Pass<'_, Plan>, named: &Named, 
                 .items(unread),
         );
     }
-    conditions
+    Ok(conditions)
 }
 
 /// What the look-up of a VM led to, if not to a machine.

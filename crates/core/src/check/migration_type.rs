@@ -12,7 +12,6 @@ pub const CHECK: Check = Check {
         types::MIGRATION_TYPE_NOT_VALID,
         types::VM_MIGRATION_TYPE_UNSUPPORTED,
         types::VM_MISSING_CHANGED_BLOCK_TRACKING,
-        types::VM_HAS_SNAPSHOTS,
         types::VM_CONSOLIDATION_NEEDED,
     ],
     run,
@@ -40,10 +39,16 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
     }
     let refused = facts.items(|_, machine| {
         let template = machine.traits.template.then(|| "is a template".to_owned());
-        template.or_else(|| machine.traits.disconnected.then(|| "is not connected".to_owned()))
+        let away = || match machine.traits.connection.as_str() {
+            "" => "is not connected".to_owned(),
+            state => format!("is {state}"),
+        };
+        template.or_else(|| machine.traits.disconnected.then(away))
     });
     found.extend(finding(refused, || {
-        unsupported(types::VM_MIGRATION_TYPE_UNSUPPORTED, "These VMs cannot be migrated.")
+        unsupported(types::VM_MIGRATION_TYPE_UNSUPPORTED, "These VMs cannot be migrated.").suggestion(
+            "Make a VM of a template; bring a VM that is away back to a host of the source that is connected.",
+        )
     }));
     if facts.plan.kind == MigrationKind::Warm && source.warm {
         found.extend(warm(facts));
@@ -56,15 +61,11 @@ fn warm(facts: &Facts<'_>) -> Vec<Condition> {
     let untracked = finding(facts.items(|_, m| none(!m.traits.change_tracking)), || {
         Condition::new(types::VM_MISSING_CHANGED_BLOCK_TRACKING, Category::Critical, "Changed Block Tracking (CBT) has not been enabled on some VMs. This feature is a prerequisite for VM warm migration.")
             .reason(reasons::MISSING_CHANGED_BLOCK_TRACKING)
-    });
-    let snapshots = finding(facts.items(|_, m| none(m.traits.snapshots > 0)), || {
-        Condition::new(types::VM_HAS_SNAPSHOTS, Category::Critical, "Warm migration needs VMs without snapshots.")
-            .reason(reasons::NOT_VALID)
-            .suggestion("Remove the VMs' snapshots.")
+            .suggestion("Set changeTrackingEnabled of the VM to true; it takes effect with the next snapshot, power-on or migration between hosts. Or use a cold migration.")
     });
     let consolidation = finding(facts.items(|_, m| none(m.traits.consolidation_needed)), || {
         Condition::new(types::VM_CONSOLIDATION_NEEDED, Category::Warn, "The disks of some VMs need consolidation.")
             .reason(reasons::CONSOLIDATION_NEEDED)
     });
-    [untracked, snapshots, consolidation].into_iter().flatten().collect()
+    [untracked, consolidation].into_iter().flatten().collect()
 }

@@ -3,18 +3,25 @@
 //!
 //! One file per topic; each check is a line in [`CHECKS`]. A check returns conditions; two checks never use the same
 //! type, since a condition list is keyed by type and the later would hide the earlier ([`NOT_VALID`] is the one type that
-//! upstream uses for several findings: its findings are merged into one).
+//! upstream uses for several findings: its findings are merged into one). The type of [`shared_disks`] has the VM's id
+//! behind it, as upstream's has.
 //!
 //! [`NOT_VALID`]: forklift_api::condition::types::NOT_VALID
+pub mod claims;
 pub mod concerns;
 pub mod disks;
+pub mod guest;
+pub mod identity;
 pub mod luks;
 pub mod migration_type;
 pub mod network;
 pub mod references;
+pub mod shared_disks;
+pub mod snapshots;
 pub mod storage;
 pub mod target_names;
 pub mod templates;
+pub mod udn;
 
 use forklift_api::Condition;
 
@@ -30,6 +37,8 @@ pub struct Facts<'a> {
     pub vms: &'a [VmFacts<'a>],
     /// VMs of the target cluster, of any namespace.
     pub target_vms: &'a [TargetVm],
+    /// Claims of the target namespace.
+    pub target_claims: &'a [TargetClaim],
 }
 
 /// A VM of the plan.
@@ -71,6 +80,25 @@ pub struct TargetVm {
     pub plan_uid: String,
     /// Label `vmID`, when it has one.
     pub vm_id: String,
+}
+
+/// A claim of the target namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetClaim {
+    /// Name.
+    pub name: String,
+    /// Label `plan`, when it has one.
+    pub plan_uid: String,
+    /// Label `vmID`, when it has one.
+    pub vm_id: String,
+    /// Label `vmUUID`, when it has one.
+    pub vm_uuid: String,
+    /// Annotation `disk-source`: the key of the disk that it holds.
+    pub disk_source: String,
+    /// Label `shareable`: it holds a disk that several VMs use.
+    pub shareable: bool,
+    /// Its deletion has begun.
+    pub deleting: bool,
 }
 
 impl VmFacts<'_> {
@@ -125,6 +153,12 @@ pub const CHECKS: &[Check] = &[
     luks::CHECK,
     concerns::CHECK,
     templates::CHECK,
+    claims::CHECK,
+    shared_disks::CHECK,
+    snapshots::CHECK,
+    guest::CHECK,
+    identity::CHECK,
+    udn::CHECK,
 ];
 
 /// Runs all checks. At most one condition of each type is returned.

@@ -3,6 +3,7 @@ use forklift_api::condition::{reasons, types};
 use forklift_api::{Category, Condition};
 
 use super::{Check, Facts, finding};
+use crate::machine::{PowerState, Tools};
 use crate::mapping::{attachments, unmapped_networks};
 use crate::plan::world::NetworkDestination;
 
@@ -49,7 +50,15 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
         )
     });
     let silent = if keeps {
-        facts.items(|_, m| (!m.nics.is_empty() && m.nics.iter().all(|nic| nic.addresses.is_empty())).then(String::new))
+        facts.items(|_, machine| {
+            let silent = !machine.nics.is_empty() && machine.nics.iter().all(|nic| nic.addresses.is_empty());
+            silent.then(|| match (machine.traits.tools, machine.power) {
+                (Tools::NotInstalled, _) => "the guest tools are not installed".to_owned(),
+                (Tools::NotRunning, PowerState::Off) => "it is off".to_owned(),
+                (Tools::NotRunning, _) => "the guest tools do not run".to_owned(),
+                (Tools::NotApplicable | Tools::Running | Tools::Unknown, _) => String::new(),
+            })
+        })
     } else {
         Vec::new()
     };
@@ -74,6 +83,7 @@ fn run(facts: &Facts<'_>) -> Vec<Condition> {
                 "The source does not know the addresses of some VMs; they cannot be kept.",
             )
             .reason(reasons::MISSING_GUEST_INFORMATION)
+            .suggestion("Let the VMs run with their guest tools until the inventory knows their addresses.")
         }),
     ]
     .into_iter()

@@ -127,6 +127,12 @@ pub struct PlanFacts {
     pub bandwidth: Option<u64>,
     /// Whether the target namespace has a primary user-defined network.
     pub udn: bool,
+    /// The subnets of that network, in CIDR notation, when it keeps the addresses that VMs bring.
+    pub udn_subnets: Vec<String>,
+    /// The target namespace's user-defined networks are of a kind that VMs cannot use.
+    pub udn_unsupported: bool,
+    /// Image or folder with VMware's VDDK, when the user has it.
+    pub vddk_image: Option<String>,
     /// Minutes between the rounds of a warm migration.
     pub precopy_minutes: u32,
     /// Repetitions of an importer or a hook that failed in a way that may pass.
@@ -165,6 +171,10 @@ pub struct PlanOptions {
     pub delete_vm_on_failure: bool,
     /// Preflight inspection (warm).
     pub preflight_inspection: bool,
+    /// Disks that VMs share are migrated with the VMs.
+    pub migrate_shared_disks: bool,
+    /// Raw device mappings are attached as LUNs instead of copied.
+    pub rdm_as_lun: bool,
     /// `on`, `off` or `auto`.
     pub target_power_state: TargetPower,
     /// Template for PVC names.
@@ -336,6 +346,10 @@ pub struct PlanVm {
     pub delete_vm_on_failure: bool,
     /// Nested virtualisation, before the plan's.
     pub nested_virtualization: Option<bool>,
+    /// As the plan's, before it.
+    pub migrate_shared_disks: Option<bool>,
+    /// As the plan's, before it.
+    pub rdm_as_lun: Option<bool>,
 }
 
 /// A hook, resolved.
