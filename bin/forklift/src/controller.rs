@@ -74,7 +74,8 @@ impl Controller {
             tracing::error!(%error, "a rule file is left out");
         }
         let inventory = Inventory::new(Some(Arc::new(Concerns(validator))));
-        let context = Context { client: client.clone(), config, namespace: namespace.into(), shared: Default::default() };
+        let context =
+            Context { client: client.clone(), config, namespace: namespace.into(), shared: Default::default() };
         Controller { client, registry: Registry::new(inventory, context), namespace: namespace.into() }
     }
 

@@ -681,7 +681,8 @@ mod tests {
         // an appliance needs no cluster: nothing listens there
         let config = kube::Config::new("http://127.0.0.1:1".parse().expect("a URL"));
         let client = kube::Client::try_from(config).expect("a client");
-        let context = Context { client, config: None, namespace: "konveyor-forklift".into(), shared: Default::default() };
+        let context =
+            Context { client, config: None, namespace: "konveyor-forklift".into(), shared: Default::default() };
         let registry = Registry::new(Inventory::new(None), context);
         let provider: Provider = serde_json::from_value(json!({
             "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "Provider",

@@ -218,8 +218,6 @@ fn options(context: &Context, plan: &Plan) -> PlanOptions {
         pvc_name_template: text(&spec.pvc_name_template).or_else(|| text(&settings.pvc_name_template)),
         pvc_name_exact: spec.pvc_name_template_use_generate_name == Some(false),
         tag_mapping: spec.tag_mapping.clone(),
-        migrate_shared_disks: spec.migrate_shared_disks,
-        rdm_as_lun: spec.rdm_as_lun,
         scsi_reservation: spec.scsi_reservation,
         volume_name_template: text(&spec.volume_name_template),
         network_name_template: text(&spec.network_name_template),

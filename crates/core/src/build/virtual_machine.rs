@@ -47,7 +47,7 @@ pub fn virtual_machine(
         notes.insert(key.into(), json!(""));
     }
     let (networks, interfaces) = nics(plan, machine, compatible);
-    let (volumes, disks) = disks(plan, machine, boot_disk(vm, machine, state), claims);
+    let (volumes, disks) = disks(plan, vm, machine, boot_disk(vm, machine, state), claims);
     let input = if compatible { "usb" } else { "virtio" };
     let mut devices = json!({"inputs": [{"type": "tablet", "name": "tablet", "bus": input}]});
     put(&mut devices, "disks", disks);
@@ -162,8 +162,9 @@ pub fn device_number(device: &str) -> Option<usize> {
     Some(letters.bytes().fold(0, |n, b| n * 26 + usize::from(b - b'a') + 1) - 1)
 }
 
-fn disks(plan: &PlanFacts, machine: &Machine, boot: usize, claims: &[String]) -> (Vec<Value>, Vec<Value>) {
+fn disks(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, boot: usize, claims: &[String]) -> (Vec<Value>, Vec<Value>) {
     let options = &plan.options;
+    let as_lun = vm.rdm_as_lun.unwrap_or(options.rdm_as_lun);
     let bus = if options.skip_guest_conversion && options.compatibility_mode { "sata" } else { "virtio" };
     let mut volumes: Vec<Value> = Vec::new();
     let mut disks = Vec::new();
@@ -175,7 +176,7 @@ fn disks(plan: &PlanFacts, machine: &Machine, boot: usize, claims: &[String]) ->
             entry["bootOrder"] = json!(1);
         }
         entry["serial"] = json!(names::serial(&disk.serial, &machine.id, &disk.key));
-        let lun = disk.rdm && options.rdm_as_lun;
+        let lun = disk.rdm && as_lun;
         if lun {
             entry["lun"] = json!({"bus": "scsi"});
             if disk.shared && options.scsi_reservation {

@@ -43,7 +43,7 @@ fn conflicts(facts: &Facts<'_>) -> Vec<Condition> {
     for (vm, machine) in facts.machines() {
         let target = target_name(vm.spec, None);
         for (index, disk) in machine.disks.iter().enumerate() {
-            let name = pvc::name(facts.plan, vm.spec, &target, index);
+            let name = pvc::name(facts.plan, vm.spec, machine, &target, index);
             let user = users.entry(name).or_default();
             let entry = format!("{} {}", vm.display(), disk.key);
             // a VM that is named twice is a finding of its own

@@ -183,10 +183,6 @@ pub struct PlanOptions {
     pub pvc_name_exact: bool,
     /// Which tags of the source become labels.
     pub tag_mapping: Option<forklift_api::plan::TagMapping>,
-    /// Disks that other VMs use too are migrated; else the target's volumes of them are attached.
-    pub migrate_shared_disks: bool,
-    /// Raw device mappings become LUNs of the target VM.
-    pub rdm_as_lun: bool,
     /// LUNs that are shared pass SCSI reservations.
     pub scsi_reservation: bool,
     /// Template for volume names.
