@@ -5,7 +5,9 @@
 //!
 //! A test whose peer is absent prints `skipped: …` and returns; with `REQUIRE_PEERS=1` in the environment it fails.
 
+pub mod inventory;
 pub mod kube;
+pub mod running;
 pub mod vcenter;
 
 use std::fs::File;
@@ -42,7 +44,7 @@ pub const MODULES: &[Module] = &[
     Module { name: "protobuf", packages: &["."], ldflags: "-s -w" },
     Module { name: "client-go", packages: &["."], ldflags: "-s -w" },
     // ours: a vCenter with bytes behind its disks, by govmomi's simulator
-    Module { name: "vcsim", packages: &["./vcsim"], ldflags: "-s -w" },
+    Module { name: "vcsim", packages: &["./vcsim", "./vcprepared", "./govload", "./jsonserve"], ldflags: "-s -w" },
     // ours: KubeVirt's types, for strict decoding
     Module { name: "kubevirt-types", packages: &["."], ldflags: "-s -w" },
     // Open Policy Agent as upstream's validation service runs it

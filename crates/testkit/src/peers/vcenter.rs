@@ -6,16 +6,16 @@
 //!
 //! A virtual machine is named by its name or by its reference (`vm-42`), a disk by its index.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::peers;
+use crate::peers::running::Running;
 
 /// What the simulated vCenter holds.
 #[derive(Clone, Debug)]
@@ -180,11 +180,7 @@ impl Calls {
 }
 
 /// A running simulated vCenter; ended when dropped.
-pub struct Vcenter {
-    child: Child,
-    log: PathBuf,
-    ready: Value,
-}
+pub struct Vcenter(Running);
 
 impl Vcenter {
     /// Starts it and waits until it answers; nothing where it cannot be built (see [`peers`]).
@@ -209,31 +205,49 @@ impl Vcenter {
         arg("lease-slots", options.lease_slots.to_string());
         arg("areas-page", options.areas_page.to_string());
         args.extend(options.more);
-        Some(Self::launch(&program, &args).unwrap_or_else(|error| panic!("vcsim does not come up: {error:#}")))
+        Some(Vcenter(Running::start(&program, &args, &[])))
     }
 
-    fn launch(program: &Path, args: &[String]) -> Result<Self> {
-        let name = format!("forklift-peer-vcenter-{}-{}.log", std::process::id(), peers::free_port()?);
-        let log = std::env::temp_dir().join(name);
-        let mut child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::piped()) // it ends when the pipe closes, however the test ends
-            .stdout(Stdio::piped())
-            .stderr(std::fs::File::create(&log)?)
-            .spawn()
-            .context("cannot start it")?;
-        let mut out = BufReader::new(child.stdout.take().context("a pipe")?);
-        let mut line = String::new();
-        out.read_line(&mut line)?;
-        let words = || std::fs::read_to_string(&log).unwrap_or_default();
-        let ready = serde_json::from_str(&line).with_context(|| format!("it said {line:?}: {}", words()))?;
-        // what it says later goes nowhere, but must not fill the pipe
-        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
-        Ok(Vcenter { child, log, ready })
+    /// Starts a vCenter with so many virtual machines whose inventory is answered from prepared pieces, so that the
+    /// client is what a bench measures. It has no disks and does nothing to its machines; [`Self::change`] changes them.
+    ///
+    /// # Panics
+    /// Where it does not come up; what it printed is in the message.
+    pub fn prepared(vms: u32) -> Option<Self> {
+        let program = peers::go("vcsim", "vcprepared")?;
+        Some(Vcenter(Running::start(&program, &[format!("-vms={vms}")], &[])))
+    }
+
+    /// Lets a prepared vCenter change so many properties of its machines a second from now on.
+    ///
+    /// # Errors
+    /// Where it is not a prepared one.
+    pub fn change(&self, a_second: u32) -> Result<()> {
+        self.post(&format!("/changes?rate={a_second}"), &[]).map(drop)
+    }
+
+    /// Returns how many changes a prepared vCenter has made, how many of them it has handed out to the client that asked
+    /// last, and how long the first of the others has been waiting.
+    ///
+    /// # Errors
+    /// Where it is not a prepared one.
+    pub fn changes(&self) -> Result<(u64, u64, Duration)> {
+        let answer: Value = serde_json::from_slice(&self.get("/changes")?)?;
+        let number = |key: &str| answer[key].as_u64().unwrap_or(0);
+        let behind = Duration::try_from_secs_f64(answer["behindSeconds"].as_f64().unwrap_or(0.0))?;
+        Ok((number("made"), number("delivered"), behind))
+    }
+
+    /// Returns what changes have set on a prepared vCenter: reference, then path, then value as text.
+    ///
+    /// # Errors
+    /// Where it is not a prepared one.
+    pub fn changed(&self) -> Result<Value> {
+        Ok(serde_json::from_slice(&self.get("/vms")?)?)
     }
 
     fn told(&self, key: &str) -> &str {
-        self.ready[key].as_str().unwrap_or_default()
+        self.0.told(key)
     }
 
     /// Returns the address of the SDK, `https://127.0.0.1:PORT/sdk`.
@@ -273,12 +287,12 @@ impl Vcenter {
 
     /// Returns its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.0.pid()
     }
 
     /// Returns what it has logged.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        self.0.log()
     }
 
     /// Writes to a running machine's disk, as its guest would.
@@ -516,22 +530,6 @@ impl Vcenter {
             bail!("{method} {path}: {}", String::from_utf8_lossy(&body).trim());
         }
         Ok(body)
-    }
-}
-
-impl Drop for Vcenter {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("--- log of vcsim ---\n{}", self.log());
-        }
-        drop(self.child.stdin.take()); // it removes its files then
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        while matches!(self.child.try_wait(), Ok(None)) && std::time::Instant::now() < deadline {
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_file(&self.log);
     }
 }
 
