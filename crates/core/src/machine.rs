@@ -41,10 +41,23 @@ pub struct Machine {
     pub traits: MachineTraits,
     /// Concerns of the validation rules about this VM.
     pub concerns: Vec<Concern>,
+    /// Shared disks that the plan leaves out, with their place among all disks: the target VM gets the volumes that
+    /// were made of them with another VM. They are not in `disks`.
+    pub left_out: Vec<LeftOut>,
     /// Tags that people gave it, in the source's order.
     pub tags: Vec<Tag>,
     /// Custom attributes that people gave it, in the source's order.
     pub attributes: Vec<Attribute>,
+}
+
+/// A shared disk that a plan leaves out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LeftOut {
+    /// Its index among all disks of the VM.
+    pub at: usize,
+    /// The disk.
+    pub disk: Disk,
 }
 
 /// A tag of a VM.
@@ -396,6 +409,19 @@ impl Machine {
             uuid: if self.instance_uuid.is_empty() { self.uuid.clone() } else { self.instance_uuid.clone() },
             name: self.name.clone(),
         }
+    }
+
+    /// Returns the machine without its shared disks, which are kept in `left_out`.
+    pub fn without_shared(mut self) -> Self {
+        let disks = std::mem::take(&mut self.disks);
+        for (at, disk) in disks.into_iter().enumerate() {
+            if disk.shared {
+                self.left_out.push(LeftOut { at, disk });
+            } else {
+                self.disks.push(disk);
+            }
+        }
+        self
     }
 
     /// Returns the disk with this key and its index.

@@ -165,6 +165,11 @@ async fn begin(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named, migr
         pass.remove(type_);
     }
     let facts = resolve(context, plan, named, Some(migration)).await;
+    for (_, planned) in &vms {
+        if let Some(machine) = machines.remove(&planned.id) {
+            machines.insert(planned.id.clone(), facts.migrated(planned, machine));
+        }
+    }
     let beginning = Beginning { plan, named, facts: &facts, migration, vms: &vms, machines: &machines, now: pass.now };
     match beginning.begin(&mut pass.status.migration) {
         Ok(()) => tracing::info!(plan = plan.name_any(), migration = migration.name_any(), "a run begins"),

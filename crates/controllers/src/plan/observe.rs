@@ -5,7 +5,9 @@ use std::sync::Arc;
 use forklift_api::worker::{ImportProgress, ImportResult, WorkerError};
 use forklift_api::{Conversion, annotations, labels};
 use forklift_core::build::importer_job::ROUND;
-use forklift_core::plan::world::{ConversionFact, HookFact, ImportFact, JobState, Observed, PvcFact, VmFact};
+use forklift_core::plan::world::{
+    ConversionFact, HookFact, ImportFact, JobState, Observed, PvcFact, SharedFact, VmFact,
+};
 use forklift_core::plan::{Needs, ObjectRef, PlanFacts, PlanVm, TargetFacts};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
@@ -32,6 +34,8 @@ pub struct Children {
     of: HashMap<String, OfVm>,
     /// Virtual machines in the target namespace, whoever made them.
     machines: Vec<Arc<VirtualMachine>>,
+    /// Claims in the target namespace with disks that VMs share.
+    shared: Vec<SharedFact>,
     namespace: bool,
 }
 
@@ -68,7 +72,18 @@ impl Children {
             caches.namespaces.get(&reflector::ObjectRef::<Namespace>::new(&plan.target_namespace)).is_some();
         let in_target = |machine: &Arc<VirtualMachine>| machine.namespace().as_deref() == Some(&plan.target_namespace);
         let machines = caches.machines.state().into_iter().filter(in_target).collect();
-        Self { of, machines, namespace }
+        let shared = |claim: &Arc<PersistentVolumeClaim>| {
+            let holds = claim.labels().get(labels::SHAREABLE).is_some_and(|value| value == "true")
+                && claim.namespace().as_deref() == Some(&plan.target_namespace)
+                && claim.metadata.deletion_timestamp.is_none();
+            holds.then(|| SharedFact {
+                disk: annotation(claim.as_ref(), annotations::DISK_SOURCE),
+                claim: claim.name_any(),
+                plan_uid: claim.labels().get(labels::PLAN).cloned().unwrap_or_default(),
+            })
+        };
+        let shared = caches.claims.state().iter().filter_map(shared).collect();
+        Self { of, machines, shared, namespace }
     }
 }
 
@@ -108,6 +123,7 @@ pub async fn target(
             .map(|conversion| conversion_fact(conversion));
     }
     if needs.target {
+        facts.shared = children.shared.clone();
         facts.hooks =
             of.jobs.iter().filter(|job| job.labels().contains_key(labels::STEP)).map(|job| hook(of, job)).collect();
         facts.taken_names = taken_names(children, plan, vm);

@@ -137,6 +137,7 @@ async fn ask(turn: &Turn<'_>, vm: &PlanVm, wanted: Needs) -> Told {
         if wanted.machine {
             match source.machine(&vm.id).await {
                 Ok(machine) => {
+                    let machine = turn.facts.migrated(vm, machine);
                     let disks = source.disk_sources(&machine).await;
                     told.machine = Some(machine);
                     match disks {

@@ -22,6 +22,9 @@ pub fn pvc(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, index: usize, disk:
     if !machine.uuid.is_empty() {
         labels.insert(labels::VM_UUID.into(), json!(machine.uuid));
     }
+    if disk.shared {
+        labels.insert(labels::SHAREABLE.into(), json!("true"));
+    }
     let mut object = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": {

@@ -139,6 +139,14 @@ pub struct PlanFacts {
     pub worker_retries: u32,
 }
 
+impl PlanFacts {
+    /// Returns the machine as this plan migrates it: without its shared disks where those are left out.
+    pub fn migrated(&self, vm: &PlanVm, machine: Machine) -> Machine {
+        let takes_shared = vm.migrate_shared_disks.unwrap_or(self.options.migrate_shared_disks);
+        if takes_shared { machine } else { machine.without_shared() }
+    }
+}
+
 /// A Provider object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -396,6 +404,8 @@ pub struct TargetFacts {
     pub taken_names: Vec<String>,
     /// PVCs with this VM's labels.
     pub pvcs: Vec<PvcFact>,
+    /// Claims of the target namespace with disks that VMs share, whoever made them.
+    pub shared: Vec<SharedFact>,
     /// Importer Jobs with this VM's labels.
     pub imports: Vec<ImportFact>,
     /// The Conversion with this VM's labels.
@@ -406,6 +416,18 @@ pub struct TargetFacts {
     pub vm: Option<VmFact>,
     /// Everything that carries the VM's labels, of any migration of this plan.
     pub labelled: Vec<Observed>,
+}
+
+/// A claim that holds a disk which several VMs use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SharedFact {
+    /// Key of the disk.
+    pub disk: String,
+    /// Name of the claim.
+    pub claim: String,
+    /// Label `plan`.
+    pub plan_uid: String,
 }
 
 /// An object that was seen, with what tells whose it is.
