@@ -44,6 +44,17 @@ impl Inventory {
         })
     }
 
+    /// Returns the name that this type of provider gives the collection of its storages.
+    pub fn storages(&self) -> &'static str {
+        match self.kind.as_str() {
+            "openshift" => "storageclasses",
+            "vsphere" => "datastores",
+            "ovirt" => "storagedomains",
+            "openstack" => "volumetypes",
+            _ => "storages",
+        }
+    }
+
     /// Returns a collection with all its details.
     pub async fn list(&self, collection: &str) -> anyhow::Result<Vec<Value>> {
         let value = fetch(&self.client, &format!("{}/{collection}?detail=4", self.base)).await;

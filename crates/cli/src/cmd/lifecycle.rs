@@ -1,4 +1,4 @@
-//! `start`, `cancel`, `archive`, `unarchive`.
+//! `start`, `cutover`, `cancel`, `archive`, `unarchive`.
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
@@ -31,6 +31,24 @@ pub(crate) struct StartPlan {
     /// Format of --dry-run
     #[arg(long, short, value_enum, requires = "dry_run")]
     output: Option<Format>,
+}
+
+/// What to cut over.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Cutover {
+    /// Warm migrations of plans
+    #[command(alias = "plans")]
+    Plan(CutoverPlan),
+}
+
+/// Options of `cutover plan`.
+#[derive(Args, Debug)]
+pub(crate) struct CutoverPlan {
+    #[command(flatten)]
+    which: Which,
+    /// When, RFC 3339 [default: now]
+    #[arg(long, short)]
+    cutover: Option<String>,
 }
 
 /// What to cancel.
@@ -109,6 +127,27 @@ async fn start(cluster: &Cluster, name: &str, args: &StartPlan) -> anyhow::Resul
     }
     let made = cluster.create(&migration).await?;
     line(&format!("Migration '{}' of plan '{name}' started", made["metadata"]["name"].as_str().unwrap_or_default()))
+}
+
+impl Cutover {
+    /// Sets the time at which the running migrations cut over.
+    pub async fn run(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let Cutover::Plan(args) = self;
+        let time = args.cutover.as_deref().map(instant).transpose()?.unwrap_or_else(jiff::Timestamp::now);
+        for name in args.which.names(cluster, "Plan").await? {
+            let plan = cluster.get("Plan", &cluster.namespace, &name).await?;
+            let warm = plan["spec"]["type"] == "warm" || plan["spec"]["warm"] == true;
+            ensure!(warm, "plan '{name}' is not configured for warm migration");
+            let Some(migration) = running(cluster, &plan).await? else {
+                bail!("no running migration found for plan '{name}'")
+            };
+            let migration = migration["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let patch = json!({"spec": {"cutover": time.to_string()}});
+            cluster.patch("Migration", &cluster.namespace, &migration, &patch).await?;
+            line(&format!("Plan '{name}' cuts over at {time}"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Parses a time of a flag.

@@ -29,6 +29,9 @@ pub(crate) enum Command {
     /// Start migrations
     #[command(subcommand)]
     Start(lifecycle::Start),
+    /// Let warm migrations cut over
+    #[command(subcommand)]
+    Cutover(lifecycle::Cutover),
     /// Cancel virtual machines of a running migration
     #[command(subcommand)]
     Cancel(lifecycle::Cancel),
@@ -66,6 +69,7 @@ impl Command {
             Command::Create(create) => create.run(&cluster).await,
             Command::Delete(delete) => delete.run(&cluster).await,
             Command::Start(start) => start.run(&cluster).await,
+            Command::Cutover(cutover) => cutover.run(&cluster).await,
             Command::Cancel(cancel) => cancel.run(&cluster).await,
             Command::Archive(archive) => archive.run(&cluster, true).await,
             Command::Unarchive(archive) => archive.run(&cluster, false).await,

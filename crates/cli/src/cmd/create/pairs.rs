@@ -80,7 +80,7 @@ pub async fn networks(inventory: &Inventory, pairs: &str, namespace: &str) -> an
 
 /// Returns the rows of a storage map from `--storage-pairs`.
 pub async fn storages(inventory: &Inventory, pairs: &str) -> anyhow::Result<Vec<Value>> {
-    let known = inventory.list("storages").await?;
+    let known = inventory.list(inventory.storages()).await?;
     let mut rows = Vec::new();
     for text in pairs.split(',').map(str::trim).filter(|text| !text.is_empty()) {
         let Some((source, target)) = text.split_once(':') else {
@@ -149,7 +149,7 @@ pub async fn automatic_storages(
         Some(class) => class.to_owned(),
         None => default_class(&Inventory::open(cluster, target.0, target.1).await?.list("storageclasses").await?)?,
     };
-    let known = inventory.list("storages").await?;
+    let known = inventory.list(inventory.storages()).await?;
     Ok(known.into_iter().map(|storage| json!({"source": {"id": storage["id"], "name": storage["name"]}, "destination": {"storageClass": class}})).collect())
 }
 

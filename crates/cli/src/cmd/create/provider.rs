@@ -23,7 +23,8 @@ pub(crate) struct ProviderArgs {
     /// Existing secret with the credentials
     #[arg(long)]
     secret: Option<String>,
-    /// Where the provider is: for ova a local folder, an appliance, or an NFS export SERVER:/PATH
+    /// Where the provider is: for vsphere https://HOST/sdk; for ova a local folder, an appliance, or an NFS export
+    /// SERVER:/PATH
     #[arg(long, short = 'U')]
     url: Option<String>,
     /// CA certificate as PEM text, or @FILE
@@ -32,6 +33,18 @@ pub(crate) struct ProviderArgs {
     /// Do not verify the provider's certificate
     #[arg(long)]
     provider_insecure_skip_tls: bool,
+    /// Account (vsphere)
+    #[arg(long, short = 'u')]
+    username: Option<String>,
+    /// Its password, or @FILE with it: what is written here others can see in the list of processes
+    #[arg(long, short = 'p', env = "MTV_PROVIDER_PASSWORD", hide_env_values = true)]
+    password: Option<String>,
+    /// What the address of a vsphere provider is
+    #[arg(long, value_parser = ["vcenter", "esxi"])]
+    sdk_endpoint: Option<String>,
+    /// Image with VMware's disk library (vsphere)
+    #[arg(long)]
+    vddk_init_image: Option<String>,
     /// Bearer token (openshift)
     #[arg(long, short = 'T')]
     provider_token: Option<String>,
@@ -47,17 +60,33 @@ pub(crate) struct ProviderArgs {
 enum Kind {
     Openshift,
     Ova,
+    Vsphere,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Openshift => "openshift",
+            Kind::Ova => "ova",
+            Kind::Vsphere => "vsphere",
+        }
+    }
 }
 
 /// Creates the provider.
 pub async fn run(cluster: &Cluster, args: &ProviderArgs) -> anyhow::Result<()> {
     let name = refs::name(&args.name, &args.flag)?;
     let namespace = &cluster.namespace;
-    let kind = if args.kind == Kind::Ova { "ova" } else { "openshift" };
+    let kind = args.kind.name();
     let data = secret_data(args).context("failed to prepare provider")?;
     let mut settings = Map::new();
     if let Some(limit) = args.bandwidth_limit {
         settings.insert("bandwidthLimit".into(), json!(limit.to_string()));
+    }
+    if args.kind == Kind::Vsphere {
+        let written = [("sdkEndpoint", &args.sdk_endpoint), ("vddkInitImage", &args.vddk_init_image)];
+        let written = written.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))));
+        settings.extend(written);
     }
     let mut provider = json!({
         "apiVersion": API_VERSION, "kind": "Provider", "metadata": {"name": name, "namespace": namespace},
@@ -140,6 +169,21 @@ fn secret_data(args: &ProviderArgs) -> anyhow::Result<Map<String, Value>> {
                 );
             }
             data.insert("url".into(), json!(url));
+        }
+        Kind::Vsphere => {
+            let Some(url) = &args.url else { bail!("provider url is required: https://HOST/sdk") };
+            data.insert("url".into(), json!(url));
+            if args.secret.is_none() {
+                let (Some(user), Some(password)) = (&args.username, &args.password) else {
+                    bail!("a vsphere provider needs --username and --password, or --secret")
+                };
+                let insecure = args.provider_insecure_skip_tls;
+                if args.cacert.is_none() && !insecure {
+                    eprintln!("Warning: no --cacert given, the provider's certificate must be known to this system");
+                }
+                data.insert("user".into(), json!(user));
+                data.insert("password".into(), json!(text_or_file(password)?.trim_end_matches(['\n', '\r'])));
+            }
         }
         Kind::Openshift => {
             if let Some(token) = &args.provider_token {
