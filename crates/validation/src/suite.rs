@@ -3,65 +3,168 @@
 //! The bundled rules' tests run in `cargo test`; users test their own rules with
 //! the same function, without a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
-use regorus::{Engine, Value};
-
-use crate::{engine::new_engine, hoist};
+use crate::rego::ast::{Module, RuleKind};
+use crate::rego::eval::Evaluator;
+use crate::rego::limits::Limits;
+use crate::rego::parse;
+use crate::rego::plan::{Op, Program, Step};
+use crate::rego::value::Value;
 
 /// What one test rule gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The test's name, with its package.
+    /// The test's name, with its package: `data.….test_x`; a file that cannot be used has its own name here.
     pub test: String,
+    /// The file with the test.
+    pub file: String,
+    /// The line of the test, or of the error.
+    pub line: u32,
     /// `None` when it holds, else why not.
     pub failure: Option<String>,
+    /// How long it took.
+    pub took: Duration,
 }
 
-/// Loads all files, grouped by folder, and runs their tests.
-///
-/// Every rule file that belongs to a test has to be among the files.
-pub fn run<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Outcome> {
-    let mut folders: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
-    for (name, text) in files {
-        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-        folders.entry(folder).or_default().push((name, text));
+/// Which lines of a file were evaluated by the tests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Lines with a statement that held at least once.
+    pub covered: BTreeSet<u32>,
+    /// Lines with a statement that never did.
+    pub missed: BTreeSet<u32>,
+}
+
+/// The result of all tests.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Tests in the order of their names.
+    pub outcomes: Vec<Outcome>,
+    /// For each file of rules (tests left out) what was covered.
+    pub coverage: BTreeMap<String, Coverage>,
+}
+
+impl Report {
+    /// Returns the share of the covered lines, 1 when there are none.
+    pub fn covered(&self) -> f64 {
+        let covered: usize = self.coverage.values().map(|c| c.covered.len()).sum();
+        let missed: usize = self.coverage.values().map(|c| c.missed.len()).sum();
+        if covered + missed == 0 { 1.0 } else { covered as f64 / (covered + missed) as f64 }
     }
-    folders.into_values().flat_map(|files| run_folder(&files)).collect()
 }
 
-fn run_folder(files: &[(&str, &str)]) -> Vec<Outcome> {
-    let mut engine = new_engine();
-    let mut outcomes = Vec::new();
-    let mut tests = Vec::new();
+/// Runs all tests of the files and returns their outcomes.
+pub fn run<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Outcome> {
+    report(files, Limits::default()).outcomes
+}
+
+/// Runs all tests of the files; those of one package are tested together.
+pub fn report<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>, limits: Limits) -> Report {
+    let mut report = Report::default();
+    let mut packages: BTreeMap<String, Vec<Module>> = BTreeMap::new();
     for (name, text) in files {
-        match engine.add_policy((*name).to_owned(), hoist::rewrite(text)) {
-            Ok(package) => tests.extend(test_names(text).map(|t| format!("{package}.{t}"))),
-            Err(error) => {
-                outcomes.push(Outcome { test: (*name).to_owned(), failure: Some(error.to_string()) });
+        match parse::either(name, text) {
+            Ok((module, _)) => packages.entry(module.package.join(".")).or_default().push(module),
+            Err(error) => report.outcomes.push(unusable(name, error.line, error.message)),
+        }
+    }
+    for (package, modules) in packages {
+        match crate::rego::compile::program(&modules, modules.len()) {
+            Ok(program) => run_package(&package, &modules, &program, limits, &mut report),
+            Err(error) => report.outcomes.push(unusable(&error.file, error.line, error.message)),
+        }
+    }
+    report
+}
+
+fn unusable(file: &str, line: u32, message: String) -> Outcome {
+    Outcome { test: file.to_owned(), file: file.to_owned(), line, failure: Some(message), took: Duration::ZERO }
+}
+
+fn run_package(package: &str, modules: &[Module], program: &Program, limits: Limits, report: &mut Report) {
+    let mut tests: BTreeMap<&str, (&str, u32)> = BTreeMap::new();
+    for module in modules {
+        for rule in module.rules.iter().filter(|rule| rule.name.starts_with("test_")) {
+            if matches!(rule.kind, RuleKind::Complete { .. }) {
+                tests.entry(&rule.name).or_insert((&module.file, rule.line));
             }
         }
     }
-    tests.sort();
-    tests.dedup();
-    outcomes.extend(tests.into_iter().map(|test| evaluate(&mut engine, test)));
-    outcomes
+    let mut held: BTreeSet<(u32, u32)> = BTreeSet::new();
+    for (name, (file, line)) in tests {
+        let Some(rule) = program.rule(package, name) else { continue };
+        let mut evaluator = Evaluator::new(program, None, limits).watched();
+        let start = Instant::now();
+        let result = evaluator.rule(rule);
+        let took = start.elapsed();
+        held.extend(evaluator.events().iter().filter(|event| event.held).map(|event| (event.file, event.line)));
+        let own = |file_number: u32| program.files.get(file_number as usize).is_some_and(|name| **name == *file);
+        let failure = match result {
+            Ok(Some(Value::Bool(true))) => None,
+            Ok(Some(other)) => Some(format!("is {other}, not true")),
+            Ok(None) => {
+                let last = evaluator.events().iter().rfind(|event| !event.held && own(event.file));
+                Some(last.map_or_else(
+                    || "does not hold".to_owned(),
+                    |event| match &event.value {
+                        Some(value) => format!("line {} does not hold: it is {}", event.line, short(value)),
+                        None => format!("line {} does not hold", event.line),
+                    },
+                ))
+            }
+            Err(stop) => Some(match evaluator.place() {
+                Some((file, line)) => format!("{file}:{line}: {stop}"),
+                None => stop.to_string(),
+            }),
+        };
+        report.outcomes.push(Outcome {
+            test: format!("data.{package}.{name}"),
+            file: file.to_owned(),
+            line,
+            failure,
+            took,
+        });
+    }
+    for (number, file) in program.files.iter().enumerate().filter(|(_, file)| !file.ends_with("_test.rego")) {
+        let mut coverage = Coverage::default();
+        let definitions = program.rules.iter().flat_map(|set| &set.definitions);
+        for definition in definitions.filter(|definition| definition.file as usize == number) {
+            let mut lines = BTreeSet::new();
+            for branch in &definition.branches {
+                collect_lines(&branch.steps, &mut lines);
+                lines.insert(branch.line);
+            }
+            for line in lines {
+                match held.contains(&(number as u32, line)) {
+                    true => coverage.covered.insert(line),
+                    false => coverage.missed.insert(line),
+                };
+            }
+        }
+        coverage.missed.retain(|line| !coverage.covered.contains(line));
+        report.coverage.insert(file.to_string(), coverage);
+    }
 }
 
-fn evaluate(engine: &mut Engine, test: String) -> Outcome {
-    let failure = match engine.eval_rule(test.clone()) {
-        Ok(Value::Bool(true)) => None,
-        Ok(other) => Some(format!("is {other}, not true")),
-        Err(error) => Some(error.to_string()),
-    };
-    Outcome { test, failure }
+fn collect_lines(steps: &[Step], lines: &mut BTreeSet<u32>) {
+    for step in steps {
+        lines.insert(step.line);
+        match &step.op {
+            Op::Build { body, .. } | Op::Every { body, .. } | Op::With { body, .. } => collect_lines(body, lines),
+            _ => {}
+        }
+    }
 }
 
-fn test_names(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| line.starts_with("test_")).map(|line| {
-        let end = line.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(line.len());
-        &line[..end]
-    })
+/// A value's text, cut where it gets long.
+pub fn short(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -70,10 +173,11 @@ mod tests {
 
     #[test]
     fn all_bundled_rules_pass_their_tests() {
-        let outcomes = run(crate::BUNDLED.iter().copied());
-        let failures: Vec<&Outcome> = outcomes.iter().filter(|o| o.failure.is_some()).collect();
+        let report = report(crate::BUNDLED.iter().copied(), Limits::default());
+        let failures: Vec<&Outcome> = report.outcomes.iter().filter(|o| o.failure.is_some()).collect();
         assert!(failures.is_empty(), "{failures:#?}");
-        assert!(outcomes.len() >= 346, "only {} tests were found", outcomes.len());
+        assert!(report.outcomes.len() >= 346, "only {} tests were found", report.outcomes.len());
+        assert!(report.covered() > 0.9, "only {:.2} of the lines are covered", report.covered());
     }
 
     #[test]
@@ -86,10 +190,20 @@ mod tests {
 
     #[test]
     fn a_test_that_does_not_hold_is_reported() {
-        let outcomes = run([("x/a_test.rego", "package x\nimport rego.v1\ntest_no if 1 == 2\ntest_yes if 1 == 1\n")]);
+        let text = "package x\nimport rego.v1\ntest_no if {\n\tx := 1\n\tx == 2\n}\ntest_yes if 1 == 1\n";
+        let outcomes = run([("x/a_test.rego", text)]);
         assert_eq!(
-            outcomes.iter().map(|o| (o.test.as_str(), o.failure.is_some())).collect::<Vec<_>>(),
-            [("data.x.test_no", true), ("data.x.test_yes", false)]
+            outcomes.iter().map(|o| (o.test.as_str(), o.failure.as_deref())).collect::<Vec<_>>(),
+            [("data.x.test_no", Some("line 5 does not hold: it is 1")), ("data.x.test_yes", None)]
         );
+    }
+
+    #[test]
+    fn lines_that_no_test_reaches_are_named() {
+        let rules = "package x\nimport rego.v1\np if {\n\tinput.a\n\tinput.b\n}\nq := 1 if input.c\n";
+        let test = "package x\nimport rego.v1\ntest_p if not p with input as {\"a\": 1}\n";
+        let report = report([("p.rego", rules), ("p_test.rego", test)], Limits::default());
+        let coverage = &report.coverage["p.rego"];
+        assert_eq!((coverage.covered.clone(), coverage.missed.clone()), ([4].into(), [3, 5, 7].into()));
     }
 }

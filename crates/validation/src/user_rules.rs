@@ -2,15 +2,15 @@
 //!
 //! The guide shows Rego of the older dialect (`concerns[flag] { … }`), OPA's
 //! present default is the newer one: each file is tried as the newer, then as
-//! the older. A file is taken only when the package still evaluates with it.
+//! the older. A file that cannot be used is left out and named.
 
 use std::path::Path;
 
-use regorus::Engine;
+use crate::PACKAGE;
+use crate::rego::ast::Module;
+use crate::rego::parse;
 
-use crate::{PACKAGE, hoist};
-
-/// A rule file that was left out.
+/// A rule file that was left out, or a rule that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {message}")]
 pub struct RuleError {
@@ -22,33 +22,27 @@ pub struct RuleError {
     pub message: String,
 }
 
-impl RuleError {
-    /// Reads the place and the message out of the engine's report.
-    pub(crate) fn from_engine(file: &str, report: &str) -> Self {
-        let line = report
-            .split("-->")
-            .nth(1)
-            .and_then(|rest| rest.lines().next())
-            .and_then(|place| place.trim().strip_prefix(file))
-            .and_then(|place| place.trim_start_matches(':').split(':').next())
-            .and_then(|line| line.trim().parse().ok())
-            .unwrap_or(1);
-        let message = report
-            .lines()
-            .map(str::trim)
-            .find_map(|l| l.strip_prefix("error:"))
-            .map_or_else(|| report.lines().last().unwrap_or("cannot be read").trim(), str::trim);
-        Self { file: file.to_owned(), line, message: message.to_owned() }
-    }
-}
-
-pub(crate) struct RuleFile {
+/// A file of a user's rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleFile {
+    /// Its name, as messages show it.
     pub name: String,
+    /// Its text.
     pub text: String,
 }
 
-/// Reads the folder's files, ordered by name. A missing folder is an empty one.
-pub(crate) fn read(folder: &Path) -> (Vec<RuleFile>, Vec<RuleError>) {
+impl RuleFile {
+    /// Returns the file of this name and text.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+}
+
+/// The largest rule file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// Reads the folder's rule files, tests left out, ordered by name. A missing folder is an empty one.
+pub fn read(folder: &Path) -> (Vec<RuleFile>, Vec<RuleError>) {
     let mut files = Vec::new();
     let mut errors = Vec::new();
     let mut paths: Vec<_> = match std::fs::read_dir(folder) {
@@ -58,52 +52,55 @@ pub(crate) fn read(folder: &Path) -> (Vec<RuleFile>, Vec<RuleError>) {
     paths.sort();
     for path in paths {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        // a mounted ConfigMap keeps its versions in folders that begin with two dots
-        if name.starts_with("..") || !name.ends_with(".rego") || name.ends_with("_test.rego") {
+        if !is_rule(&name) {
             continue;
         }
-        match std::fs::read_to_string(&path) {
+        let text = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.len() > LARGEST => Err(format!("is larger than {} KiB", LARGEST >> 10)),
+            _ => std::fs::read_to_string(&path).map_err(|error| format!("cannot be read: {error}")),
+        };
+        match text {
             Ok(text) => files.push(RuleFile { name, text }),
-            Err(error) => errors.push(RuleError { file: name, line: 1, message: format!("cannot be read: {error}") }),
+            Err(message) => errors.push(RuleError { file: name, line: 1, message }),
         }
     }
     (files, errors)
 }
 
-/// Returns the provider part of the file's package, when it is one of ours.
-pub(crate) fn package(text: &str) -> Option<&str> {
-    let line = text.lines().find(|l| l.trim_start().starts_with("package "))?;
-    let name = line.trim().strip_prefix("package ")?.split('#').next()?.trim();
-    let provider = name.strip_prefix(PACKAGE)?.strip_prefix('.')?;
-    (!provider.is_empty() && provider.chars().all(|c| c.is_alphanumeric() || c == '_')).then_some(provider)
+/// Whether a file or a key of a ConfigMap holds rules.
+///
+/// A mounted ConfigMap keeps its versions in folders that begin with two dots.
+pub fn is_rule(name: &str) -> bool {
+    name.ends_with(".rego") && !name.starts_with("..") && !name.ends_with("_test.rego")
 }
 
-pub(crate) fn package_line(text: &str) -> usize {
+/// Parses files whose packages are ours; the others are named.
+pub(crate) fn parse(files: &[RuleFile]) -> (Vec<Module>, Vec<RuleError>) {
+    let mut modules = Vec::new();
+    let mut errors = Vec::new();
+    for file in files {
+        match parse::either(&file.name, &file.text) {
+            Ok((module, _)) if is_ours(&module.package) => modules.push(module),
+            Ok(_) => errors.push(RuleError {
+                file: file.name.clone(),
+                line: package_line(&file.text),
+                message: format!("the package is not one of {PACKAGE}.<provider>"),
+            }),
+            Err(error) => {
+                errors.push(RuleError { file: file.name.clone(), line: error.line as usize, message: error.message })
+            }
+        }
+    }
+    (modules, errors)
+}
+
+fn is_ours(package: &[String]) -> bool {
+    let prefix: Vec<&str> = PACKAGE.split('.').collect();
+    package.len() == prefix.len() + 1 && package.iter().zip(prefix).all(|(a, b)| a == b)
+}
+
+fn package_line(text: &str) -> usize {
     text.lines().position(|l| l.trim_start().starts_with("package ")).map_or(1, |i| i + 1)
-}
-
-/// Returns the engine with the file added, or why that cannot be.
-pub(crate) fn try_add(engine: &Engine, package: &str, file: &RuleFile) -> Result<Engine, RuleError> {
-    let mut with_file = engine.clone();
-    if let Err(newer) = with_file.add_policy(file.name.clone(), hoist::rewrite(&file.text)) {
-        with_file = engine.clone();
-        with_file.set_rego_v0(true);
-        let older = with_file.add_policy(file.name.clone(), file.text.clone());
-        with_file.set_rego_v0(false);
-        if older.is_err() {
-            return Err(RuleError::from_engine(&file.name, &newer.to_string()));
-        }
-    }
-    // unknown names and conflicting definitions show only when evaluated, and
-    // regorus tells them for the rule that is asked for, not for its package
-    let mut probe = with_file.clone();
-    probe.set_input(regorus::Value::new_object());
-    for rule in ["concerns", "validate"] {
-        if let Err(error) = probe.eval_query(format!("data.{PACKAGE}.{package}.{rule}"), false) {
-            return Err(RuleError::from_engine(&file.name, &error.to_string()));
-        }
-    }
-    Ok(with_file)
 }
 
 #[cfg(test)]
@@ -158,12 +155,16 @@ mod tests {
                 "d.rego",
                 "package io.konveyor.forklift.ova\nimport rego.v1\nconcerns contains x if {\n\tx := nobody_knows\n}\n",
             ),
+            ("e.rego", "package io.konveyor.forklift.ova\n\nRULES_VERSION := 6\n"),
+            ("f.rego", "package io.konveyor.forklift.ova\n\ndefault valid_vm_name := true\n"),
         ]);
         let errors: Vec<String> = validator.rule_errors().iter().map(|e| format!("{e}\n")).collect();
         expect![[r#"
-            a.rego:7: expecting `}` while parsing query
+            a.rego:7: expected `}`, found the end of the file
             b.rego:1: the package is not one of io.konveyor.forklift.<provider>
-            d.rego:4: var nobody_knows is unsafe (path ["io", "konveyor", "forklift", "ova", "nobody_knows"], scopes [{}])
+            d.rego:4: var nobody_knows is unsafe: nothing gives it a value
+            e.rego:3: it breaks io/konveyor/forklift/ova/rules_version.rego:7: complete rules must not produce multiple outputs: `RULES_VERSION` is 5 and 6
+            f.rego:3: `valid_vm_name` has another default value already
         "#]].assert_eq(&errors.concat());
         assert_eq!(ids(&validator), ["site.all"]);
     }
