@@ -35,6 +35,8 @@ pub struct Tag {
     pub description: String,
     /// Id of its category.
     pub category_id: String,
+    /// Who uses it, as the service says.
+    pub used_by: Vec<String>,
     /// Name of its category; filled in by [`Tags`].
     #[serde(skip)]
     pub category: String,

@@ -105,7 +105,7 @@ impl Watch {
         let options = [Arg::int("maxWaitSeconds", seconds), Arg::int("maxObjectUpdates", PAGE)];
         let args = [Arg::text("version", self.version.clone()), Arg::object("options", options)];
         let answer = self.client.call_within("WaitForUpdatesEx", &self.collector, &args, max_wait + GRACE).await?;
-        let Some(set) = answer.get("returnval") else { return Ok(None) };
+        let Some(set) = answer.children.into_iter().find(|child| &*child.name == "returnval") else { return Ok(None) };
         let version = set.text("version").unwrap_or_default().to_owned();
         let truncated = set.bool("truncated").unwrap_or(false);
         let first = self.version.is_empty();
@@ -114,7 +114,12 @@ impl Watch {
             truncated,
             full: self.full,
             first,
-            objects: set.all("filterSet").flat_map(|filter| filter.all("objectSet")).filter_map(object).collect(),
+            objects: (set.children.into_iter())
+                .filter(|child| &*child.name == "filterSet")
+                .flat_map(|filter| filter.children)
+                .filter(|child| &*child.name == "objectSet")
+                .filter_map(ObjectUpdate::read)
+                .collect(),
         };
         self.version = version;
         self.full = self.full && truncated;
@@ -179,20 +184,24 @@ pub(super) fn selections() -> Vec<Arg> {
     TRAVERSAL.iter().map(selection).collect()
 }
 
-fn object(update: &Element) -> Option<ObjectUpdate> {
-    let kind = match update.text("kind")? {
-        "enter" => UpdateKind::Enter,
-        "modify" => UpdateKind::Modify,
-        "leave" => UpdateKind::Leave,
-        _ => return None,
-    };
-    let change = |change: &Element| Some((change.text("name")?.to_owned(), change.get("val").cloned()));
-    Some(ObjectUpdate {
-        kind,
-        object: update.moref("obj")?,
-        changes: update.all("changeSet").filter_map(change).collect(),
-        missing: update.all("missingSet").filter_map(|missing| Some(missing.text("path")?.to_owned())).collect(),
-    })
+impl ObjectUpdate {
+    /// Reads an update; `None` when it is none that is known. Values are moved, not copied: a page of VMs is large.
+    pub(crate) fn read(update: Element) -> Option<Self> {
+        let kind = match update.text("kind")? {
+            "enter" => UpdateKind::Enter,
+            "modify" => UpdateKind::Modify,
+            "leave" => UpdateKind::Leave,
+            _ => return None,
+        };
+        let object = update.moref("obj")?;
+        let missing = update.all("missingSet").filter_map(|missing| Some(missing.text("path")?.to_owned())).collect();
+        let changes = update.children.into_iter().filter(|child| &*child.name == "changeSet").filter_map(|change| {
+            let path = change.text("name")?.to_owned();
+            let value = change.children.into_iter().find(|child| &*child.name == "val");
+            Some((path, value))
+        });
+        Some(Self { kind, object, changes: changes.collect(), missing })
+    }
 }
 
 #[cfg(test)]
@@ -214,7 +223,8 @@ mod tests {
             <changeSet><name>name</name><op>assign</op><val x:type="xsd:string">web</val></changeSet>
             <changeSet><name>snapshot</name><op>remove</op></changeSet>
             <missingSet><path>config.uuid</path><fault/></missingSet></objectSet>"#;
-        let update = object(&Element::parse(xml, Default::default()).expect("well-formed")).expect("an update");
+        let update =
+            ObjectUpdate::read(Element::parse(xml, Default::default()).expect("well-formed")).expect("an update");
         assert_eq!((update.kind, update.object.value.as_str()), (UpdateKind::Modify, "vm-1"));
         let shown: Vec<_> =
             update.changes.iter().map(|(path, v)| (path.as_str(), v.as_ref().map(|v| v.text.as_str()))).collect();

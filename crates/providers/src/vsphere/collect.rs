@@ -1,0 +1,241 @@
+//! Keeps the inventory equal to the vCenter.
+//!
+//! ```text
+//! connect ─► Watch ─► full set ─► World ─► Writer: begin … apply, loaded
+//!   ▲          │ ◄──── changes ─► World ─► Writer: apply, revalidate
+//!   │          │ passing failure: noted, the same watch goes on after a while: nothing is lost
+//!   └──────────┘ any other failure: a new watch, and a full set that removes what is gone
+//! ```
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use forklift_inventory::Writer;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::properties;
+use super::tagging::{self, News};
+use super::vim::{Client, MoRef, ObjectUpdate, UpdateKind, UpdateSet, VimError, Watch};
+use super::world::{Reread, World};
+use crate::{Collector, ConnectError};
+
+/// How long the server may hold a question for changes.
+const WAIT: Duration = Duration::from_secs(60);
+/// The first and the longest pause after a failure; each is twice the one before.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long the server may take to take the watch down.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Gives the session, logged in.
+pub type Connect = Box<dyn Fn() -> BoxFuture<'static, Result<Client, VimError>> + Send + Sync>;
+
+/// The collector of a vSphere provider.
+pub struct Collect {
+    connect: Connect,
+}
+
+/// Why following the vCenter ended.
+enum Ended {
+    Cancelled,
+    Failed(VimError),
+}
+
+impl From<VimError> for Ended {
+    fn from(error: VimError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Collect {
+    /// Returns a collector over a session; the session stays open when the collector ends.
+    pub fn new(connect: Connect) -> Self {
+        Self { connect }
+    }
+}
+
+#[async_trait]
+impl Collector for Collect {
+    async fn run(self: Box<Self>, store: Writer, cancel: CancellationToken) -> Result<(), ConnectError> {
+        let mut follower = Follower { world: World::restored(store.store()), store, cancel, failures: 0 };
+        loop {
+            match follower.follow(&self.connect).await {
+                Ended::Cancelled => return Ok(()),
+                Ended::Failed(error @ VimError::InvalidLogin(_)) => return Err(ConnectError::Auth(error.to_string())),
+                Ended::Failed(error) => {
+                    if follower.pause(&error).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Follower {
+    world: World,
+    store: Writer,
+    cancel: CancellationToken,
+    /// Failures since the last success.
+    failures: u32,
+}
+
+impl Follower {
+    /// Follows the vCenter until that fails or is cancelled.
+    async fn follow(&mut self, connect: &Connect) -> Ended {
+        let cancel = self.cancel.clone();
+        let begun = tokio::select! {
+            () = cancel.cancelled() => return Ended::Cancelled,
+            begun = begin(connect) => begun,
+        };
+        let (client, mut watch) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Ended::Failed(error),
+        };
+        let about = client.about();
+        let text = |value: &str| Value::from(value);
+        self.store.facts(vec![
+            ("apiVersion", text(&about.api_version)),
+            ("product", text(&about.license_product)),
+            ("instanceUuid", text(&about.instance_uuid)),
+        ]);
+        let ended = loop {
+            match self.watch(&client, &mut watch).await {
+                // the server may have told more than arrived: the same version is asked for again
+                Ended::Failed(error) if error.is_transient() => {
+                    if self.pause(&error).await.is_err() {
+                        break Ended::Cancelled;
+                    }
+                }
+                ended => break ended,
+            }
+        };
+        if tokio::time::timeout(FAREWELL, watch.close()).await.is_err() {
+            tracing::debug!(provider = self.store.provider_uid(), "the watch was not taken down in time");
+        }
+        ended
+    }
+
+    async fn watch(&mut self, client: &Client, watch: &mut Watch) -> Ended {
+        let cancel = self.cancel.clone();
+        let mut tagging = tagging::start(client);
+        loop {
+            // polled to its end, whatever comes in between: an answer that is dropped would have to be told again
+            let mut next = Box::pin(watch.next(WAIT));
+            let set = loop {
+                tokio::select! {
+                    () = cancel.cancelled() => return Ended::Cancelled,
+                    Some(news) = tagging.news.recv() => self.tag(&news),
+                    set = &mut next => break set,
+                }
+            };
+            drop(next);
+            match set {
+                Ok(Some(set)) => {
+                    if let Err(error) = self.take(client, set, &tagging.questions).await {
+                        return Ended::Failed(error);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => return Ended::Failed(error),
+            }
+            self.failures = 0;
+            if self.store.store().has_parity() && self.store.store().failure().is_some() {
+                self.store.loaded();
+            }
+        }
+    }
+
+    /// Takes a set; tells the store when it is complete.
+    async fn take(
+        &mut self,
+        client: &Client,
+        set: UpdateSet,
+        tags: &mpsc::UnboundedSender<Vec<MoRef>>,
+    ) -> Result<(), VimError> {
+        if set.first {
+            self.world.begin();
+            self.store.begin();
+        }
+        let mut entered = Vec::new();
+        for update in &set.objects {
+            for reread in self.world.apply(update) {
+                self.reread(client, reread).await?;
+            }
+            if update.kind == UpdateKind::Enter && update.object.kind == "VirtualMachine" {
+                entered.push(update.object.clone());
+            }
+        }
+        if !set.full && !entered.is_empty() {
+            // the receiver lives as long as this session's tagging; without it there are no tags to be had
+            let _ = tags.send(entered);
+        }
+        if set.truncated {
+            return Ok(());
+        }
+        if set.full {
+            self.world.end();
+        }
+        self.tell();
+        if set.full {
+            self.store.loaded();
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self) {
+        let changes = self.world.changes();
+        if !changes.actions.is_empty() {
+            self.store.apply(changes.actions);
+        }
+        if !changes.stale.is_empty() {
+            self.store.revalidate(super::spec::kinds::VMS, &changes.stale);
+        }
+    }
+
+    fn tag(&mut self, news: &News) {
+        self.world.set_tags(news.of.as_deref(), &news.tags);
+        // before the first full set is complete nothing is told
+        if self.world.is_complete() {
+            self.tell();
+        }
+    }
+
+    async fn reread(&mut self, client: &Client, reread: Reread) -> Result<(), VimError> {
+        let Reread { object, property } = reread;
+        let props = match client.properties(&object, &[&property]).await {
+            Ok(props) => props,
+            // gone meanwhile: that is told next
+            Err(error) if error.is_fault("ManagedObjectNotFound") => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let changes = vec![(property.clone(), props.get(&property).cloned())];
+        let update = ObjectUpdate { kind: UpdateKind::Modify, object, changes, missing: Vec::new() };
+        self.world.apply(&update);
+        Ok(())
+    }
+
+    /// Notes a failure and waits; `Err` when cancelled meanwhile.
+    async fn pause(&mut self, error: &VimError) -> Result<(), Cancelled> {
+        tracing::warn!(provider = self.store.provider_uid(), %error, "the inventory is not refreshed");
+        self.store.failed(&error.to_string());
+        let pause = PAUSE.0.saturating_mul(1 << self.failures.min(16)).min(PAUSE.1);
+        self.failures = self.failures.saturating_add(1);
+        tokio::select! {
+            () = self.cancel.cancelled() => Err(Cancelled),
+            () = tokio::time::sleep(pause) => Ok(()),
+        }
+    }
+}
+
+struct Cancelled;
+
+async fn begin(connect: &Connect) -> Result<(Client, Watch), VimError> {
+    let client = connect().await?;
+    let paths = properties::paths(client.about());
+    let specs: Vec<(&str, &[&str])> = paths.iter().map(|(kind, paths)| (*kind, paths.as_slice())).collect();
+    let watch = Watch::new(&client, &specs).await?;
+    Ok((client, watch))
+}

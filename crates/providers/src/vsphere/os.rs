@@ -1,0 +1,204 @@
+//! Guest operating systems: vSphere's identifiers, what inspection finds, and KubeVirt's preferences.
+//!
+//! ```text
+//! osinfo id (inspection) ─► guest id (VM status) ─► preference (ConfigMap forklift-vsphere-osmap, or this table)
+//! ```
+//! The two tables are upstream's, with the ids that inspection really reports
+//! (`ubuntu22.04`, `rocky9`), which upstream takes for generic Linux.
+
+use forklift_core::machine::OsFamily;
+
+/// osinfo id or its beginning → guest id. The longest that fits counts.
+const GUEST_IDS: &[(&str, &str)] = &[
+    ("rhel10", "rhel10_64Guest"),
+    ("rhel9", "rhel9_64Guest"),
+    ("rhel8", "rhel8_64Guest"),
+    ("rhel7", "rhel7_64Guest"),
+    ("centos6", "centos6_64Guest"),
+    ("centos7", "centos7_64Guest"),
+    ("centos8", "centos8_64Guest"),
+    ("centos9", "centos9_64Guest"),
+    ("centos-stream8", "centos8_64Guest"),
+    ("centos-stream9", "centos9_64Guest"),
+    ("sles10", "sles10_64Guest"),
+    ("sles11", "sles11_64Guest"),
+    ("sles12", "sles12_64Guest"),
+    ("sles15", "sles15_64Guest"),
+    ("sles16", "sles16_64Guest"),
+    ("debian4", "debian4_64Guest"),
+    ("debian5", "debian5_64Guest"),
+    ("debian6", "debian6_64Guest"),
+    ("debian7", "debian7_64Guest"),
+    ("debian8", "debian8_64Guest"),
+    ("debian9", "debian9_64Guest"),
+    ("debian10", "debian10_64Guest"),
+    ("debian11", "debian11_64Guest"),
+    ("debian12", "debian12_64Guest"),
+    ("debian13", "debian13_64Guest"),
+    ("rocky", "rockylinux_64Guest"),
+    ("opensuse", "opensuse64Guest"),
+    ("ubuntu", "ubuntu64Guest"),
+    ("fedora", "fedora64Guest"),
+    ("win7", "windows7_64Guest"),
+    ("win8", "windows8_64Guest"),
+    ("win10", "windows9_64Guest"),
+    ("win11", "windows11_64Guest"),
+    ("win12", "windows12_64Guest"),
+    ("win2k8r2", "windows7Server64Guest"),
+    ("win2k12", "windows8Server64Guest"),
+    ("win2k12r2", "windows8Server64Guest"),
+    ("win2k16", "windows9Server64Guest"),
+    ("win2k19", "windows2019srv_64Guest"),
+    ("win2k22", "windows2019srvNext_64Guest"),
+    ("win2k25", "windows2022srvNext_64Guest"),
+];
+
+/// Guest id → preference.
+const PREFERENCES: &[(&str, &str)] = &[
+    ("genericLinuxGuest", "linux"),
+    ("ubuntuGuest", "ubuntu"),
+    ("ubuntu64Guest", "ubuntu"),
+    ("fedoraGuest", "fedora"),
+    ("fedora64Guest", "fedora"),
+    ("centos7_64Guest", "centos.7"),
+    ("centos8_64Guest", "centos.stream8"),
+    ("centos9_64Guest", "centos.stream9"),
+    ("rhel7Guest", "rhel.7"),
+    ("rhel7_64Guest", "rhel.7"),
+    ("rhel8_64Guest", "rhel.8"),
+    ("rhel9_64Guest", "rhel.9"),
+    ("rhel10_64Guest", "rhel.10"),
+    // not in upstream's map: found by inspection, and then without a preference
+    ("rockylinux_64Guest", "linux"),
+    ("centos6_64Guest", "linux"),
+    ("sles10_64Guest", "sles"),
+    ("sles11_64Guest", "sles"),
+    ("sles12_64Guest", "sles"),
+    ("sles15_64Guest", "sles"),
+    ("sles16_64Guest", "sles"),
+    ("opensuse64Guest", "opensuse.leap"),
+    ("debian4_64Guest", "debian"),
+    ("debian5_64Guest", "debian"),
+    ("debian6_64Guest", "debian"),
+    ("debian7_64Guest", "debian"),
+    ("debian8_64Guest", "debian"),
+    ("debian9_64Guest", "debian"),
+    ("debian10_64Guest", "debian"),
+    ("debian11_64Guest", "debian"),
+    ("debian12_64Guest", "debian"),
+    ("debian13_64Guest", "debian"),
+    ("windows7_64Guest", "windows.7"),
+    ("windows8_64Guest", "windows.8"),
+    ("windows9_64Guest", "windows.10"),
+    ("windows11_64Guest", "windows.11"),
+    ("windows12_64Guest", "windows.12"),
+    ("windows7Server64Guest", "windows.2k8"),
+    ("windows8Server64Guest", "windows.2k12"),
+    ("windows9Server64Guest", "windows.2k16"),
+    ("windows2019srv_64Guest", "windows.2k19"),
+    ("windows2019srvNext_64Guest", "windows.2k22"),
+    ("windows2022srvNext_64Guest", "windows.2k25"),
+];
+
+/// Returns the guest id for what an inspection found: the osinfo id, and the kind of system (`linux`, `windows`).
+///
+/// The longest known beginning of the osinfo id counts, but a number is never cut: `rhel9.5` is `rhel9`, `ubuntu22.04`
+/// is `ubuntu`, and `debian14` is generic.
+pub fn guest_id(osinfo: &str, kind: &str) -> &'static str {
+    let fits = |known: &&(&'static str, &'static str)| {
+        osinfo.strip_prefix(known.0).is_some_and(|rest| {
+            let ends_in_digit = known.0.ends_with(|c: char| c.is_ascii_digit());
+            match rest.chars().next() {
+                None | Some('.') => true,
+                Some(c) if ends_in_digit => c == '-',
+                Some(c) => c.is_ascii_digit() || c == '-',
+            }
+        })
+    };
+    match GUEST_IDS.iter().filter(fits).max_by_key(|known| known.0.len()) {
+        Some((_, guest_id)) => guest_id,
+        None if kind == "linux" => "genericLinuxGuest",
+        None => "otherGuest64",
+    }
+}
+
+/// Returns the data of the ConfigMap `forklift-vsphere-osmap`: guest id and preference.
+pub fn preferences() -> &'static [(&'static str, &'static str)] {
+    PREFERENCES
+}
+
+/// Returns the preference for a guest id; `None` where KubeVirt's common ones have none.
+pub fn preference(guest_id: &str) -> Option<&'static str> {
+    PREFERENCES.iter().find(|(known, _)| *known == guest_id).map(|(_, preference)| *preference)
+}
+
+/// Tells the family by guest id and name; `darwin` holds `win` and is none.
+pub fn family(guest_id: &str, name: &str) -> OsFamily {
+    let text = format!("{guest_id} {name}").to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&["darwin", "mac os", "bsd", "solaris", "netware", "vmkernel", "esxi"]) {
+        OsFamily::Other
+    } else if text.contains("win") {
+        OsFamily::Windows
+    } else if has(&[
+        "linux", "rhel", "red hat", "redhat", "centos", "fedora", "debian", "ubuntu", "suse", "sles", "oracle",
+        "rocky", "alma", "photon", "coreos", "flatcar", "asianux", "amazon",
+    ]) {
+        OsFamily::Linux
+    } else {
+        OsFamily::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_inspection_finds_has_a_guest_id() {
+        for (osinfo, kind, expected) in [
+            ("rhel9.5", "linux", "rhel9_64Guest"),
+            ("rhel10.0", "linux", "rhel10_64Guest"),
+            ("ubuntu22.04", "linux", "ubuntu64Guest"),
+            ("fedora40", "linux", "fedora64Guest"),
+            ("rocky9", "linux", "rockylinux_64Guest"),
+            ("opensuse15.5", "linux", "opensuse64Guest"),
+            ("opensuse-factory", "linux", "opensuse64Guest"),
+            ("centos-stream9", "linux", "centos9_64Guest"),
+            ("debian12", "linux", "debian12_64Guest"),
+            ("debian14", "linux", "genericLinuxGuest"),
+            ("win2k12r2", "windows", "windows8Server64Guest"),
+            ("win2k8", "windows", "otherGuest64"),
+            ("win2k22", "windows", "windows2019srvNext_64Guest"),
+            ("win10", "windows", "windows9_64Guest"),
+            ("win11", "windows", "windows11_64Guest"),
+            ("", "linux", "genericLinuxGuest"),
+            ("haiku", "other", "otherGuest64"),
+        ] {
+            assert_eq!(guest_id(osinfo, kind), expected, "{osinfo}");
+        }
+    }
+
+    #[test]
+    fn every_guest_id_that_inspection_gives_has_a_preference() {
+        for (_, guest_id) in GUEST_IDS {
+            assert!(preference(guest_id).is_some(), "{guest_id}");
+        }
+        assert_eq!(preference("windows9_64Guest"), Some("windows.10"));
+        assert_eq!(preference("otherGuest64"), None);
+    }
+
+    #[test]
+    fn families_by_id_or_name() {
+        for (id, name, expected) in [
+            ("rhel9_64Guest", "", OsFamily::Linux),
+            ("windows2019srv_64Guest", "", OsFamily::Windows),
+            ("otherGuest", "Microsoft Windows Server 2022 (64-bit)", OsFamily::Windows),
+            ("darwin21_64Guest", "Apple macOS 12 (64-bit)", OsFamily::Other),
+            ("other6xLinux64Guest", "", OsFamily::Linux),
+            ("otherGuest", "", OsFamily::Unknown),
+        ] {
+            assert_eq!(family(id, name), expected, "{id} {name}");
+        }
+    }
+}
