@@ -8,6 +8,7 @@ pub mod raw;
 pub mod vhd;
 pub mod vhdx;
 pub mod vmdk;
+pub(crate) mod within;
 
 /// Reads integers at fixed offsets of a header; a header is read whole, so that these never fail
 /// on input, only on a wrong constant (they read zeros then).

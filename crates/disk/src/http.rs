@@ -13,6 +13,8 @@
 //! Facts: RFC 9110, sections 13 to 15. The client is ureq: blocking as this crate is, with the TLS
 //! of the workspace.
 
+mod tls;
+
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +22,15 @@ use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, TcpConnector};
 use ureq::{Agent, Body};
 use url::Url;
 
 use crate::error::{Error, Result};
 use crate::forward::Forward;
 use crate::place::{Place, is_file_name, not_beside};
-use crate::remote::{Access, changed};
+use crate::remote::{Access, Login, changed};
 use crate::source::Source;
 
 /// The first pause before a busy server is asked again, doubled each time.
@@ -44,6 +48,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 pub struct Http {
     agent: Agent,
     headers: Arc<[(String, String)]>,
+    login: Option<Arc<dyn Login>>,
     /// The URL of the disk: headers with secrets go to its host only.
     origin: Url,
 }
@@ -103,6 +108,12 @@ impl Http {
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(ANSWER))
             .timeout_per_read(Some(ANSWER));
+        let login = access.login.clone();
+        if let Some(rules) = &access.tls {
+            let connector = ().chain(TcpConnector::default()).chain(tls::TlsConnector(rules.clone()));
+            let agent = Agent::with_parts(config.build(), connector, DefaultResolver::default());
+            return Ok(Self { agent, headers, login, origin: url.clone() });
+        }
         if url.scheme() == "https" {
             let found = access.authorities().map_err(unreadable)?;
             let roots: Vec<Certificate<'static>> =
@@ -115,7 +126,7 @@ impl Http {
                 .build();
             config = config.tls_config(tls);
         }
-        Ok(Self { agent: config.build().new_agent(), headers, origin: url.clone() })
+        Ok(Self { agent: config.build().new_agent(), headers, login, origin: url.clone() })
     }
 
     /// Sends a GET, follows redirects, asks a busy server again a few times (what reads tables while a disk is opened has
@@ -133,7 +144,33 @@ impl Http {
         }
     }
 
+    /// Sends a GET; one that is refused with the headers of a session is sent again with those of a new one.
     fn get_once(&self, url: &Url, headers: &[(&str, String)]) -> io::Result<(Response<Body>, Url)> {
+        let Some(login) = &self.login else {
+            return self.follow(url, headers, &[]);
+        };
+        let (response, place) = self.follow(url, headers, &login.headers(false)?)?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok((response, place));
+        }
+        self.follow(url, headers, &login.headers(true)?)
+    }
+
+    /// Begins an answer whose length nobody knows: only its own end tells that it is whole.
+    pub fn stream(&self, url: &Url) -> io::Result<Box<dyn Read + Send>> {
+        let (response, _) = self.get(url, &[])?;
+        if response.status() != StatusCode::OK {
+            return Err(status_error(response.status()));
+        }
+        Ok(Box::new(Endless(response.into_body().into_reader())))
+    }
+
+    fn follow(
+        &self,
+        url: &Url,
+        headers: &[(&str, String)],
+        session: &[(String, String)],
+    ) -> io::Result<(Response<Body>, Url)> {
         let mut url = url.clone();
         for _ in 0..=REDIRECTS {
             let mut request = self.agent.get(url.as_str());
@@ -141,7 +178,7 @@ impl Http {
                 request = request.header(*name, value);
             }
             if url.origin() == self.origin.origin() {
-                for (name, value) in &*self.headers {
+                for (name, value) in self.headers.iter().chain(session) {
                     request = request.header(name, value);
                 }
             }
@@ -363,6 +400,15 @@ impl<R: Read> Read for Whole<R> {
     }
 }
 
+/// The body of an answer without a length.
+struct Endless<R>(R);
+
+impl<R: Read> Read for Endless<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf).map_err(|error| lost(body_error(error)))
+    }
+}
+
 /// Asks for one byte: returns what the file is, whether the server gives ranges, and who answered.
 fn probe(http: &Http, url: &Url) -> io::Result<(Identity, bool, Url)> {
     let (response, place) = http.get(url, &[("range", "bytes=0-0".into())])?;
@@ -459,7 +505,7 @@ impl Place for Folder {
 }
 
 /// Opens a file with a cache for its tables.
-pub(crate) fn open(http: Http, url: Url) -> Result<Arc<dyn Source>> {
+pub fn open(http: Http, url: Url) -> Result<Arc<dyn Source>> {
     let source = HttpSource::open(http, url)?;
     if source.sequential() {
         return Ok(Arc::new(source));

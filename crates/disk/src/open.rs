@@ -21,6 +21,7 @@ use crate::format::raw::Raw;
 use crate::format::vhd::{self, Vhd};
 use crate::format::vhdx::{self, Vhdx};
 use crate::format::vmdk::Vmdk;
+use crate::format::within::Within;
 use crate::gzip::GzipSource;
 use crate::image::{Format, Image};
 use crate::location::Location;
@@ -54,6 +55,9 @@ pub struct Options {
     pub access: Access,
 }
 
+/// Tells which state of a source there is, by asking its server.
+pub type State = Arc<dyn Fn() -> std::io::Result<String> + Send + Sync>;
+
 /// The largest virtual disk: VHDX allows 64 TiB, the others less in practice. A copy keeps some 40
 /// bytes a chunk in memory, so that a header with an absurd size must not get further.
 pub(crate) const SIZE: u64 = 64 << 40;
@@ -65,6 +69,7 @@ pub struct Disk {
     parts: Vec<Arc<dyn Source>>,
     read: Arc<AtomicU64>,
     sequential: bool,
+    state: Option<State>,
 }
 
 impl Disk {
@@ -117,7 +122,26 @@ impl Disk {
             })?;
         }
         let parts = opener.parts.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(Self { image, stored, parts, read, sequential })
+        Ok(Self { image, stored, parts, read, sequential, state: None })
+    }
+
+    /// Returns a disk of bytes that are at hand elsewhere, e.g. read by a library; `stored` names and stamps it.
+    pub fn of(image: Box<dyn Image>, stored: Arc<dyn Source>, read: Arc<AtomicU64>) -> Self {
+        Self { image, parts: vec![stored.clone()], stored, read, sequential: false, state: None }
+    }
+
+    /// Leaves out what lies outside of these ranges, which are in order and apart: the source says that nothing was
+    /// ever written there.
+    pub fn within(mut self, ranges: Vec<Range<u64>>) -> Self {
+        self.image = Box::new(Within::new(self.image, ranges));
+        self
+    }
+
+    /// Says what tells which state of the source is read, where its files do not: a copy goes on with the same one
+    /// only, and fails where it is another one at its end.
+    pub fn in_state(mut self, state: State) -> Self {
+        self.state = Some(state);
+        self
     }
 
     /// Returns the format.
@@ -160,6 +184,8 @@ impl Disk {
         let stamps = self.parts.iter().map(|part| {
             part.stamp().map_err(|source| Error::Source { path: part.name().to_owned(), offset: 0, source })
         });
+        let unreadable = |source| Error::Source { path: self.name().to_owned(), offset: 0, source };
+        let stamps = self.state.iter().map(|state| state().map_err(unreadable)).chain(stamps);
         Ok(stamps.collect::<Result<Vec<_>>>()?.join(" "))
     }
 

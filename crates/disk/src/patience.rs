@@ -125,7 +125,7 @@ pub(crate) fn watched<T>(read: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Notes that the source answers: one call of a format may read for minutes.
-pub(crate) fn alive() {
+pub fn alive() {
     READING.with_borrow(|reading| {
         if let Some(Reading { shared, beat }) = reading {
             let now = shared.now();

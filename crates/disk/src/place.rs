@@ -57,12 +57,12 @@ impl Place for Archive {
 }
 
 /// Returns whether a name is that of a file beside another, and no path.
-pub(crate) fn is_file_name(name: &str) -> bool {
+pub fn is_file_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(['/', '\\', '\0']) && name != ".." && name != "."
 }
 
 /// Refuses a name that leads out of `place`.
-pub(crate) fn not_beside(place: &str, name: &str) -> Error {
+pub fn not_beside(place: &str, name: &str) -> Error {
     Error::Unsupported {
         path: place.to_owned(),
         what: format!("the image names {name:?}, which is not a file beside it"),

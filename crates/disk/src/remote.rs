@@ -20,6 +20,16 @@ pub struct Access {
     pub ca: Option<PathBuf>,
     /// Whether any certificate is taken.
     pub insecure: bool,
+    /// Rules for certificates of the caller's own, instead of the two above (HTTP only).
+    pub tls: Option<Arc<ClientConfig>>,
+    /// What gives the headers of a session, which may expire (HTTP only).
+    pub login: Option<Arc<dyn Login>>,
+}
+
+/// A session with a server: headers that are good until it expires.
+pub trait Login: Send + Sync {
+    /// Returns the headers; those of a new session where the server `refused` the ones before.
+    fn headers(&self, refused: bool) -> io::Result<Vec<(String, String)>>;
 }
 
 impl fmt::Debug for Access {
@@ -30,6 +40,7 @@ impl fmt::Debug for Access {
             .field("header_file", &self.header_file)
             .field("ca", &self.ca)
             .field("insecure", &self.insecure)
+            .field("login", &self.login.is_some())
             .finish()
     }
 }

@@ -133,3 +133,30 @@ fn what_is_not_there_or_beside_it_is_refused() {
     let outcome = job(&http.url("missing"), &dir.path().join("disk.img")).run(&Watch::new());
     assert_eq!(outcome.expect_err("is not there").code(), "SourceUnreadable");
 }
+
+/// A session whose number the server wants; it expires while the copy runs.
+struct Session(std::sync::atomic::AtomicUsize);
+
+impl forklift_disk::remote::Login for Session {
+    fn headers(&self, refused: bool) -> std::io::Result<Vec<(String, String)>> {
+        use std::sync::atomic::Ordering::SeqCst;
+        let number = if refused { self.0.fetch_add(1, SeqCst) + 1 } else { self.0.load(SeqCst) };
+        Ok(vec![("Authorization".into(), format!("session {number}"))])
+    }
+}
+
+#[test]
+fn a_session_that_expires_is_begun_anew_by_each_copy_once() {
+    let behaviour = Behaviour { authorization: Some("session 2".into()), ..Behaviour::default() };
+    let Setup { dir, bytes, http } = setup(behaviour);
+    let session = std::sync::Arc::new(Session(1.into()));
+    let mut job = job(&http.url("raw"), &dir.path().join("disk.img"));
+    job.open.access.login = Some(session.clone());
+    copy_and_compare(&job, &bytes, "logged in again");
+    assert_eq!(session.0.load(std::sync::atomic::Ordering::SeqCst), 2, "one new session is enough");
+    // who is refused with a new session too is refused
+    http.set(|behaviour| behaviour.authorization = Some("session 9".into()));
+    job.target = dir.path().join("other.img");
+    let error = job.run(&Watch::new()).expect_err("is refused");
+    assert!(error.chain().contains("401") && !error.retryable(), "{}", error.chain());
+}

@@ -8,13 +8,15 @@
 //!
 //! The volume holds all state: `disk.img.chunks` while a copy runs, `disk.img.manifest.json` once it
 //! is verified. A run that is killed is gone on with; a run after a finished one ends at once. A
-//! source that changed since is copied anew.
+//! source that changed since is copied anew. Disks of vSphere have a way of their own: see `importer/vsphere.rs`.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `FORKLIFT_IMPORT` | the order, JSON of [`ImportSpec`] | – |
 //! | `POD_IP` | where to serve `/progress`, port 8080 | `0.0.0.0` |
 //! | `TERMINATION_LOG` | where to leave the [`ImportResult`] | `/dev/termination-log` |
+
+mod vsphere;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -71,17 +73,20 @@ pub async fn run() -> ExitCode {
 
 /// Copies the disk; serves its progress where there is a listener; ends early when `stop` comes.
 pub async fn import(spec: ImportSpec, listener: Option<TcpListener>, stop: impl Future<Output = ()>) -> ImportResult {
+    import_with(spec, Path::new(worker::SECRET_MOUNT), listener, stop).await
+}
+
+/// As [`import`], with the source's credentials in the folder `secret`.
+pub async fn import_with(
+    spec: ImportSpec,
+    secret: &Path,
+    listener: Option<TcpListener>,
+    stop: impl Future<Output = ()>,
+) -> ImportResult {
     let started = Instant::now();
-    let watch = Watch::new();
-    let job = match job(&spec) {
-        Ok(job) => job,
-        Err(error) => return failed(started, &watch, error),
-    };
-    let server = listener.map(|listener| tokio::spawn(serve(listener, watch.clone())));
-    let work = {
-        let watch = watch.clone();
-        tokio::task::spawn_blocking(move || job.run(&watch))
-    };
+    let (watch, note) = (Watch::new(), vsphere::Note::default());
+    let server = listener.map(|listener| tokio::spawn(serve(listener, watch.clone(), note.clone())));
+    let work = copy(&spec, secret, &watch, &note);
     tokio::pin!(work);
     let outcome = tokio::select! {
         outcome = &mut work => outcome,
@@ -95,9 +100,19 @@ pub async fn import(spec: ImportSpec, listener: Option<TcpListener>, stop: impl 
         server.abort();
     }
     match outcome {
-        Ok(Ok(outcome)) => succeeded(started, &watch, &outcome),
-        Ok(Err(error)) => failed(started, &watch, worker_error(&error)),
-        Err(error) => failed(started, &watch, problem("Internal", format!("the copy broke off: {error}"), None, true)),
+        Ok(outcome) => succeeded(started, &watch, &outcome),
+        Err(error) => failed(started, &watch, error),
+    }
+}
+
+async fn copy(spec: &ImportSpec, secret: &Path, watch: &Watch, note: &vsphere::Note) -> Result<Outcome, WorkerError> {
+    if let ImportSource::Vsphere(disk) = &spec.source {
+        return vsphere::run(spec, disk, common(spec)?, secret, watch, note).await;
+    }
+    let (job, watch) = (job(spec)?, watch.clone());
+    match tokio::task::spawn_blocking(move || job.run(&watch)).await {
+        Ok(outcome) => outcome.map_err(|error| worker_error(&error)),
+        Err(error) => Err(problem("Internal", format!("the copy broke off: {error}"), None, true)),
     }
 }
 
@@ -125,7 +140,7 @@ fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
             return Ok(Job { source: url.into(), open, ..common(spec)? });
         }
         ImportSource::Vsphere(disk) => {
-            return Err(problem("UnsupportedSource", format!("{}: vSphere is not read yet", disk.file), None, false));
+            return Err(invalid(format!("{}: vSphere is not read by path", disk.file)));
         }
     };
     let format = format
@@ -227,10 +242,9 @@ async fn listen(address: &str) -> Option<TcpListener> {
     }
 }
 
-async fn serve(listener: TcpListener, watch: Watch) {
-    let router = Router::new()
-        .route(worker::PROGRESS_PATH, get(|State(watch): State<Watch>| async move { Json(progress(&watch)) }))
-        .with_state(watch);
+async fn serve(listener: TcpListener, watch: Watch, note: vsphere::Note) {
+    let show = |State((watch, note)): State<(Watch, vsphere::Note)>| async move { Json(progress(&watch, &note)) };
+    let router = Router::new().route(worker::PROGRESS_PATH, get(show)).with_state((watch, note));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::warn!(%error, "cannot serve the progress");
     }
@@ -250,7 +264,7 @@ async fn terminated() {
 }
 
 /// Returns how far the job is.
-fn progress(watch: &Watch) -> ImportProgress {
+fn progress(watch: &Watch, note: &vsphere::Note) -> ImportProgress {
     let (copy, verify) = (watch.copy().snapshot(), watch.verify().snapshot());
     let (phase, stage) = match watch.phase() {
         Phase::Waiting | Phase::Preparing => (ImportPhase::Preparing, copy),
@@ -267,6 +281,14 @@ fn progress(watch: &Watch) -> ImportProgress {
         }
         Phase::Copying if copy.retries > 0 => Some(format!("{} reads were tried again", copy.retries)),
         Phase::Preparing | Phase::Copying | Phase::Done | Phase::Failed => None,
+    };
+    let message = match (note.text(), message) {
+        (Some(note), message) if watch.phase() == Phase::Copying => {
+            let rate = format!("{note}, {:.1} MiB/s", copy.rate / f64::from(1 << 20));
+            Some(message.map_or(rate.clone(), |message| format!("{rate}; {message}")))
+        }
+        (Some(note), None) if watch.phase() == Phase::Preparing => Some(note),
+        (_, message) => message,
     };
     let running = matches!(phase, ImportPhase::Copying | ImportPhase::Verifying);
     ImportProgress {

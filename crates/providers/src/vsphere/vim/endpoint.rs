@@ -40,6 +40,13 @@ pub struct Tls {
     pub thumbprint: Option<String>,
 }
 
+impl Tls {
+    /// Returns the rules as rustls has them, for connections of another client (disks).
+    pub fn rules(&self) -> Result<rustls::ClientConfig, VimError> {
+        super::tls::client_config(self)
+    }
+}
+
 /// Connection parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {

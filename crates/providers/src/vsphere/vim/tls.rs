@@ -76,8 +76,12 @@ pub(super) fn client_config(tls: &Tls) -> Result<ClientConfig, VimError> {
 pub(super) fn failure(error: &(dyn std::error::Error + 'static), url: &Url) -> Option<VimError> {
     let mut next = Some(error);
     while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let found = error.downcast_ref::<Error>().or_else(|| inner.and_then(|e| e.downcast_ref::<Error>()));
+        // I/O errors hide what they hold from `source`, and hold each other
+        let mut inner: &(dyn std::error::Error + 'static) = error;
+        while let Some(held) = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            inner = held;
+        }
+        let found = inner.downcast_ref::<Error>();
         if let Some(tls) = found {
             return Some(VimError::Tls { host: host(url), reason: tls.to_string(), hint: hint(tls).to_owned() });
         }
@@ -272,6 +276,7 @@ mod tests {
         let url = Url::parse("https://old:444/sdk").expect("a URL");
         let text = failure(&wrapped, &url).expect("a TLS error").to_string();
         assert!(text.starts_with("no TLS connection to old:444: ") && text.contains("only TLS 1.0/1.1"), "{text}");
+        assert!(failure(&std::io::Error::other(wrapped), &url).is_some(), "as reqwest wraps it");
         assert_eq!(failure(&std::io::Error::other("else"), &url), None);
     }
 

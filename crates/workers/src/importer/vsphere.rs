@@ -1,0 +1,425 @@
+//! Disks of VMs in vSphere: with the API alone, or with the user's VDDK.
+//!
+//! ```text
+//! target holds the state already ─────────────────────────────────────────► done, nobody is asked
+//! session ─► VM, its UUID, snapshot, disk ─► what to copy ─► reader ─► job
+//!                                            │               ├ vddk     where there is its library
+//!                                            │               ├ ranges   datastore files over HTTP
+//!                                            │               └ nfc      export lease, a stream
+//!                                            ├ round    areas changed since the base (QueryChangedDiskAreas)
+//!                                            ├ whole    an empty target
+//!                                            └ compare  all is read, what differs is written: tracking was reset,
+//!                                                       the target holds another state than the round begins from
+//! ```
+//!
+//! A change is never lost: whatever is not known for certain to be unchanged is read.
+
+mod machine;
+mod nfc;
+mod ranges;
+mod session;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use forklift_api::worker::{ImportSpec, VsphereDisk, WorkerError};
+use forklift_disk::changed::{ChangedRange, ChangedRanges};
+use forklift_disk::open::{Disk, State};
+use forklift_disk::{Error, Job, Origin, Outcome, Watch};
+use forklift_providers::vsphere::vim::{Client, Endpoint, VimError};
+
+use machine::Machine;
+use nfc::Nfc;
+use ranges::Files;
+use session::Session;
+
+/// How long a server that cannot be reached, or is busy, is waited for before a copy begins.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The first pause before it is asked again, doubled each time.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(20);
+/// Connections to one server for one disk.
+const CONNECTIONS: usize = 6;
+
+/// What a person is told while the copy runs; clones are the same note.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Note(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    now: String,
+    /// Why the copy is not the usual one.
+    reason: String,
+}
+
+impl Note {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, text: impl Into<String>) {
+        self.lock().now = text.into();
+    }
+
+    /// Says why the copy takes another way, for as long as it runs.
+    fn because(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        tracing::warn!(reason, "the copy takes another way");
+        let mut told = self.lock();
+        if !told.reason.is_empty() {
+            told.reason.push_str("; ");
+        }
+        told.reason.push_str(&reason);
+    }
+
+    /// Returns the text; none where nothing was said.
+    pub(super) fn text(&self) -> Option<String> {
+        let told = self.lock();
+        match (told.now.is_empty(), told.reason.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(told.now.clone()),
+            (true, false) => Some(told.reason.clone()),
+            (false, false) => Some(format!("{} ({})", told.now, told.reason)),
+        }
+    }
+}
+
+/// What is copied.
+enum What {
+    /// All, or what differs from another state that the target holds.
+    Whole,
+    /// What changed since the state that the target holds.
+    Round(ChangedRanges),
+}
+
+/// A way to read a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Vddk,
+    Ranges,
+    Nfc,
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Vddk => "VDDK",
+            Self::Ranges => "datastore ranges",
+            Self::Nfc => "export lease",
+        }
+    }
+}
+
+/// Copies the disk; `job` has what does not depend on the source, `secret` is the folder with the credentials.
+pub(super) async fn run(
+    spec: &ImportSpec,
+    disk: &VsphereDisk,
+    mut job: Job,
+    secret: &Path,
+    watch: &Watch,
+    note: &Note,
+) -> Result<Outcome, WorkerError> {
+    let told = &spec.options;
+    // without change IDs the snapshot itself is the state: another one has to be compared
+    job.change_id = told.change_id.clone().or_else(|| told.snapshot.as_ref().map(|id| format!("snapshot {id}")));
+    job.source = disk.file.clone().into();
+    job.start_over = true;
+    job.compare = true;
+    let finished = job.clone();
+    let finished = tokio::task::spawn_blocking(move || finished.finished()).await.map_err(broken)?;
+    if let Some(outcome) = finished.map_err(|error| super::worker_error(&error))? {
+        return Ok(outcome);
+    }
+    let client = patiently(watch, note, || connect(disk, secret)).await?;
+    let result = copy(spec, disk, job, &client, watch, note).await;
+    client.logout().await;
+    result
+}
+
+async fn connect(disk: &VsphereDisk, secret: &Path) -> Result<Client, WorkerError> {
+    let unreadable = |error: std::io::Error| {
+        problem(
+            "CredentialsMissing",
+            format!("{}: {error}", secret.display()),
+            "the provider's secret is not mounted",
+            false,
+        )
+    };
+    let mut data = BTreeMap::new();
+    for entry in std::fs::read_dir(secret).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        // Kubernetes keeps the files behind links in hidden folders
+        if let (Some(name), true) = (entry.file_name().to_str(), entry.path().is_file()) {
+            data.insert(name.to_owned(), std::fs::read(entry.path()).map_err(unreadable)?);
+        }
+    }
+    let mut endpoint = Endpoint::from_secret(&disk.url, &data).map_err(|error| refused(&disk.url, &error))?;
+    if disk.thumbprint.is_some() {
+        endpoint.tls.thumbprint.clone_from(&disk.thumbprint);
+    }
+    Client::connect(&endpoint).await.map_err(|error| refused(&endpoint.host(), &error))
+}
+
+/// Tries again for a while what may pass by itself.
+async fn patiently<T, F>(watch: &Watch, note: &Note, mut step: impl FnMut() -> F) -> Result<T, WorkerError>
+where
+    F: Future<Output = Result<T, WorkerError>>,
+{
+    let (began, mut pause) = (Instant::now(), PAUSE);
+    loop {
+        match step().await {
+            Err(error) if error.retryable && error.code == BUSY && began.elapsed() < PATIENCE => {
+                if watch.cancel().is_cancelled() {
+                    return Err(super::worker_error(&Error::Cancelled));
+                }
+                tracing::warn!(error = error.message, "trying again");
+                note.say(format!("waiting: {}", error.message));
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST);
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn copy(
+    spec: &ImportSpec,
+    disk: &VsphereDisk,
+    job: Job,
+    client: &Client,
+    watch: &Watch,
+    note: &Note,
+) -> Result<Outcome, WorkerError> {
+    let told = &spec.options;
+    let machine = patiently(watch, note, || machine::find(client, disk, told.snapshot.as_deref())).await?;
+    if let (Some(wanted), Some(found)) = (&told.change_id, &machine.change_id)
+        && wanted != found
+    {
+        let text = format!("{}: the snapshot holds the state {found:?}, the order is for {wanted:?}", machine.file());
+        return Err(problem("SourceChanged", text, "this is a mistake of the controller: report it", false));
+    }
+    let mut what = patiently(watch, note, || changes(spec, &machine, client, note)).await?;
+    let session = Session::new(client.clone());
+    for (method, last) in methods(disk)? {
+        let reader = patiently(watch, note, || Reader::open(method, &machine, disk, &session, watch, note)).await;
+        let reader = match reader {
+            Ok(reader) => reader,
+            Err(error) if last || error.code == "Cancelled" => return Err(error),
+            Err(error) => {
+                note.because(format!("{} cannot be used: {}", method.name(), error.message));
+                continue;
+            }
+        };
+        let mut outcome = reader.run(&job, &what, &machine, &session, watch, note).await;
+        if let (What::Round(_), Err(error)) = (&what, &outcome)
+            && matches!(error, Error::BaseMismatch { .. } | Error::TargetChanged { .. } | Error::SourceChanged { .. })
+        {
+            // neither the areas nor the digests can be relied on
+            note.because(format!("all of the disk is compared: {}", error.chain()));
+            what = What::Whole;
+            outcome = reader.run(&job, &what, &machine, &session, watch, note).await;
+        }
+        reader.end(outcome.is_ok()).await;
+        return outcome.map_err(|error| super::worker_error(&error));
+    }
+    Err(problem("UnsupportedSource", format!("{}: there is no way to read it", machine.file()), "report this", false))
+}
+
+/// Returns the ways to read a disk in the order in which they are tried, and whether it is the last.
+fn methods(disk: &VsphereDisk) -> Result<Vec<(Method, bool)>, WorkerError> {
+    let all = match disk.method.as_deref().filter(|method| !method.is_empty()) {
+        None if disk.vddk.is_some() => vec![Method::Vddk, Method::Ranges, Method::Nfc],
+        None => vec![Method::Ranges, Method::Nfc],
+        Some("vddk") => vec![Method::Vddk],
+        Some("ranges") => vec![Method::Ranges],
+        Some("nfc") => vec![Method::Nfc],
+        Some(other) => {
+            let hint = "set the provider's copy method to nfc, ranges or vddk, or leave it out";
+            return Err(problem("Usage", format!("the copy method {other:?} is not known"), hint, false));
+        }
+    };
+    let last = all.len() - 1;
+    Ok(all.into_iter().enumerate().map(|(index, method)| (method, index == last)).collect())
+}
+
+/// Asks what changed since the state that the order builds on.
+async fn changes(spec: &ImportSpec, machine: &Machine, client: &Client, note: &Note) -> Result<What, WorkerError> {
+    let told = &spec.options;
+    let Some(base) = &told.base_change_id else {
+        return Ok(What::Whole);
+    };
+    let compare = |reason: String| {
+        note.because(format!("all of the disk is compared: {reason}"));
+        Ok(What::Whole)
+    };
+    let Some(change_id) = told.change_id.as_ref().or(machine.change_id.as_ref()) else {
+        return compare("the snapshot has no change ID, changes are not tracked".into());
+    };
+    // the part before the slash is another one after a reset
+    let uuid = |id: &str| id.rsplit_once('/').map_or(id, |(uuid, _)| uuid).to_owned();
+    if uuid(base) != uuid(change_id) {
+        return compare(format!("change tracking was reset between {base:?} and {change_id:?}"));
+    }
+    let areas = client.changed_areas(&machine.vm, machine.snapshot.as_ref(), machine.key, machine.capacity, base).await;
+    match areas {
+        Ok(areas) => {
+            let ranges = areas.into_iter().map(|(start, length)| ChangedRange { start, length }).collect();
+            let (base_change_id, change_id) = (base.clone(), change_id.clone());
+            Ok(What::Round(ChangedRanges { base_change_id, change_id, size: Some(machine.capacity), ranges }))
+        }
+        // the host knows nothing of the base any more: FileFault, NotFound, InvalidArgument of the change ID
+        Err(error @ (VimError::Fault(_) | VimError::Malformed { .. })) if !error.is_transient() => {
+            compare(format!("the changes since {base:?} are not known: {error}"))
+        }
+        Err(error) => Err(refused(machine.file(), &error)),
+    }
+}
+
+/// An open way to a disk.
+enum Reader {
+    Ranges(Arc<Files>, Mutex<Option<Disk>>),
+    Nfc(Arc<Nfc>),
+}
+
+impl Reader {
+    /// Opens the disk in this way, which tells whether it is one.
+    async fn open(
+        method: Method,
+        machine: &Machine,
+        disk: &VsphereDisk,
+        session: &Session,
+        watch: &Watch,
+        note: &Note,
+    ) -> Result<Self, WorkerError> {
+        match method {
+            Method::Ranges => {
+                if let Some(obstacle) = &machine.obstacle {
+                    let text = format!("{}: {obstacle}", machine.file());
+                    return Err(problem("UnsupportedSource", text, "let the disk be exported: copy method nfc", false));
+                }
+                let client = &session.client;
+                let store = Machine::split(machine.file()).map_or("", |(store, _)| store);
+                let datacenter = machine.datacenter(client, store).await;
+                let datacenter = datacenter.map_err(|error| refused(machine.file(), &error))?.unwrap_or_default();
+                let access = session.access().map_err(|error| refused(machine.file(), &error))?;
+                let files = Files::new(machine, &client.endpoint().url, &datacenter, &access);
+                let files = Arc::new(files.map_err(|error| super::worker_error(&error))?);
+                let opened = files.clone();
+                let opened = tokio::task::spawn_blocking(move || opened.open()).await.map_err(broken)?;
+                let opened = opened.map_err(|error| super::worker_error(&error))?;
+                if opened.size() != machine.capacity {
+                    let text =
+                        format!("{} has {} bytes, the VM's disk {}", machine.file(), opened.size(), machine.capacity);
+                    return Err(problem("SourceChanged", text, "let the disk be exported: copy method nfc", false));
+                }
+                Ok(Self::Ranges(files, Mutex::new(Some(opened))))
+            }
+            Method::Nfc => {
+                let nfc = Nfc::begin(session, machine, watch, note).await;
+                nfc.map(Self::Nfc).map_err(|error| refused(machine.file(), &error))
+            }
+            Method::Vddk => {
+                let text = format!("{:?}: VDDK is not read yet", disk.vddk);
+                Err(problem("UnsupportedSource", text, "use the copy method nfc or ranges", false))
+            }
+        }
+    }
+
+    /// Runs the job over the open disk.
+    async fn run(
+        &self,
+        job: &Job,
+        what: &What,
+        machine: &Machine,
+        session: &Session,
+        watch: &Watch,
+        note: &Note,
+    ) -> Result<Outcome, Error> {
+        let mut job = job.clone();
+        if let What::Round(ranges) = what {
+            job.changed = Some(ranges.clone());
+            job.compare = false;
+            job.start_over = false;
+        }
+        match self {
+            Self::Ranges(files, opened) => {
+                note.say("datastore ranges");
+                job.copy.workers = Some(job.copy.workers.unwrap_or(CONNECTIONS));
+                let written = match what {
+                    What::Whole if job.change_id.is_some() => written(machine, &session.client).await,
+                    _ => None,
+                };
+                let first = Mutex::new(opened.lock().unwrap_or_else(PoisonError::into_inner).take());
+                let (files, state) = (files.clone(), state(machine, session));
+                job.origin = Some(Origin::Disk(Arc::new(move || {
+                    let taken = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let disk = taken.map_or_else(|| files.open(), Ok)?.in_state(state.clone());
+                    Ok(match &written {
+                        Some(ranges) => disk.within(ranges.clone()),
+                        None => disk,
+                    })
+                })));
+            }
+            Self::Nfc(nfc) => job.origin = Some(Origin::Stream(nfc.clone())),
+        }
+        let watch = watch.clone();
+        match tokio::task::spawn_blocking(move || job.run(&watch)).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Error::Usage { what: format!("the copy broke off: {error}") }),
+        }
+    }
+
+    /// Gives back what the way holds at the source.
+    async fn end(&self, whole: bool) {
+        match self {
+            Self::Ranges(..) => {}
+            Self::Nfc(nfc) => nfc.end(whole).await,
+        }
+    }
+}
+
+/// Returns what of the disk was ever written, where change tracking knows it.
+async fn written(machine: &Machine, client: &Client) -> Option<Vec<std::ops::Range<u64>>> {
+    machine.change_id.as_ref()?;
+    let areas = client.changed_areas(&machine.vm, machine.snapshot.as_ref(), machine.key, machine.capacity, "*").await;
+    match areas {
+        Ok(areas) => Some(ranges::ranges(&areas)),
+        Err(error) => {
+            tracing::info!(%error, "what was never written is not known: all of the disk is read");
+            None
+        }
+    }
+}
+
+/// Returns what tells the state of the disk to the copy.
+fn state(machine: &Machine, session: &Session) -> State {
+    let (machine, session) = (machine.clone(), session.clone());
+    Arc::new(move || session.wait(machine.state(&session.client)))
+}
+
+/// The code of errors that pass by themselves.
+const BUSY: &str = "SourceBusy";
+
+/// Returns the error of a call on `what`.
+fn refused(what: &str, error: &VimError) -> WorkerError {
+    let (code, hint) = match error {
+        VimError::InvalidLogin(_) => ("LoginFailed", "correct user and password in the provider's secret"),
+        VimError::Tls { .. } => ("CertificateInvalid", "see the provider's conditions"),
+        error if error.is_transient() => (BUSY, "the copy goes on when the server answers"),
+        error if error.is_fault("NoPermission") => {
+            ("NoPermission", "give the provider's user the privileges of a copy")
+        }
+        _ => ("SourceUnreadable", "see the events of the VM in vSphere"),
+    };
+    problem(code, format!("{what}: {error}"), hint, code == BUSY)
+}
+
+fn problem(code: &str, message: String, hint: &str, retryable: bool) -> WorkerError {
+    super::problem(code, message, Some(hint), retryable)
+}
+
+fn broken(error: tokio::task::JoinError) -> WorkerError {
+    super::problem("Internal", format!("the copy broke off: {error}"), None, true)
+}
