@@ -45,7 +45,6 @@ pub const MODULES: &[Module] = &[
     Module { name: "client-go", packages: &["."], ldflags: "-s -w" },
     // ours: a vCenter with bytes behind its disks, by govmomi's simulator
     Module { name: "vcsim", packages: &["./vcsim", "./vcprepared", "./govload", "./jsonserve"], ldflags: "-s -w" },
-    Module { name: "vcsim", packages: &["./vcsim"], ldflags: "-s -w" },
     // ours: the tree search language's original as an oracle
     Module { name: "lang", packages: &["."], ldflags: "-s -w" },
     // ours: KubeVirt's types, for strict decoding
