@@ -3,8 +3,9 @@
 //! ```text
 //! connect ─► Watch ─► full set ─► World ─► Writer: begin … apply, loaded
 //!   ▲          │ ◄──── changes ─► World ─► Writer: apply, revalidate
-//!   │          │ passing failure: noted, the same watch goes on after a while: nothing is lost
-//!   └──────────┘ any other failure: a new watch, and a full set that removes what is gone
+//!   │          │ the server is busy: noted, the same watch goes on after a while
+//!   └──────────┘ any other failure: a new watch, and a full set that makes up for what was missed and removes
+//!                what is gone
 //! ```
 
 use std::time::Duration;
@@ -103,8 +104,7 @@ impl Follower {
         ]);
         let ended = loop {
             match self.watch(&client, &mut watch).await {
-                // the server may have told more than arrived: the same version is asked for again
-                Ended::Failed(error) if error.is_transient() => {
+                Ended::Failed(error) if goes_on(&error) => {
                     if self.pause(&error).await.is_err() {
                         break Ended::Cancelled;
                     }
@@ -231,6 +231,13 @@ impl Follower {
 }
 
 struct Cancelled;
+
+/// Whether the same watch can go on: somebody answered that the question was not taken. Where no answer arrived, it
+/// may have been lost on its way with what it told. Servers promise to tell it again to whoever asks for the same
+/// version; a full set does not depend on that promise.
+fn goes_on(error: &VimError) -> bool {
+    matches!(error, VimError::Http { .. }) && error.is_transient()
+}
 
 async fn begin(connect: &Connect) -> Result<(Client, Watch), VimError> {
     let client = connect().await?;
