@@ -31,6 +31,11 @@ fn main() {
         }
         let evaluated = start.elapsed();
         let each = |time: std::time::Duration| time.as_secs_f64() * 1e6 / lines.len() as f64;
-        println!("{} VMs, {concerns} concerns: parse {:.1} µs, rules {:.1} µs a VM", lines.len(), each(parsed), each(evaluated));
+        println!(
+            "{} VMs, {concerns} concerns: parse {:.1} µs, rules {:.1} µs a VM",
+            lines.len(),
+            each(parsed),
+            each(evaluated)
+        );
     }
 }

@@ -69,12 +69,20 @@ pub struct QueryError {
     pub stop: Stop,
 }
 
+impl QueryError {
+    pub(crate) fn internal(message: &str) -> Self {
+        Self { file: "rules".to_owned(), line: 0, stop: Stop::Refused(message.to_owned()) }
+    }
+}
+
 /// How often a user's rule may exceed its limits before it is set aside until the rules change.
 const STRIKES: u32 = 3;
 
 /// One state of the rules.
 pub(crate) struct Compiled {
     pub program: Arc<Program>,
+    /// The user's files in use.
+    files: Vec<RuleFile>,
     /// The bundled rules alone, when there are others.
     base: Option<Arc<Program>>,
     errors: Vec<RuleError>,
@@ -151,6 +159,18 @@ impl Validator {
         if let Some(compiled) = Arc::get_mut(&mut current) {
             change(compiled);
         }
+    }
+
+    /// Whether rules of users are in use.
+    pub fn has_user_rules(&self) -> bool {
+        self.compiled().base.is_some()
+    }
+
+    /// Returns the files in use, the bundled ones first.
+    pub fn files(&self) -> Vec<RuleFile> {
+        let bundled = BUNDLED.iter().filter(|(name, _)| !name.ends_with("_test.rego"));
+        let bundled = bundled.map(|(name, text)| RuleFile::new(*name, *text));
+        bundled.chain(self.compiled().files.iter().cloned()).collect()
     }
 
     /// Returns the rule files that were left out, and the rules that failed while they were evaluated.
@@ -425,10 +445,17 @@ fn compile(files: &[RuleFile]) -> Compiled {
     }
     errors.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     let Some(mut program) = program else {
-        return Compiled { program: base.clone(), base: None, errors, struck: Mutex::default() };
+        return Compiled { program: base.clone(), files: Vec::new(), base: None, errors, struck: Mutex::default() };
     };
     renumber(&mut program, files, &users);
-    Compiled { program: Arc::new(program), base: Some(base.clone()), errors, struck: Mutex::default() }
+    let in_use = files.iter().filter(|file| users.iter().any(|module| *module.file == *file.name));
+    Compiled {
+        program: Arc::new(program),
+        files: in_use.cloned().collect(),
+        base: Some(base.clone()),
+        errors,
+        struck: Mutex::default(),
+    }
 }
 
 /// Evaluates what a user's file could break for every VM: the rules of the answer.

@@ -14,13 +14,16 @@
 //!
 //! [`rego`] is the engine: OPA's meaning, bounds on time and memory.
 
+mod bulk;
 mod engine;
+mod metrics;
 #[expect(missing_docs, reason = "the parts of an engine: what is not obvious is said where it is")]
 pub mod rego;
 pub mod rest;
 pub mod suite;
 mod user_rules;
 
+pub use bulk::{cores, parallel};
 pub use engine::{Concern, EvaluationError, QueryError, Validator};
 pub use rego::limits::{Limits, Stop};
 pub use user_rules::{RuleError, RuleFile, is_rule, read as read_rules};

@@ -3,106 +3,383 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/data/io/konveyor/forklift/ova/rules_version` | `{"result":{"rules_version":5}}` |
-//! | `POST /v1/data/io/konveyor/forklift/ova/validate` `{"input":{…}}` | `{"result":{"rules_version":…,"errors":[…],"concerns":[…]}}` |
+//! | `POST /v1/data/io/konveyor/forklift/ova/validate` `{"input":{…}}` | `{"result":{"concerns":[…],"errors":[…],"rules_version":…}}` |
+//! | `POST /v0/data/…`, the body is the input | the bare document, 404 when it is undefined |
 //! | an undefined path | `{}` |
+//! | `GET /v1/policies`, `/v1/policies/{id}` | the files in use; they are changed in the ConfigMap, not here |
+//! | `POST /v1/bulk/ova`, one input a line, or `{"inputs":[…]}` | one answer a line, or `{"results":[…]}` |
+//! | `GET /health`, `GET /metrics` | |
+//!
+//! `input` and `pretty` are query parameters as in OPA. Every other one is accepted
+//! and changes nothing: answers carry no provenance, metrics or explanations.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::{Value, json};
+use axum::routing::{any, get, post};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::Validator;
+use crate::metrics::Metrics;
+use crate::rego::limits::Stop;
+use crate::rego::value::Value;
+use crate::{PACKAGE, QueryError, Validator, bulk, package_of};
+
+/// The largest request about one VM, in bytes.
+pub const LARGEST: usize = 16 << 20;
+/// The largest request about many VMs, in bytes.
+pub const LARGEST_BULK: usize = 256 << 20;
+
+#[derive(Clone)]
+struct Service {
+    validator: Validator,
+    metrics: Metrics,
+}
+
+type Parameters = Query<HashMap<String, String>>;
 
 /// Returns the service's routes.
 pub fn router(validator: Validator) -> Router {
+    let service = Arc::new(Service { validator, metrics: Metrics::default() });
     Router::new()
-        .route("/health", get(async || Json(json!({}))))
-        .route("/v1/data/{*path}", get(read).post(evaluate))
-        .with_state(validator)
+        .route("/health", get(async || body(StatusCode::OK, b"{}\n".to_vec())))
+        .route("/metrics", get(metrics))
+        .route("/v1/data", any(root))
+        .route("/v1/data/{*path}", any(data))
+        .route("/v0/data/{*path}", post(bare))
+        .route("/v1/policies", get(policies))
+        .route("/v1/policies/{*id}", any(policy))
+        .route("/v1/bulk/{provider}", post(many).layer(DefaultBodyLimit::max(LARGEST_BULK)))
+        .route("/", post(async || undefined("system/main")))
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .with_state(service)
 }
 
-async fn read(State(validator): State<Validator>, Path(path): Path<String>) -> Response {
-    answer(&validator, &path, None, None).await
+async fn metrics(State(service): State<Arc<Service>>) -> Response {
+    let text = service.metrics.text(&service.validator);
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
-async fn evaluate(State(validator): State<Validator>, Path(path): Path<String>, body: Bytes) -> Response {
-    if body.is_empty() {
-        return answer(&validator, &path, None, Some(())).await;
-    }
-    match serde_json::from_slice::<Value>(&body) {
-        Ok(mut body) => {
-            let input = body.get_mut("input").map(Value::take);
-            let missing = input.is_none().then_some(());
-            answer(&validator, &path, input, missing).await
-        }
-        Err(error) => failure(StatusCode::BAD_REQUEST, "invalid_parameter", &format!("body is not JSON: {error}")),
-    }
+async fn root(service: State<Arc<Service>>, parameters: Parameters, request: Request) -> Response {
+    data(service, Path(String::new()), parameters, request).await
 }
 
-async fn answer(validator: &Validator, path: &str, input: Option<Value>, input_missing: Option<()>) -> Response {
-    let query = path.trim_matches('/').replace('/', ".");
-    let rules = validator.clone();
-    // a rule may take seconds until its limit: not on a thread that serves others
-    let result = tokio::task::spawn_blocking(move || rules.query(&query, input.as_ref())).await;
-    let result = match result {
-        Ok(Ok(result)) => result,
-        Ok(Err(error)) => {
-            return failure(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", &error.to_string());
-        }
-        Err(error) => {
-            return failure(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", &error.to_string());
-        }
+async fn data(
+    State(service): State<Arc<Service>>,
+    Path(path): Path<String>,
+    Query(parameters): Parameters,
+    request: Request,
+) -> Response {
+    let start = Instant::now();
+    let method = match *request.method() {
+        Method::GET => "get",
+        Method::POST => "post",
+        Method::PUT | Method::PATCH | Method::DELETE => return read_only("data"),
+        _ => return StatusCode::METHOD_NOT_ALLOWED.into_response(),
     };
-    let mut body = json!({});
-    if let Some(result) = result {
-        body["result"] = result;
+    let response = match input(method, &parameters, request).await {
+        Ok(input) => {
+            let warn = method == "post" && input.is_none();
+            match service.evaluate(path, input).await {
+                Ok(value) => found(value.as_ref(), warn, parameters.get("pretty").is_some_and(|p| p == "true")),
+                Err(error) => stopped(&error),
+            }
+        }
+        Err(refusal) => refusal,
+    };
+    service.metrics.answered("v1/data", method, response.status().as_u16(), start);
+    response
+}
+
+/// Reads the input of a request; `None` when it has none.
+async fn input(
+    method: &str,
+    parameters: &HashMap<String, String>,
+    request: Request,
+) -> Result<Option<Value>, Response> {
+    if method == "get" {
+        let Some(text) = parameters.get("input") else { return Ok(None) };
+        return match one(text.as_bytes()) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(malformed("parameter", &error)),
+        };
     }
-    if input_missing.is_some() {
-        body["warning"] = json!({
-            "code": "api_usage_warning",
-            "message": "'input' key missing from the request",
-        });
+    let bytes = whole(request, LARGEST).await?;
+    if bytes.is_empty() {
+        return Ok(None);
     }
-    Json(body).into_response()
+    match one(&bytes).map_err(|error| malformed("body", &error))? {
+        Value::Null => Ok(None),
+        Value::Object(members) => {
+            let input = members.iter().find(|(key, _)| key.as_str() == Some("input"));
+            Ok(input.map(|(_, input)| input.clone()).filter(|input| *input != Value::Null))
+        }
+        other => {
+            let kind = match other {
+                Value::Bool(_) => "bool",
+                other => other.type_name(),
+            };
+            Err(malformed("body", &format!("json: cannot unmarshal {kind} into Go value of type types.DataRequestV1")))
+        }
+    }
+}
+
+/// Reads the whole body of a request.
+async fn whole(request: Request, most: usize) -> Result<Bytes, Response> {
+    Bytes::from_request(request, &()).await.map_err(|rejection| {
+        let status = rejection.status();
+        let message = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => format!("the request is larger than {} MiB", most >> 20),
+            _ => format!("the request cannot be read: {rejection}"),
+        };
+        failure(status, "invalid_parameter", &message)
+    })
+}
+
+/// Reads the first JSON value of a text; as in OPA, what follows it is ignored.
+fn one(text: &[u8]) -> Result<Value, String> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    Value::deserialize(&mut reader).map_err(|error| match error.is_eof() {
+        true => "unexpected EOF".to_owned(),
+        false => error.to_string(),
+    })
+}
+
+impl Service {
+    async fn evaluate(&self, path: String, input: Option<Value>) -> Result<Option<Value>, QueryError> {
+        self.metrics.evaluated(usize::from(input.is_some()));
+        if !self.validator.has_user_rules() {
+            // bundled rules take less time than handing them to another thread
+            return self.validator.value(&path, input);
+        }
+        let validator = self.validator.clone();
+        // a user's rule may take a second: not on a thread that serves others
+        let evaluation = tokio::task::spawn_blocking(move || validator.value(&path, input));
+        evaluation.await.unwrap_or_else(|error| Err(QueryError::internal(&error.to_string())))
+    }
+}
+
+async fn bare(State(service): State<Arc<Service>>, Path(path): Path<String>, request: Request) -> Response {
+    let start = Instant::now();
+    let bytes = match whole(request, LARGEST).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return refusal,
+    };
+    let input = match bytes.is_empty() {
+        true => Ok(None),
+        false => one(&bytes).map(Some),
+    };
+    let response = match input {
+        Err(error) => malformed("body", &error),
+        Ok(input) => match service.evaluate(path.clone(), input).await {
+            Ok(Some(value)) => json_line(StatusCode::OK, &value),
+            Ok(None) => undefined(&path),
+            Err(error) => stopped(&error),
+        },
+    };
+    service.metrics.answered("v0/data", "post", response.status().as_u16(), start);
+    response
+}
+
+async fn policies(State(service): State<Arc<Service>>) -> Response {
+    let files = service.validator.files();
+    let list: Vec<_> = files.iter().map(|file| json!({"id": file.name, "raw": file.text})).collect();
+    json_line(StatusCode::OK, &json!({ "result": list }))
+}
+
+async fn policy(State(service): State<Arc<Service>>, Path(id): Path<String>, method: Method) -> Response {
+    if method != Method::GET {
+        return read_only("policies");
+    }
+    match service.validator.files().iter().find(|file| file.name == id) {
+        Some(file) => json_line(StatusCode::OK, &json!({"result": {"id": file.name, "raw": file.text}})),
+        None => failure(
+            StatusCode::NOT_FOUND,
+            "resource_not_found",
+            &format!("storage_not_found_error: policy id \"{id}\""),
+        ),
+    }
+}
+
+/// The body of a bulk request that is one JSON document.
+#[derive(Deserialize)]
+struct Inputs {
+    inputs: Vec<Value>,
+}
+
+async fn many(
+    State(service): State<Arc<Service>>,
+    Path(provider): Path<String>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    let start = Instant::now();
+    let bytes = match whole(request, LARGEST_BULK).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return refusal,
+    };
+    let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let lines = content.contains("ndjson");
+    let validator = service.validator.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let path = format!("{}/{}/validate", PACKAGE.replace('.', "/"), package_of(&provider));
+        if lines { answer_lines(&validator, &path, &bytes) } else { answer_list(&validator, &path, &bytes) }
+    });
+    let response = match work.await {
+        Ok(Ok((count, text))) => {
+            service.metrics.evaluated(count);
+            let kind = if lines { "application/x-ndjson" } else { "application/json" };
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Ok(Err(refusal)) => refusal,
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", &error.to_string()),
+    };
+    service.metrics.answered("v1/bulk", "post", response.status().as_u16(), start);
+    response
+}
+
+/// One input a line: reading is spread over the cores too.
+fn answer_lines(validator: &Validator, path: &str, bytes: &[u8]) -> Result<(usize, Vec<u8>), Response> {
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
+    let answers = bulk::parallel(&lines, bulk::cores(), |line| match one(line) {
+        Ok(input) => answer(validator, path, input),
+        Err(error) => error_text("invalid_parameter", &format!("the line contains malformed input document: {error}")),
+    });
+    Ok((
+        answers.len(),
+        answers
+            .into_iter()
+            .flat_map(|mut answer| {
+                answer.push(b'\n');
+                answer
+            })
+            .collect(),
+    ))
+}
+
+fn answer_list(validator: &Validator, path: &str, bytes: &[u8]) -> Result<(usize, Vec<u8>), Response> {
+    let Inputs { inputs } = serde_json::from_slice(bytes).map_err(|error| malformed("body", &error.to_string()))?;
+    let answers = bulk::parallel(&inputs, bulk::cores(), |input| answer(validator, path, input.clone()));
+    let mut text = b"{\"results\":[".to_vec();
+    for (i, answer) in answers.iter().enumerate() {
+        if i > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(answer);
+    }
+    text.extend_from_slice(b"]}\n");
+    Ok((answers.len(), text))
+}
+
+fn answer(validator: &Validator, path: &str, input: Value) -> Vec<u8> {
+    match validator.value(path, Some(input)) {
+        Ok(value) => wrapped(value.as_ref(), false),
+        Err(error) => error_text("internal_error", &error.to_string()),
+    }
+}
+
+fn error_text(code: &str, message: &str) -> Vec<u8> {
+    serde_json::to_vec(&json!({"error": {"code": code, "message": message}})).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Warning {
+    code: &'static str,
+    message: &'static str,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<Warning>,
+}
+
+fn wrapped(value: Option<&Value>, warn: bool) -> Vec<u8> {
+    serde_json::to_vec(&answered(value, warn)).unwrap_or_default()
+}
+
+fn answered(value: Option<&Value>, warn: bool) -> Found<'_> {
+    let warning =
+        warn.then_some(Warning { code: "api_usage_warning", message: "'input' key missing from the request" });
+    Found { result: value, warning }
+}
+
+fn found(value: Option<&Value>, warn: bool, pretty: bool) -> Response {
+    let mut text = match pretty {
+        true => serde_json::to_vec_pretty(&answered(value, warn)).unwrap_or_default(),
+        false => wrapped(value, warn),
+    };
+    text.push(b'\n');
+    body(StatusCode::OK, text)
+}
+
+fn body(status: StatusCode, text: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+fn json_line(status: StatusCode, value: &impl Serialize) -> Response {
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    body(status, text)
+}
+
+/// An error as OPA writes it, two spaces to a level.
+fn error(status: StatusCode, value: &serde_json::Value) -> Response {
+    let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    text.push(b'\n');
+    body(status, text)
 }
 
 fn failure(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, Json(json!({"code": code, "message": message}))).into_response()
+    error(status, &json!({"code": code, "message": message}))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::body::Body;
-    use axum::http::Request;
-    use expect_test::{Expect, expect};
-    use tower::ServiceExt;
+fn malformed(place: &str, reason: &str) -> Response {
+    failure(
+        StatusCode::BAD_REQUEST,
+        "invalid_parameter",
+        &format!("{place} contains malformed input document: {reason}"),
+    )
+}
 
-    async fn check(method: &str, path: &str, body: &str, expected: Expect) {
-        let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).expect("valid");
-        let response = router(Validator::new()).oneshot(request).await.expect("infallible");
-        let status = response.status();
-        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a small body");
-        expected.assert_eq(&format!("{} {}", status.as_u16(), String::from_utf8_lossy(&body)));
-    }
+fn undefined(path: &str) -> Response {
+    let path = path.trim_matches('/').replace('/', ".");
+    failure(StatusCode::NOT_FOUND, "undefined_document", &format!("document missing: data.{path}"))
+}
 
-    #[tokio::test]
-    async fn answers_as_opas_data_api() {
-        let root = "/v1/data/io/konveyor/forklift/ova";
-        check("GET", &format!("{root}/rules_version"), "", expect![[r#"200 {"result":{"rules_version":5}}"#]]).await;
-        check(
-            "POST",
-            &format!("{root}/validate"),
-            r#"{"input":{"name":"a_b","exportSource":"VMware"}}"#,
-            expect![[r#"200 {"result":{"concerns":[{"assessment":"The name is not a valid name for a VM of the target platform (RFC 1123: at most 63 letters, digits, hyphens and periods, beginning and ending with a letter or digit). It is changed automatically during the migration, unless a target name is given in the plan.","category":"Warning","id":"ova.name.invalid","label":"Invalid VM Name"}],"errors":[],"rules_version":5}}"#]],
-        )
-        .await;
-        check("POST", &format!("{root}/validate"), "", expect![[r#"200 {"result":{"concerns":[],"errors":["No VM name found in input body"],"rules_version":5},"warning":{"code":"api_usage_warning","message":"'input' key missing from the request"}}"#]]).await;
-        check("GET", &format!("{root}/nothing"), "", expect!["200 {}"]).await;
-        check("GET", "/v1/data/io/konveyor/forklift/unknown/validate", "", expect!["200 {}"]).await;
-        check("POST", &format!("{root}/validate"), "{", expect![[r#"400 {"code":"invalid_parameter","message":"body is not JSON: EOF while parsing an object at line 1 column 1"}"#]]).await;
-    }
+fn read_only(what: &str) -> Response {
+    failure(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "read_only",
+        &format!("{what} cannot be changed over HTTP: put rules into the ConfigMap or the folder of the service"),
+    )
+}
+
+/// An evaluation that failed, in the form of OPA's 500.
+fn stopped(failed: &QueryError) -> Response {
+    let code = match failed.stop {
+        Stop::Conflict(_) => "eval_conflict_error",
+        Stop::Time(_) | Stop::Memory(_) | Stop::Depth => "eval_cancel_error",
+        Stop::Refused(_) => "eval_builtin_error",
+    };
+    error(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        &json!({
+            "code": "internal_error",
+            "message": "error(s) occurred while evaluating query",
+            "errors": [{
+                "code": code,
+                "message": failed.stop.to_string(),
+                "location": {"file": failed.file, "row": failed.line, "col": 1},
+            }],
+        }),
+    )
 }

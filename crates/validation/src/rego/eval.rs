@@ -193,7 +193,7 @@ impl<'p> Evaluator<'p> {
                 }
             })?;
         }
-        Ok(found)
+        Ok(found.map(|(value, _)| value))
     }
 
     fn members(&mut self, definition: &'p Definition, members: &mut Vec<Value>) -> Result<(), Stop> {
@@ -221,6 +221,7 @@ impl<'p> Evaluator<'p> {
         }
         members.truncate(before);
         self.budget.unwind(depth);
+        self.budget.refill();
         // what broke it: the user's file where it stopped, else the definition's own
         let place = self.place.take().filter(|(file, _)| *file as usize >= self.program.users);
         let (file, line) = place.unwrap_or((definition.file, definition.line));
