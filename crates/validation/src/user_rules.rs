@@ -163,9 +163,10 @@ mod tests {
             a.rego:7: expected `}`, found the end of the file
             b.rego:1: the package is not one of io.konveyor.forklift.<provider>
             d.rego:4: var nobody_knows is unsafe: nothing gives it a value
-            e.rego:3: it breaks io/konveyor/forklift/ova/rules_version.rego:7: complete rules must not produce multiple outputs: `RULES_VERSION` is 5 and 6
+            e.rego:3: complete rules must not produce multiple outputs: `RULES_VERSION` is 5 and 6
             f.rego:3: `valid_vm_name` has another default value already
-        "#]].assert_eq(&errors.concat());
+        "#]]
+        .assert_eq(&errors.concat());
         assert_eq!(ids(&validator), ["site.all"]);
     }
 }

@@ -67,7 +67,7 @@ fn rules_that_do_not_end_or_make_too_much_are_stopped_and_named() {
         // a conflict
         (
             "size := 1 if input.n > 1\nsize := 2 if input.n > 2\nconcerns contains {\"id\": \"site.bad\"} if size == 1",
-            "A validation rule failed: bad.rego:7",
+            "A validation rule failed: bad.rego:6",
             "complete rules must not produce multiple outputs: `size` is 1 and 2",
         ),
         // reaching outside

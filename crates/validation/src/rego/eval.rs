@@ -177,10 +177,14 @@ impl<'p> Evaluator<'p> {
     fn single(&mut self, rule: usize, arguments: &[Value]) -> Result<Option<Value>, Stop> {
         let program = self.program;
         let Some(set) = program.rules.get(rule) else { return Ok(None) };
-        let mut found: Option<Value> = None;
+        let mut found: Option<(Value, &Definition)> = None;
         for definition in &set.definitions {
-            self.solutions(definition, arguments, &mut |_, _, value| match &found {
-                Some(other) if *other != value => {
+            self.solutions(definition, arguments, &mut |this, _, value| match &found {
+                Some((other, first)) if *other != value => {
+                    // of two that disagree the user's is to blame
+                    let users = |definition: &&Definition| definition.file as usize >= program.users;
+                    let blamed = [definition, *first].into_iter().find(users).unwrap_or(definition);
+                    this.place = Some((blamed.file, blamed.line));
                     let what = match set.kind {
                         Kind::Function(_) => "functions must not produce multiple outputs for same inputs",
                         _ => "complete rules must not produce multiple outputs",
@@ -188,7 +192,7 @@ impl<'p> Evaluator<'p> {
                     Err(Stop::Conflict(format!("{what}: `{}` is {other} and {value}", set.name)))
                 }
                 _ => {
-                    found = Some(value);
+                    found = Some((value, definition));
                     Ok(Flow::Go)
                 }
             })?;
