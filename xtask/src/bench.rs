@@ -9,6 +9,7 @@
 mod api;
 pub mod disk;
 pub mod pair;
+mod vsphere;
 
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
@@ -44,6 +45,16 @@ pub const BENCHES: &[Bench] = &[
     Bench { name: "list-10000", about: "10,000 config maps of 1 KiB read in one answer", run: api::list_whole },
     Bench { name: "list-10000-chunks", about: "the same read in chunks of 500, as by kubectl", run: api::list_chunks },
     Bench { name: "watch-100", about: "1,000 new config maps seen by 100 watchers", run: api::watch },
+    Bench {
+        name: "inventory-load",
+        about: "a vCenter of 10,000 machines loaded, against a Go program over govmomi",
+        run: vsphere::load,
+    },
+    Bench {
+        name: "inventory-memory",
+        about: "resident memory with that inventory, against the same",
+        run: vsphere::memory,
+    },
 ];
 
 /// What a bench needs of the machine.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{Arg, Client, Element, FilterSpec, MoRef, VimError};
 
 /// How many objects come in one update set.
-const PAGE: i64 = 1000;
+const PAGE: i64 = 250;
 /// What a server may take beyond the wait that it was told.
 const GRACE: Duration = Duration::from_secs(120);
 
