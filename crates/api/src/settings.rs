@@ -199,6 +199,8 @@ settings! {
     // Times
     /// Minutes between copies of a warm migration.
     precopy_interval: Positive = 60u64, "PRECOPY_INTERVAL", "controller_precopy_interval";
+    /// Seconds between copies of a warm migration, instead of the minutes above; 0 for those.
+    precopy_interval_seconds: u64 = 0u64, "PRECOPY_INTERVAL_SECONDS", "-";
     /// Minutes that a running plan may be blocked before it fails.
     blocker_grace_period_minutes: Positive = 5u64, "BLOCKER_GRACE_PERIOD_MINUTES", "controller_blocker_grace_period_minutes";
     /// Minutes that the removal of a snapshot may take.

@@ -54,7 +54,7 @@ fn open(words: &[&str]) -> Scene {
         target_namespace: "tgt".into(),
         kind: if is("warm") { MigrationKind::Warm } else { MigrationKind::Cold },
         worker_retries: 2,
-        precopy_minutes: 1,
+        precopy_seconds: 60,
         source: Capabilities {
             power: is("power") || is("warm"),
             warm: is("warm"),

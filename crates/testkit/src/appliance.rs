@@ -90,7 +90,11 @@ impl Appliance {
         Ok(path)
     }
 
-    fn write_disk(&self, raw: &Path) -> Result<()> {
+    /// Writes the raw disk: it boots, says its marker, and holds the data behind it.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn write_disk(&self, raw: &Path) -> Result<()> {
         let mut file = File::create(raw)?;
         file.set_len(self.size)?;
         file.write_all(&boot_sector(&self.marker))?;

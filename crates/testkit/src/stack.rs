@@ -13,6 +13,7 @@ use crate::{process, program, wait_for};
 pub struct Stack {
     folder: PathBuf,
     child: Option<Child>,
+    env: Vec<(String, String)>,
 }
 
 impl Stack {
@@ -23,8 +24,16 @@ impl Stack {
 
     /// The same with more arguments for `forklift up`.
     pub fn start_with(folder: &Path, more: &[&str]) -> Self {
-        let mut stack = Stack { folder: folder.into(), child: None };
+        let mut stack = Stack { folder: folder.into(), child: None, env: Vec::new() };
         stack.up_with(more);
+        stack
+    }
+
+    /// The same with settings of the controller in its environment, each time that it is started.
+    pub fn start_env(folder: &Path, env: &[(&str, &str)]) -> Self {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut stack = Stack { folder: folder.into(), child: None, env };
+        stack.up_with(&[]);
         stack
     }
 
@@ -44,6 +53,7 @@ impl Stack {
             .arg("--ready-file")
             .arg(&ready)
             .args(more)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)

@@ -6,7 +6,7 @@ use forklift_api::conversion::ConversionPhase;
 use forklift_api::map::DestinationNetworkType;
 use forklift_api::plan::{MigrationType, PlanVM, TargetPowerState};
 use forklift_api::step::{POST_HOOK, PRE_HOOK};
-use forklift_api::{Migration, NetworkMap, Plan, Provider, ProviderType, Ref, StorageMap};
+use forklift_api::{Migration, NetworkMap, Plan, Provider, ProviderType, Ref, Settings, StorageMap};
 use forklift_core::build::ova_server::parse_url;
 use forklift_core::machine::ResourceRef;
 use forklift_core::plan::world::{
@@ -83,7 +83,7 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
         bandwidth: named.source.as_deref().and_then(bandwidth_limit).or(context.config.bandwidth),
         udn: has_udn(context, &spec.target_namespace),
         vddk_image: named.source.as_deref().and_then(|source| vddk_image(context, source)),
-        precopy_minutes: u32::try_from(context.config.settings.precopy_interval.get()).unwrap_or(u32::MAX),
+        precopy_seconds: precopy_seconds(&context.config.settings),
         worker_retries: u32::try_from(context.config.settings.importer_retry.get()).unwrap_or(3),
         ..PlanFacts::default()
     };
@@ -317,3 +317,12 @@ pub fn conversion_phase(phase: Option<ConversionPhase>) -> world::ConversionPhas
 
 /// The facts of a plan's VMs, by the id in the source.
 pub type PlanVms = BTreeMap<String, PlanVm>;
+
+/// The time between the rounds of a warm migration.
+fn precopy_seconds(settings: &Settings) -> u32 {
+    let seconds = match settings.precopy_interval_seconds {
+        0 => settings.precopy_interval.get().saturating_mul(60),
+        seconds => seconds,
+    };
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}

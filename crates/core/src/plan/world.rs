@@ -133,8 +133,8 @@ pub struct PlanFacts {
     pub udn_unsupported: bool,
     /// Image or folder with VMware's VDDK, when the user has it.
     pub vddk_image: Option<String>,
-    /// Minutes between the rounds of a warm migration.
-    pub precopy_minutes: u32,
+    /// Seconds between the rounds of a warm migration.
+    pub precopy_seconds: u32,
     /// Repetitions of an importer or a hook that failed in a way that may pass.
     pub worker_retries: u32,
 }

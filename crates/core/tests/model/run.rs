@@ -45,7 +45,7 @@ fn world(seed: u64) -> (Fake, Vec<DiskSource>) {
         source_word: "ova".into(),
         image: "image".into(),
         worker_retries: 2,
-        precopy_minutes: 1,
+        precopy_seconds: 60,
         source: Capabilities {
             power,
             warm,

@@ -308,8 +308,8 @@ fn copied(turn: &Turn<'_>, mut next: VmState) -> Transition {
         let warm = next.warm.get_or_insert_default();
         warm.successes += 1;
         warm.consecutive_failures = 0;
-        let minutes = i64::from(turn.world.plan.precopy_minutes.max(1));
-        warm.next_precopy_at = now.checked_add(jiff::SignedDuration::from_mins(minutes)).ok().map(stamp);
+        let seconds = i64::from(turn.world.plan.precopy_seconds.max(1));
+        warm.next_precopy_at = now.checked_add(jiff::SignedDuration::from_secs(seconds)).ok().map(stamp);
         if let Some(round) = warm.precopies.last_mut() {
             round.end.get_or_insert(stamp(now));
         }
