@@ -39,6 +39,11 @@ pub mod setting {
     pub const BANDWIDTH_LIMIT: &str = "bandwidthLimit";
     /// Image with VMware's VDDK.
     pub const VDDK_INIT_IMAGE: &str = "vddkInitImage";
+    /// Ours, vSphere: how disks are read, `nfc`, `ranges` or `vddk`; found out where it is not set.
+    pub const TRANSFER_METHOD: &str = "transferMethod";
+    /// Ours, vSphere: time (`90s`, `10m`, `1h`) after which the power of a VM is cut whose guest does not shut down,
+    /// and at once where it has no VMware Tools. Without it no VM's power is ever cut.
+    pub const HARD_POWER_OFF_AFTER: &str = "hardPowerOffAfter";
     /// What the URL speaks: [`VCENTER`] or [`ESXI`].
     pub const SDK_ENDPOINT: &str = "sdkEndpoint";
     /// The URL is a vCenter's.
@@ -80,6 +85,8 @@ pub mod setting {
     /// Settings that say how VMs are copied, not what the source has: the inventory stays when they change.
     pub const NOT_INVENTORY: &[&str] = &[
         BANDWIDTH_LIMIT,
+        TRANSFER_METHOD,
+        HARD_POWER_OFF_AFTER,
         VDDK_INIT_IMAGE,
         USE_VDDK_AIO_OPTIMIZATION,
         VDDK_CONFIG,

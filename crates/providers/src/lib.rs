@@ -38,8 +38,8 @@ pub fn kind(provider_type: ProviderType) -> Option<&'static dyn ProviderKind> {
     match provider_type {
         ProviderType::Ova => Some(&ova::Ova),
         ProviderType::OpenShift => Some(&openshift::OpenShift),
-        ProviderType::VSphere
-        | ProviderType::OVirt
+        ProviderType::VSphere => Some(&vsphere::VSphere),
+        ProviderType::OVirt
         | ProviderType::OpenStack
         | ProviderType::Ec2
         | ProviderType::HyperV

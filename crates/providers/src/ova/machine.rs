@@ -150,6 +150,7 @@ mod tests {
                     "type": "",
                     "namespace": ""
                   },
+                  "driveLetter": "",
                   "serial": "",
                   "bootable": true,
                   "shared": false,
@@ -194,7 +195,10 @@ mod tests {
                 "path": "/ova/web.ova",
                 "unsupportedExport": false
               },
-              "concerns": []
+              "concerns": [],
+              "leftOut": [],
+              "tags": [],
+              "attributes": []
             }"#]]
         .assert_eq(&text.replace(&place, "/ova"));
     }

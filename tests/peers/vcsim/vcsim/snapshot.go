@@ -266,7 +266,7 @@ func (w *world) remove(ctx *simulator.Context, ref, snapshot types.ManagedObject
 		changes = []types.PropertyChange{{Name: "snapshot", Val: &info}, {Name: "rootSnapshot", Val: roots}}
 	}
 	if g.consolidate {
-		changes = append(changes, types.PropertyChange{Name: "runtime.consolidationNeeded", Val: types.NewBool(true)})
+		changes = append(changes, types.PropertyChange{Name: "runtime.consolidationNeeded", Val: true})
 	}
 	ctx.Update(vm, changes)
 	return nil
@@ -313,7 +313,7 @@ func (x *xvm) ConsolidateVMDisksTask(ctx *simulator.Context, req *types.Consolid
 		g.pending, g.consolidate = nil, false
 		w.retain(ctx)
 		w.showDisks(ctx, vm)
-		ctx.Update(vm, []types.PropertyChange{{Name: "runtime.consolidationNeeded", Val: types.NewBool(false)}})
+		ctx.Update(vm, []types.PropertyChange{{Name: "runtime.consolidationNeeded", Val: false}})
 		return nil, nil
 	})
 	return &methods.ConsolidateVMDisks_TaskBody{Res: &types.ConsolidateVMDisks_TaskResponse{Returnval: task.Run(ctx)}}

@@ -29,10 +29,25 @@ impl Client {
         if asked.is_empty() {
             return Ok(Vec::new());
         }
-        let mut args = vec![Arg::moref("entity", object), Arg::text("sessionId", self.inner().user_session().0)];
-        args.extend(asked.iter().map(|id| Arg::text("privId", (*id).to_owned())));
-        let answer = self.call("HasPrivilegeOnEntity", manager, &args).await?;
-        let granted: Vec<bool> = answer.all("returnval").map(|one| one.bool("").unwrap_or(false)).collect();
+        let (session, user) = self.inner().user_session();
+        let ids = || asked.iter().map(|id| Arg::text("privId", (*id).to_owned()));
+        let args = [Arg::moref("entities", object), Arg::text("userName", user)].into_iter().chain(ids());
+        let granted: Vec<bool> = match self.call("HasUserPrivilegeOnEntities", manager, &args.collect::<Vec<_>>()).await
+        {
+            // its answers have names
+            Ok(answer) => {
+                let answers: Vec<&Element> =
+                    answer.all("returnval").flat_map(|one| one.all("privAvailability")).collect();
+                let of = |id: &str| answers.iter().find(|one| one.text("privId") == Some(id))?.bool("isGranted");
+                asked.iter().map(|id| of(id).unwrap_or(false)).collect()
+            }
+            Err(VimError::Fault(_)) => {
+                let args = [Arg::moref("entity", object), Arg::text("sessionId", session)].into_iter().chain(ids());
+                let answer = self.call("HasPrivilegeOnEntity", manager, &args.collect::<Vec<_>>()).await?;
+                answer.all("returnval").map(|one| one.bool("").unwrap_or(false)).collect()
+            }
+            Err(error) => return Err(error),
+        };
         if granted.len() != asked.len() {
             return Err(VimError::Malformed {
                 what: format!("the answer about privileges on {object}"),

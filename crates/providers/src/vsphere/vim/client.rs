@@ -153,6 +153,16 @@ impl Client {
         self.inner.cookie()
     }
 
+    /// Returns whether the session was ended with [`Client::logout`].
+    pub fn is_closed(&self) -> bool {
+        self.inner.is_closed()
+    }
+
+    /// Returns the refusal when a new login was refused: no later call logs in.
+    pub fn refusal(&self) -> Option<Fault> {
+        self.inner.refused()
+    }
+
     pub(super) fn inner(&self) -> &Inner {
         &self.inner
     }

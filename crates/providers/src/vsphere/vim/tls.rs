@@ -76,16 +76,14 @@ pub(super) fn client_config(tls: &Tls) -> Result<ClientConfig, VimError> {
 pub(super) fn failure(error: &(dyn std::error::Error + 'static), url: &Url) -> Option<VimError> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // I/O errors hide what they hold from `source`, and hold each other
-        let mut inner: &(dyn std::error::Error + 'static) = error;
-        while let Some(held) = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            inner = held;
-        }
-        let found = inner.downcast_ref::<Error>();
-        if let Some(tls) = found {
+        if let Some(tls) = error.downcast_ref::<Error>() {
             return Some(VimError::Tls { host: host(url), reason: tls.to_string(), hint: hint(tls).to_owned() });
         }
-        next = error.source();
+        // what an I/O error wraps is not its source, and they are wrapped in each other
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     None
 }
@@ -272,7 +270,7 @@ mod tests {
     #[test]
     fn old_servers_get_their_hint() {
         let alert = Error::AlertReceived(AlertDescription::ProtocolVersion);
-        let wrapped = std::io::Error::new(std::io::ErrorKind::InvalidData, alert);
+        let wrapped = std::io::Error::other(std::io::Error::new(std::io::ErrorKind::InvalidData, alert));
         let url = Url::parse("https://old:444/sdk").expect("a URL");
         let text = failure(&wrapped, &url).expect("a TLS error").to_string();
         assert!(text.starts_with("no TLS connection to old:444: ") && text.contains("only TLS 1.0/1.1"), "{text}");

@@ -1,0 +1,245 @@
+//! The source port: VMs from the inventory's records; power, identity and disks from the server itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forklift_api::provider::setting;
+use forklift_api::worker::{self, ImportSource, VsphereDisk};
+use forklift_core::machine::{Machine, PowerState, VmIdentity};
+use forklift_core::source::{Capabilities, DiskSource, PortFuture, Snapshots, Source, SourceError};
+use forklift_inventory::{ProviderEntry, Record};
+
+use super::kinds::VMS;
+use super::live::{self, confirm, refusal, settle};
+use super::machine;
+use super::model::{Vm, disk_key};
+use super::session::{self, Sessions};
+use super::vim::{self, Client};
+use crate::Endpoint;
+
+/// How long a guest that was asked to shut down is left alone before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// The VMs of a vSphere provider.
+pub struct Vms {
+    entry: Arc<ProviderEntry>,
+    endpoint: Endpoint,
+    pub(super) sessions: Arc<Sessions>,
+}
+
+impl Vms {
+    /// Returns the source of a provider, over what is held for it.
+    pub fn new(entry: Arc<ProviderEntry>, endpoint: &Endpoint, sessions: Arc<Sessions>) -> Self {
+        Self { entry, endpoint: endpoint.clone(), sessions }
+    }
+
+    /// Returns the provider's session.
+    pub(super) async fn client(&self) -> Result<Client, SourceError> {
+        let endpoint = session::endpoint(&self.endpoint).map_err(|error| refusal(&error, "the provider"))?;
+        self.sessions.client(&endpoint).await.map_err(|error| refusal(&error, "the session"))
+    }
+
+    fn record(&self, id: &str) -> Result<Arc<Record>, SourceError> {
+        if !self.entry.store().has_parity() {
+            return Err(SourceError::NotReady(self.entry.name()));
+        }
+        self.entry.store().get(VMS, id).ok_or_else(|| SourceError::NotFound(format!("VM {id}")))
+    }
+
+    fn read(&self, id: &str) -> Result<Machine, SourceError> {
+        let record = self.record(id)?;
+        let unreadable = || SourceError::Other(format!("the inventory's record of VM {id} cannot be read"));
+        machine(self.entry.store(), &record).ok_or_else(unreadable)
+    }
+
+    fn setting(&self, key: &str) -> Option<&str> {
+        self.endpoint.provider.setting(key).map(str::trim).filter(|value| !value.is_empty())
+    }
+
+    fn disks(&self, machine: &Machine) -> Result<Vec<DiskSource>, SourceError> {
+        let record = self.record(&machine.id)?;
+        let recorded = record.native::<Vm>().map(|vm| &vm.disks[..]).unwrap_or_default();
+        let spec = &self.endpoint.provider.spec;
+        let url = session::endpoint(&self.endpoint).map_err(|error| refusal(&error, "the provider"))?.url;
+        // the newest that was seen, and not the one of the pass in which the collector was started
+        let fingerprint = self.endpoint.provider.status.as_ref().map(|status| status.fingerprint.clone());
+        let vddk = self.setting(setting::VDDK_INIT_IMAGE).map(|_| worker::VDDK_MOUNT.to_owned());
+        let identity = machine.identity();
+        let source = |disk: &forklift_core::machine::Disk| {
+            let found = recorded.iter().find(|recorded| disk_key(&recorded.file) == disk.key);
+            let found = found.ok_or_else(|| SourceError::NotFound(format!("disk {}", disk.key)))?;
+            Ok(DiskSource {
+                source: ImportSource::Vsphere(VsphereDisk {
+                    url: url.to_string(),
+                    vm: machine.id.clone(),
+                    instance_uuid: identity.uuid.clone(),
+                    key: found.key,
+                    file: disk.key.clone(),
+                    thumbprint: fingerprint.clone().filter(|fingerprint| !fingerprint.is_empty()),
+                    method: self.setting(setting::TRANSFER_METHOD).map(str::to_owned),
+                    vddk: vddk.clone(),
+                    vddk_config: None,
+                }),
+                identity: format!("vsphere {} {} {} {}", identity.uuid, disk.key, found.serial, disk.capacity),
+                virtual_size: Some(disk.capacity).filter(|bytes| *bytes > 0),
+                secret: spec.secret.name.clone().filter(|name| !name.is_empty()),
+            })
+        };
+        machine.disks.iter().map(source).collect()
+    }
+
+    async fn shut_down(&self, vm: &VmIdentity) -> Result<(), SourceError> {
+        let client = self.client().await?;
+        let found = confirm(&client, vm, &["guest.toolsRunningStatus"]).await?;
+        match found.power {
+            PowerState::Off => {
+                self.sessions.shutdown_over(&vm.id);
+                return Ok(());
+            }
+            PowerState::Unknown => {
+                return Err(SourceError::Unreachable(format!("the power state of VM {} is not known", vm.name)));
+            }
+            PowerState::On => {}
+        }
+        let what = format!("shutdown of VM {} ({})", vm.name, vm.id);
+        let limit = self.setting(setting::HARD_POWER_OFF_AFTER).map(duration);
+        let limit = limit.transpose().map_err(|reason| {
+            SourceError::Denied(format!("setting {} of the provider: {reason}", setting::HARD_POWER_OFF_AFTER))
+        })?;
+        let asked = self.sessions.shutdown_asked(&vm.id);
+        match (asked, limit) {
+            (Some(since), Some(limit)) if since >= limit => {
+                tracing::warn!(
+                    vm = vm.name,
+                    "the guest did not shut down in time; its power is cut, as the provider says"
+                );
+                return self.cut_power(&client, &found).await;
+            }
+            (Some(since), _) if since < ASK_AGAIN => return Ok(()),
+            _ => {}
+        }
+        match client.shutdown_guest(&found.moref).await {
+            Ok(()) => Ok(()),
+            // off meanwhile, or on its way
+            Err(error) if error.is_fault("InvalidPowerState") || error.is_fault("TaskInProgress") => Ok(()),
+            Err(error) if error.is_fault("ToolsUnavailable") && limit.is_some() => {
+                tracing::warn!(vm = vm.name, "VMware Tools do not run; its power is cut, as the provider says");
+                self.cut_power(&client, &found).await
+            }
+            Err(error) if error.is_fault("ToolsUnavailable") => {
+                self.sessions.shutdown_over(&vm.id);
+                Err(SourceError::Other(format!(
+                    "VM {} cannot be asked to shut down: VMware Tools do not run in its guest. Shut it down by hand, \
+                     start VMware Tools in it, or let its power be cut with the provider's setting {}",
+                    vm.name,
+                    setting::HARD_POWER_OFF_AFTER
+                )))
+            }
+            Err(error) => {
+                self.sessions.shutdown_over(&vm.id);
+                Err(refusal(&error, &what))
+            }
+        }
+    }
+
+    async fn cut_power(&self, client: &Client, vm: &live::LiveVm) -> Result<(), SourceError> {
+        let what = format!("power-off of VM {} ({})", vm.identity.name, vm.identity.id);
+        let task = client.power_off(&vm.moref).await.map_err(|error| refusal(&error, &what))?;
+        match tokio::time::timeout(live::PATIENCE, client.wait_task(&task)).await {
+            Ok(Err(error)) if !error.is_fault("InvalidPowerState") => Err(refusal(&error, &what)),
+            Ok(_) => {
+                self.sessions.shutdown_over(&vm.identity.id);
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn start(&self, vm: &VmIdentity) -> Result<(), SourceError> {
+        let client = self.client().await?;
+        let found = confirm(&client, vm, &[]).await?;
+        self.sessions.shutdown_over(&vm.id);
+        match found.power {
+            PowerState::On => return Ok(()),
+            PowerState::Unknown => {
+                return Err(SourceError::Unreachable(format!("the power state of VM {} is not known", vm.name)));
+            }
+            PowerState::Off => {}
+        }
+        let what = format!("start of VM {} ({})", vm.name, vm.id);
+        let task = client.power_on(&found.moref).await.map_err(|error| refusal(&error, &what))?;
+        match settle(&client, &task, &what).await {
+            Ok(_) => Ok(()),
+            // somebody else was faster
+            Err(error) => match live::read(&client, &vm.id, &[]).await {
+                Ok(now) if now.power == PowerState::On => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+impl Source for Vms {
+    fn capabilities(&self) -> Capabilities {
+        super::CAPABILITIES
+    }
+
+    fn machine<'a>(&'a self, id: &'a str) -> PortFuture<'a, Machine> {
+        Box::pin(async move { self.read(id) })
+    }
+
+    fn power_state<'a>(&'a self, id: &'a str) -> PortFuture<'a, (VmIdentity, PowerState)> {
+        Box::pin(async move {
+            let found = live::read(&self.client().await?, id, &[]).await?;
+            Ok((found.identity, found.power))
+        })
+    }
+
+    fn power_off<'a>(&'a self, vm: &'a VmIdentity) -> PortFuture<'a, ()> {
+        Box::pin(self.shut_down(vm))
+    }
+
+    fn power_on<'a>(&'a self, vm: &'a VmIdentity) -> PortFuture<'a, ()> {
+        Box::pin(self.start(vm))
+    }
+
+    fn disk_sources<'a>(&'a self, machine: &'a Machine) -> PortFuture<'a, Vec<DiskSource>> {
+        Box::pin(async move { self.disks(machine) })
+    }
+
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
+    }
+}
+
+/// Reads a duration as users write it: `90s`, `10m`, `1h`; a bare number is minutes.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.trim().split_at_checked(text.trim().len().saturating_sub(1)) {
+        Some((number, "s")) => (number, 1),
+        Some((number, "m")) => (number, 60),
+        Some((number, "h")) => (number, 3600),
+        _ => (text.trim(), 60),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no duration; write 90s, 10m or 1h"))?;
+    Ok(Duration::from_secs(number.saturating_mul(unit)))
+}
+
+/// Returns the disks of a VM's configuration: device key, file, UUID.
+pub(super) fn virtual_disks(devices: &vim::Element) -> impl Iterator<Item = &vim::Element> {
+    devices.items().filter(|device| device.is_a("VirtualDisk"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_users_write_them() {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("1h", 3600), ("5", 300), (" 2m ", 120)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "m", "-1m", "soon", "1d", "é"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
