@@ -7,6 +7,7 @@
 
 pub mod inventory;
 pub mod kube;
+pub mod opa;
 pub mod running;
 pub mod vcenter;
 

@@ -3,9 +3,9 @@ package io.konveyor.forklift.ova
 import rego.v1
 
 # "exportSource" is the inventory's key; "ovaSource" is accepted for inputs written by hand
-export_source := input.exportSource
-
-export_source := input.ovaSource if not input.exportSource
+export_source := source if {
+	source := input.exportSource
+} else := input.ovaSource
 
 unsupported_export_source if export_source != "VMware"
 

@@ -21,3 +21,10 @@ test_export_source_other_spelling if {
 test_export_source_absent if {
 	count(concerns) == 0 with input as {"name": "test"}
 }
+
+test_export_source_odd_value if {
+	every source in [false, null, 0, ""] {
+		vm := {"name": "test", "exportSource": source, "ovaSource": "VMware"}
+		count(concerns) == 1 with input as vm
+	}
+}

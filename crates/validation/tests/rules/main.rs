@@ -1,0 +1,17 @@
+//! The bundled rules and the engine beside the Open Policy Agent that upstream's validation service is.
+//!
+//! The peer is built by `./x peers`; without it the comparisons are skipped.
+
+mod campaign;
+mod inputs;
+mod random;
+mod shape;
+mod suite;
+mod users;
+
+use std::path::PathBuf;
+
+/// Returns the folder of the bundled rules.
+fn bundled() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/rules"))
+}

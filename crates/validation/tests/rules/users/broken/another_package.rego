@@ -1,0 +1,5 @@
+package site.rules
+
+import rego.v1
+
+allow := true
