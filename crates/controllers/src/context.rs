@@ -11,6 +11,7 @@ use kube::{Api, Client};
 use crate::caches::{Caches, Queues};
 use crate::host::DirectHosts;
 use crate::plan::memory::PlanMemory;
+use crate::plan::preferences::Preferences;
 use crate::ports::Providers;
 use crate::provider::Collectors;
 use crate::shell::leader::LeaderConfig;
@@ -61,6 +62,8 @@ pub struct Context {
     pub collectors: Collectors,
     /// What is remembered of hosts that are reached directly.
     pub hosts: DirectHosts,
+    /// What was seen of the target's preferences.
+    pub preferences: Preferences,
     /// Pods that are asked for their progress.
     pub workers: WorkerClient,
     /// What is remembered of plans between two passes; losing it costs time only.
@@ -79,6 +82,7 @@ impl Context {
             queues,
             collectors: Collectors::default(),
             hosts: DirectHosts::default(),
+            preferences: Preferences::default(),
             workers: WorkerClient::default(),
             plans: Mutex::default(),
             slots: Mutex::default(),

@@ -9,6 +9,7 @@ pub mod check;
 pub mod machine;
 pub mod mapping;
 pub mod names;
+pub mod os;
 pub mod plan;
 pub mod safety;
 pub mod source;

@@ -37,6 +37,8 @@ pub struct Capabilities {
     pub snapshot_tasks: bool,
     /// VMs can be migrated warm although they have snapshots of somebody else.
     pub foreign_snapshots: bool,
+    /// Operating systems go by VMware's guest ids, by which the target's preference is found.
+    pub guest_ids: bool,
 }
 
 impl Capabilities {
@@ -53,6 +55,7 @@ impl Capabilities {
             hosts: false,
             snapshot_tasks: false,
             foreign_snapshots: false,
+            guest_ids: false,
         }
     }
 }

@@ -87,6 +87,9 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
         worker_retries: u32::try_from(context.config.settings.importer_retry.get()).unwrap_or(3),
         ..PlanFacts::default()
     };
+    if capabilities.guest_ids && migration.is_some() {
+        facts.preferences = context.preferences.of(context, &spec.target_namespace).await;
+    }
     if let (Some(source), Some(map)) = (&named.source, &named.network_map) {
         for pair in &map.spec.map {
             let destination = match pair.destination.type_ {

@@ -9,6 +9,7 @@ pub mod execute;
 pub mod facts;
 pub mod memory;
 pub mod observe;
+pub mod preferences;
 pub mod record;
 pub mod stale;
 pub mod target;

@@ -86,6 +86,10 @@ pub fn virtual_machine(
     if let Some(instance_type) = &vm.instance_type {
         object["spec"]["instancetype"] = json!({"name": instance_type});
     }
+    let preference = state.operating_system.as_ref().and_then(|os| plan.preferences.get(os));
+    if let Some(preference) = preference {
+        object["spec"]["preference"] = json!({"name": preference.name, "kind": preference.kind});
+    }
     TargetObject::new(object)
 }
 
@@ -289,7 +293,7 @@ pub fn is_labelled(object: &TargetObject, plan: &PlanFacts, vm: &PlanVm) -> bool
 mod tests {
     use super::*;
     use crate::machine::{Cpu, Disk, Firmware, Nic, ResourceRef};
-    use crate::plan::world::NetworkPair;
+    use crate::plan::world::{NetworkPair, PreferenceFact};
     use crate::source::Capabilities;
     use expect_test::expect;
 
@@ -438,6 +442,9 @@ mod tests {
         plan.options.volume_name_template = Some("{{.PVCName}}-{{.VolumeIndex}}".into());
         plan.options.network_name_template = Some("{{lower .NetworkType}}".into());
         plan.options.rdm_as_lun = true;
+        let preference = PreferenceFact { name: "rhel.9".into(), kind: "VirtualMachineClusterPreference".into() };
+        plan.preferences.insert("rhel9_64Guest".into(), preference);
+        let state = VmState { operating_system: Some("rhel9_64Guest".into()), ..VmState::new("", "") };
         plan.options.scsi_reservation = true;
         let destination = NetworkDestination::Multus { namespace: "ns".into(), name: "vlan".into() };
         plan.networks = vec![NetworkPair { source: ResourceRef::new("net-1", ""), destination }];
@@ -451,7 +458,9 @@ mod tests {
             ..Machine::default()
         };
         let claims = ["a".to_owned(), "b".to_owned()];
-        let built = virtual_machine(&plan, &PlanVm::default(), &machine, &VmState::new("", ""), &claims, "web").json;
+        let built = virtual_machine(&plan, &PlanVm::default(), &machine, &state, &claims, "web").json;
+        let kind = "VirtualMachineClusterPreference";
+        assert_eq!(built["spec"]["preference"], json!({"name": "rhel.9", "kind": kind}));
         let names = |pointer: &str| -> Vec<String> {
             let list = built.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
             list.map(|item| item["name"].as_str().unwrap_or_default().to_owned()).collect()

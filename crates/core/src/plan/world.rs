@@ -121,6 +121,8 @@ pub struct PlanFacts {
     pub options: PlanOptions,
     /// Read-only volume with the appliances, when the source is one of files.
     pub store: Option<StoreFacts>,
+    /// Preferences that the target has, by the guest id that they are for.
+    pub preferences: std::collections::BTreeMap<String, PreferenceFact>,
     /// How copies are verified.
     pub verify: Verify,
     /// Limit per importer in bytes per second.
@@ -145,6 +147,16 @@ impl PlanFacts {
         let takes_shared = vm.migrate_shared_disks.unwrap_or(self.options.migrate_shared_disks);
         if takes_shared { machine } else { machine.without_shared() }
     }
+}
+
+/// A preference of the target cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PreferenceFact {
+    /// Name.
+    pub name: String,
+    /// `VirtualMachinePreference` or `VirtualMachineClusterPreference`.
+    pub kind: String,
 }
 
 /// A Provider object.

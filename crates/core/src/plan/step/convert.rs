@@ -4,6 +4,7 @@ use serde_json::Value;
 use super::Turn;
 use super::transfer::explain;
 use crate::build::conversion::{self, CopiedDisk};
+use crate::os;
 use crate::plan::Transition;
 use crate::plan::effect::{Effect, TargetObject};
 use crate::plan::pipeline::{self, StepName};
@@ -82,7 +83,7 @@ pub(super) fn wait(turn: &Turn<'_>) -> Transition {
         (ConversionPhase::Succeeded, None) => {
             notes.insert(CONVERTED.into(), fact.seen.object.uid.clone());
             notes.remove("percent");
-            record(&mut next, fact);
+            record(&mut next, fact, turn.world.plan.source.guest_ids);
             turn.go(next)
         }
         (ConversionPhase::Succeeded | ConversionPhase::Failed | ConversionPhase::Canceled, Some(error)) => {
@@ -121,8 +122,14 @@ pub(super) fn wait(turn: &Turn<'_>) -> Transition {
     }
 }
 
+/// The text of the first element of this name in virt-v2v-inspector's XML, whose elements have no attributes there.
+fn tagged<'x>(xml: &'x str, name: &str) -> Option<&'x str> {
+    let (_, after) = xml.split_once(&format!("<{name}>"))?;
+    after.split_once("</").map(|(text, _)| text.trim())
+}
+
 /// Keeps what the conversion found.
-fn record(next: &mut VmState, fact: &ConversionFact) {
+fn record(next: &mut VmState, fact: &ConversionFact, guest_ids: bool) {
     let Some(result) = &fact.result else { return };
     if let Some(firmware) = result.firmware.as_ref().filter(|f| !f.is_empty()) {
         next.firmware = Some(firmware.clone());
@@ -142,10 +149,18 @@ fn record(next: &mut VmState, fact: &ConversionFact) {
             let found = pointers.iter().find_map(|p| inspection.pointer(p)).and_then(Value::as_str).unwrap_or_default();
             found.to_owned()
         };
+        let tag = |name: &str| inspection.as_str().and_then(|xml| tagged(xml, name)).unwrap_or_default().to_owned();
+        let found =
+            |pointers: &[&str], name: &str| Some(text(pointers)).filter(|t| !t.is_empty()).unwrap_or_else(|| tag(name));
+        let osinfo = found(&["/osinfo", "/osInfo/osinfo"], "osinfo");
         let distro = text(&["/osInfo/distro", "/os_info/distro", "/distro", "/osInfo/name", "/os_info/name", "/name"]);
         let version = text(&["/osInfo/version", "/os_info/version", "/osInfo/major_version", "/version"]);
-        if !distro.is_empty() {
-            next.operating_system = Some(format!("{distro}{version}"));
+        let short = if osinfo.is_empty() { format!("{distro}{version}") } else { osinfo };
+        if guest_ids {
+            let name = found(&["/name", "/osInfo/name"], "name");
+            next.operating_system = Some(os::guest_id(&short, &name).to_owned());
+        } else if !short.is_empty() {
+            next.operating_system = Some(short);
         }
         let boot = inspection.pointer("/bootDisk").or_else(|| inspection.pointer("/boot_disk")).and_then(Value::as_u64);
         next.detected_boot_disk = boot.and_then(|b| usize::try_from(b).ok()).or(next.detected_boot_disk);
