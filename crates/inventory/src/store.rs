@@ -171,6 +171,11 @@ impl Store {
         (table.map(Table::list).unwrap_or_default(), format!("{:x}-{version:x}", self.nonce))
     }
 
+    /// Returns a tag of the whole store's version.
+    pub fn version(&self) -> String {
+        format!("{:x}-{:x}", self.nonce, self.serial())
+    }
+
     /// Returns a tag of a record's version.
     pub fn tag(&self, record: &Record) -> String {
         let Verdict { revision, policy_version, .. } = record.verdict;

@@ -1,69 +1,26 @@
 //! What each path answers.
 
+use std::hash::Hash;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::auth::{Access, Denied, bearer};
+use super::auth::{Access, bearer};
+use super::list::{self, List};
 use super::query::{MAX_DETAIL, Parameters};
+use super::refusal::{Refusal, header_line};
 use super::{PROVIDER_TYPES, Service, watch};
 use crate::view::tree_text;
-use crate::{LiveError, LiveQuery, ProviderEntry, Record, View, find};
+use crate::{KindSpec, LiveError, LiveQuery, ProviderEntry, Record, Store, find};
 
 type Pairs = Query<Vec<(String, String)>>;
-
-/// An answer that is not 200.
-pub(super) struct Refusal {
-    status: StatusCode,
-    message: Option<String>,
-    reason: Option<&'static str>,
-}
-
-impl From<StatusCode> for Refusal {
-    fn from(status: StatusCode) -> Self {
-        Self { status, message: None, reason: None }
-    }
-}
-
-impl From<Denied> for Refusal {
-    fn from(denied: Denied) -> Self {
-        let status = match denied {
-            Denied::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Denied::Forbidden(_) => StatusCode::FORBIDDEN,
-            Denied::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self { status, message: Some(denied.to_string()), reason: None }
-    }
-}
-
-impl From<LiveError> for Refusal {
-    fn from(error: LiveError) -> Self {
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, message: Some(error.to_string()), reason: None }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
-        let headers = response.headers_mut();
-        if let Some(reason) = self.reason {
-            headers.insert("X-Reason", HeaderValue::from_static(reason));
-        }
-        if let Some(message) = self.message {
-            let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            if let Ok(value) = HeaderValue::from_bytes(line.as_bytes()) {
-                headers.insert(HeaderName::from_static("forklift-error-message"), value);
-            }
-        }
-        response
-    }
-}
 
 const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
 
@@ -176,6 +133,27 @@ struct Granted {
     entry: Arc<ProviderEntry>,
     parameters: Parameters,
     token: Option<String>,
+    /// When the records were current that the source has not confirmed yet.
+    taken: Option<SystemTime>,
+}
+
+impl Granted {
+    /// Marks an answer that the source has not confirmed: 206, and its age.
+    fn marked(&self, mut response: Response) -> Response {
+        if let Some(taken) = self.taken {
+            if response.status() == StatusCode::OK {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            }
+            response.headers_mut().insert(header::AGE, taken.elapsed().unwrap_or_default().as_secs().into());
+            response.headers_mut().remove(header::ETAG);
+        }
+        response
+    }
+
+    /// The tag of an answer; none for what the source has not confirmed.
+    fn etag(&self, version: &str, request: impl Hash) -> Option<String> {
+        self.taken.is_none().then(|| list::etag(version, request))
+    }
 }
 
 async fn provider_request(
@@ -189,17 +167,21 @@ async fn provider_request(
     let token = bearer(headers);
     let user = service.authorizer.authenticate(token).await?;
     let Some(entry) = service.inventory.get(uid) else {
-        return Err(Refusal { status: NOT_FOUND, message: None, reason: Some("ProviderNotFound") });
+        return Err(Refusal { reason: Some("ProviderNotFound"), ..NOT_FOUND.into() });
     };
     let access = Access::Provider { namespace: entry.namespace(), name: entry.name() };
     service.authorizer.permit(&user, &access).await?;
     if entry.spec().provider_type != provider_type {
         return Err(NOT_FOUND.into());
     }
-    if !entry.await_parity(service.parity_limit).await {
-        return Err(StatusCode::PARTIAL_CONTENT.into());
-    }
-    Ok(Granted { entry, parameters, token: token.map(str::to_owned) })
+    let restored = entry.store().restored();
+    // what an earlier run left can be shown at once
+    let limit = if parameters.stale && restored.is_some() { Duration::ZERO } else { service.parity_limit };
+    let taken = match entry.await_parity(limit).await {
+        true => None,
+        false => Some(restored.ok_or(StatusCode::PARTIAL_CONTENT)?),
+    };
+    Ok(Granted { entry, parameters, token: token.map(str::to_owned), taken })
 }
 
 pub(super) async fn provider(
@@ -209,7 +191,8 @@ pub(super) async fn provider(
     Query(pairs): Pairs,
 ) -> Result<Response, Refusal> {
     let granted = provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
-    Ok(Json(provider_resource(&granted.entry, MAX_DETAIL, granted.token.as_deref()).await?).into_response())
+    let resource = provider_resource(&granted.entry, MAX_DETAIL, granted.token.as_deref()).await?;
+    Ok(granted.marked(Json(resource).into_response()))
 }
 
 pub(super) async fn collection(
@@ -219,20 +202,23 @@ pub(super) async fn collection(
     Query(pairs): Pairs,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
-    let Granted { entry, parameters, token } =
-        provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
+    let granted = provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
+    let Granted { entry, parameters, token, .. } = &granted;
     let kind = entry.spec().kind(&collection).ok_or(NOT_FOUND)?;
     if let Some(option) = headers.get(watch::HEADER) {
         if entry.live_source().is_some() {
             return Err(StatusCode::NOT_IMPLEMENTED.into());
         }
+        if granted.taken.is_some() {
+            return Err(StatusCode::PARTIAL_CONTENT.into());
+        }
         let snapshot = option.as_bytes() == watch::SNAPSHOT;
         return match upgrade {
-            Ok(upgrade) => Ok(watch::answer(upgrade, entry, kind, snapshot)),
+            Ok(upgrade) => Ok(watch::answer(upgrade, entry.clone(), kind, snapshot, service.metrics.clone())),
             Err(rejection) => Ok(rejection.into_response()),
         };
     }
-    let records = match entry.live_source() {
+    let (records, version) = match entry.live_source() {
         Some(live) => {
             let query = LiveQuery {
                 kind: kind.name,
@@ -240,29 +226,110 @@ pub(super) async fn collection(
                 name: parameters.name.as_deref(),
                 token: token.as_deref(),
             };
-            live.list(query).await?
+            (live.list(query).await?.into(), None)
         }
-        None => match &parameters.name {
-            Some(name) => find::by_name(kind, entry.store(), name),
-            None => entry.store().list(kind.name).to_vec(),
-        },
+        None => {
+            let (records, version) = entry.store().versioned(kind.name);
+            let request: Vec<_> = pairs.iter().filter(|(key, _)| key != "stale").collect();
+            let etag = granted.etag(&version, (&uid, kind.name, request));
+            if let Some(etag) = etag.as_deref().filter(|etag| list::is_known(&headers, etag)) {
+                return Ok(list::not_modified(etag));
+            }
+            match &parameters.name {
+                Some(name) => (find::by_name(kind, entry.store(), name).into(), etag),
+                None => (records, etag),
+            }
+        }
     };
-    let view = entry.store().view(kind.name).ok_or(NOT_FOUND)?;
-    let records: Vec<_> = records.into_iter().filter(|r| kind.hidden.is_none_or(|hidden| !hidden(r))).collect();
-    Ok(json_text(list_text(view, &parameters.page(records), kind.list_detail(parameters.detail))))
+    let chosen = choose(entry.store(), kind, records, parameters).await?;
+    let total = chosen.total;
+    let mut response = match chosen.shown {
+        Shown::Records(records) => {
+            let list = List {
+                store: entry.store().clone(),
+                kind: kind.name,
+                records,
+                detail: kind.list_detail(parameters.detail),
+            };
+            list::stream(&headers, &service.lists, version.as_deref(), list)
+        }
+        Shown::Text(text) => list::answer(&headers, version.as_deref(), text),
+    };
+    response.headers_mut().insert(TOTAL, total.into());
+    if let Some(warning) = chosen.warning.as_deref().and_then(header_line) {
+        response.headers_mut().insert(WARNING, warning);
+    }
+    Ok(granted.marked(response))
 }
 
-fn list_text(view: View<'_>, records: &[Arc<Record>], detail: i64) -> Vec<u8> {
-    let mut body = Vec::with_capacity(4096);
-    body.push(b'[');
-    for (i, record) in records.iter().enumerate() {
-        if i > 0 {
-            body.push(b',');
+/// How many records there are before `limit` and `offset`.
+const TOTAL: HeaderName = HeaderName::from_static("x-total-count");
+/// That some records do not fit the query, and why.
+const WARNING: HeaderName = HeaderName::from_static("forklift-warning");
+/// More records are looked at in a thread of their own.
+const MANY: usize = 256;
+
+struct Chosen {
+    shown: Shown,
+    total: usize,
+    warning: Option<String>,
+}
+
+enum Shown {
+    Records(Arc<[Arc<Record>]>),
+    /// What `select` leaves of them.
+    Text(Vec<u8>),
+}
+
+/// Leaves out what lists do not show, then applies the query, then the page.
+async fn choose(
+    store: &Arc<Store>,
+    kind: &'static KindSpec,
+    records: Arc<[Arc<Record>]>,
+    parameters: &Parameters,
+) -> Result<Chosen, Refusal> {
+    let visible = match kind.hidden {
+        Some(hidden) if records.iter().any(|record| hidden(record)) => {
+            records.iter().filter(|record| !hidden(record)).cloned().collect()
         }
-        view.append(record, detail, &mut body);
+        _ => records,
+    };
+    let paged = parameters.limit.is_some() || parameters.offset > 0;
+    let Some(query) = &parameters.query else {
+        let total = visible.len();
+        let shown = if paged { parameters.page(visible.to_vec()).into() } else { visible };
+        return Ok(Chosen { shown: Shown::Records(shown), total, warning: None });
+    };
+    let (store, query, parameters) = (store.clone(), query.clone(), parameters.clone());
+    let many = visible.len() > MANY;
+    let run = move || queried(&store, kind, &visible, &query, &parameters);
+    if many { tokio::task::spawn_blocking(run).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)? } else { run() }
+}
+
+fn queried(
+    store: &Store,
+    kind: &'static KindSpec,
+    records: &[Arc<Record>],
+    query: &forklift_lang::Query,
+    parameters: &Parameters,
+) -> Result<Chosen, Refusal> {
+    let view = store.view(kind.name).ok_or(NOT_FOUND)?;
+    let roots = query.roots();
+    let roots: Vec<&str> = roots.iter().map(String::as_str).collect();
+    let outcome = query.run(records.iter(), |record| view.pick(record, &roots));
+    let warning = outcome.warning();
+    if let (true, Some(warning)) = (parameters.strict, &warning) {
+        return Err(Refusal::bad(warning.clone()));
     }
-    body.push(b']');
-    body
+    let total = outcome.matched;
+    let page: Vec<Arc<Record>> = parameters.page(outcome.items.into_iter().cloned().collect());
+    let shown = if query.select.is_empty() {
+        Shown::Records(page.into())
+    } else {
+        let rows = page.iter().map(|record| query.project(&view.pick(record, &roots)).into());
+        Shown::Text(Value::Array(rows.collect()).to_string().into_bytes())
+    };
+    Ok(Chosen { shown, total, warning })
 }
 
 pub(super) async fn resource(
@@ -271,22 +338,27 @@ pub(super) async fn resource(
     headers: HeaderMap,
     Query(pairs): Pairs,
 ) -> Result<Response, Refusal> {
-    let Granted { entry, parameters, token } =
-        provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
+    let granted = provider_request(&service, &headers, &provider_type, &uid, &pairs).await?;
+    let Granted { entry, parameters, token, .. } = &granted;
+    let store = entry.store();
     if collection == "tree" {
         let Some(live) = entry.live_source() else {
             let tree = entry.spec().trees.iter().find(|tree| tree.name == id).ok_or(NOT_FOUND)?;
-            let children = (tree.build)(entry.store(), parameters.detail);
-            return Ok(json_text(tree_text(entry.store(), &children)));
+            let etag = granted.etag(&store.version(), (&uid, "tree", tree.name, parameters.detail));
+            if let Some(etag) = etag.as_deref().filter(|etag| list::is_known(&headers, etag)) {
+                return Ok(list::not_modified(etag));
+            }
+            let text = tree_text(store, &(tree.build)(store, parameters.detail));
+            return Ok(granted.marked(list::answer(&headers, etag.as_deref(), text)));
         };
         let tree = live.tree(&id, parameters.detail, token.as_deref()).await.ok_or(NOT_FOUND)??;
         return Ok(Json(tree).into_response());
     }
     if collection == "workloads" {
         let vms = entry.spec().workloads.ok_or(NOT_FOUND)?;
-        let record = entry.store().get(vms, &id).ok_or(NOT_FOUND)?;
-        return match entry.store().workload(&record) {
-            Ok(workload) => Ok(Json(workload).into_response()),
+        let record = store.get(vms, &id).ok_or(NOT_FOUND)?;
+        return match store.workload(&record) {
+            Ok(workload) => Ok(granted.marked(list::answer(&headers, None, workload.to_string().into_bytes()))),
             Err(error) => Ok((StatusCode::INTERNAL_SERVER_ERROR, Json(error)).into_response()),
         };
     }
@@ -296,14 +368,22 @@ pub(super) async fn resource(
             let query = LiveQuery { kind: kind.name, token: token.as_deref(), ..LiveQuery::default() };
             live.list(query).await?.into_iter().find(|r| *r.id == *id)
         }
-        None => entry.store().get(kind.name, &id),
+        None => store.get(kind.name, &id),
     };
     let record = record.ok_or(NOT_FOUND)?;
-    let mut body = Vec::with_capacity(4096);
-    entry.store().view(kind.name).ok_or(NOT_FOUND)?.append(&record, MAX_DETAIL, &mut body);
-    Ok(json_text(body))
+    let etag = match entry.live_source() {
+        Some(_) => None,
+        None => granted.etag(&store.tag(&record), (&uid, kind.name, &id)),
+    };
+    if let Some(etag) = etag.as_deref().filter(|etag| list::is_known(&headers, etag)) {
+        return Ok(list::not_modified(etag));
+    }
+    let mut body = Vec::with_capacity(8192);
+    store.view(kind.name).ok_or(NOT_FOUND)?.append(&record, MAX_DETAIL, &mut body);
+    Ok(granted.marked(list::answer(&headers, etag.as_deref(), body)))
 }
 
-fn json_text(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
+pub(super) async fn metrics(State(service): State<Service>) -> Response {
+    let text = service.metrics.text(&service.inventory);
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

@@ -10,15 +10,25 @@
 //! | `/providers/{type}/{uid}/{collection}/{id}` | one resource in full |
 //! | `/providers/{type}/{uid}/workloads/{vm}` | a VM with what it refers to |
 //! | `/providers/{type}/{uid}/tree/{name}` | a tree |
+//! | `/metrics` | the service's own metrics; without authentication, without names |
 //!
-//! Query: `detail`, `name`, `namespace`, `limit`, `offset`. Status codes: 206
-//! while a provider's inventory is not loaded, 404 with `X-Reason:
+//! Query: `detail`, `name`, `namespace`, `limit`, `offset` as upstream; ours are
+//! `query` (TSL, with `strict`), `sort` (`name,-memoryMB`) and `stale`. Status codes:
+//! 206 while a provider's inventory is not loaded, 404 with `X-Reason:
 //! ProviderNotFound` for an unknown provider, 401 and 403 as in [`auth`].
 //! Unlike upstream, the token is checked before anything about a provider is told.
+//!
+//! Records that an earlier run left are the body of the 206, with their `Age`;
+//! `stale=true` does not wait for the source. Lists have an `ETag` and
+//! `X-Total-Count`, are packed with gzip when the client takes it, and tell in
+//! `forklift-warning` when records do not fit the query.
 
 pub mod auth;
 mod handlers;
+mod list;
+mod metrics;
 mod query;
+mod refusal;
 mod watch;
 
 #[cfg(test)]
@@ -42,6 +52,8 @@ pub(crate) struct Service {
     pub inventory: Inventory,
     pub authorizer: Arc<dyn Authorizer>,
     pub parity_limit: Duration,
+    pub lists: Arc<list::Cache>,
+    pub metrics: Arc<metrics::Metrics>,
 }
 
 /// Returns the service's routes. TLS and the address are the caller's business.
@@ -54,6 +66,7 @@ pub fn router_with(inventory: Inventory, authorizer: Arc<dyn Authorizer>, parity
     let mut routes = Router::new();
     for (path, with_slash, handler) in [
         ("/schema", false, get(handlers::schema)),
+        ("/metrics", false, get(handlers::metrics)),
         ("/providers", true, get(handlers::all_providers)),
         ("/providers/{type}", true, get(handlers::providers)),
         ("/providers/{type}/{uid}", false, get(handlers::provider)),
@@ -65,5 +78,7 @@ pub fn router_with(inventory: Inventory, authorizer: Arc<dyn Authorizer>, parity
             routes = routes.route(&format!("{path}/"), handler);
         }
     }
-    routes.with_state(Service { inventory, authorizer, parity_limit })
+    let (lists, metrics) = (Arc::default(), Arc::<metrics::Metrics>::default());
+    let counted = axum::middleware::from_fn_with_state(metrics.clone(), metrics::count);
+    routes.layer(counted).with_state(Service { inventory, authorizer, parity_limit, lists, metrics })
 }

@@ -164,8 +164,12 @@ async fn a_resource_is_shown_in_full() {
 
 #[tokio::test]
 async fn what_cannot_be_answered_says_why() {
-    check("/providers/ova/u1/vms?detail=much", expect!["400"]).await;
-    check("/providers/ova/u1/vms?limit=-1", expect!["400"]).await;
+    check("/providers/ova/u1/vms?detail=much", expect![[r#"
+        400
+        forklift-error-message: detail=much is not a whole numberdetail=much is not a whole number"#]]).await;
+    check("/providers/ova/u1/vms?limit=-1", expect![[r#"
+        400
+        forklift-error-message: limit=-1 is not a whole numberlimit=-1 is not a whole number"#]]).await;
     check(
         "/providers/ova/u9/vms",
         expect![[r#"
@@ -225,6 +229,146 @@ async fn frames(socket: &mut Socket, last: i64) -> Vec<String> {
     }
 }
 
+/// Asks with headers; returns the status, the headers asked for, and the body.
+async fn ask(service: &Router, path: &str, headers: &[(&str, &str)], wanted: &[&str]) -> (String, Vec<u8>) {
+    let mut request = Request::builder().uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::empty()).expect("a valid request");
+    let response = service.clone().oneshot(request).await.expect("infallible");
+    let told = |name: &&str| response.headers().get(*name).map(|v| format!("{name}: {}", v.to_str().unwrap_or("?")));
+    let lines: Vec<String> =
+        [response.status().as_u16().to_string()].into_iter().chain(wanted.iter().filter_map(told)).collect();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 30).await.expect("a body");
+    (lines.join(", "), body.to_vec())
+}
+
+fn etag(head: &str) -> &str {
+    head.split("etag: ").nth(1).expect("a tag").split(',').next().expect("not empty")
+}
+
+fn unpacked(body: &[u8]) -> Vec<u8> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    flate2::read::GzDecoder::new(body).read_to_end(&mut text).expect("gzip");
+    text
+}
+
+#[tokio::test]
+async fn queries_filter_sort_and_cut_in_the_server() {
+    let service = router(inventory(), Arc::new(Open));
+    let told = async |parameters: &str| {
+        let (head, body) =
+            ask(&service, &format!("/providers/ova/u1/vms?{parameters}"), &[], &["x-total-count", "forklift-warning"])
+                .await;
+        format!("{head}\n{}", String::from_utf8_lossy(&body))
+    };
+    expect![[r#"
+        200, x-total-count: 2
+        [{"id":"2","name":"db","selfLink":"providers/ova/u1/vms/2"}]"#]]
+    .assert_eq(&told("query=where%20name%20=%20'db'%20limit%201").await);
+    expect![[r#"
+        200, x-total-count: 3
+        [{"id":"3","name":"db","selfLink":"providers/ova/u1/vms/3"},{"id":"2","name":"db","selfLink":"providers/ova/u1/vms/2"}]"#]]
+    .assert_eq(&told("sort=name,-uuid&limit=2").await);
+    expect![[r#"
+        200, x-total-count: 3
+        [{"id":"2","name":"db","selfLink":"providers/ova/u1/vms/2"}]"#]]
+    .assert_eq(&told("offset=1&limit=1").await);
+    expect![[r#"
+        200, x-total-count: 1
+        [{"n":"web","c":1}]"#]]
+    .assert_eq(&told("query=select+name+as+n,+len(networks)+as+c+where+id+in+['1']").await);
+    expect![[r#"
+        200, x-total-count: 0, forklift-warning: 3 items do not fit the query and are left out: type mismatch: a number is expected, not a string (position 0 of the expression)
+        []"#]]
+    .assert_eq(&told("query=name+%2B+1+%3E+2").await);
+    expect!["400\n3 items do not fit the query and are left out: type mismatch: a number is expected, not a string (position 0 of the expression)"]
+        .assert_eq(&told("query=name+%2B+1+%3E+2&strict=true").await);
+    expect![[r#"
+        400
+        syntax error: a number where an operator or the end is expected at position 5
+        name 1
+             ^"#]]
+    .assert_eq(&told("query=name+1").await);
+    expect!["400\na field to sort by is missing at position 0\n,\n^"].assert_eq(&told("sort=,").await);
+}
+
+#[tokio::test]
+async fn a_client_that_has_the_version_gets_nothing_anew() {
+    let inventory = inventory();
+    let service = router(inventory.clone(), Arc::new(Open));
+    for path in ["/providers/ova/u1/vms?detail=4", "/providers/ova/u1/vms/1"] {
+        let (head, _) = ask(&service, path, &[], &["cache-control", "vary", "etag"]).await;
+        assert!(head.starts_with("200, cache-control: private, no-cache, vary: Accept-Encoding, etag: W/"), "{head}");
+        let tag = etag(&head);
+        let (again, body) = ask(&service, path, &[("If-None-Match", tag)], &["etag"]).await;
+        assert_eq!((again, body.len()), (format!("304, etag: {tag}"), 0));
+        let entry = inventory.get("u1").expect("inserted");
+        let json = json!({"id": "1", "name": path});
+        inventory.writer(&entry).upsert("vms", Draft::new("1", path, "", Json(json)));
+        let (changed, _) = ask(&service, path, &[("If-None-Match", tag)], &[]).await;
+        assert_eq!(changed, "200");
+    }
+    let (one, _) = ask(&service, "/providers/ova/u1/vms?detail=4", &[], &["etag"]).await;
+    let (other, _) = ask(&service, "/providers/ova/u1/vms?detail=1", &[], &["etag"]).await;
+    assert_ne!(etag(&one), etag(&other), "each request has a tag of its own");
+}
+
+#[tokio::test]
+async fn a_long_list_comes_in_pieces_packed_and_from_memory() {
+    let inventory = inventory();
+    let entry = inventory.get("u1").expect("inserted");
+    let writer = inventory.writer(&entry);
+    let draft = |id: usize| {
+        let json = json!({"id": id, "text": "x".repeat(2000)});
+        crate::Action::Upsert("vms", Draft::new(&id.to_string(), "many", "", Json(json)))
+    };
+    writer.apply((0..1000).map(draft).collect());
+    let service = router(inventory.clone(), Arc::new(Open));
+    let path = "/providers/ova/u1/vms?detail=all";
+    let gzip = [("Accept-Encoding", "gzip")];
+    let mut plain = Vec::new();
+    // made, made and kept, from memory
+    for round in 0..3 {
+        let (head, body) = ask(&service, path, &[], &["content-encoding", "content-length", "x-total-count"]).await;
+        let length = if round == 2 { format!(", content-length: {}", body.len()) } else { String::new() };
+        assert_eq!(head, format!("200{length}, x-total-count: 1000"));
+        let list: Vec<serde_json::Value> = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(list.len(), 1000);
+        assert!(plain.is_empty() || plain == body);
+        plain = body;
+        let (head, packed) = ask(&service, path, &gzip, &["content-encoding"]).await;
+        assert_eq!(head, "200, content-encoding: gzip");
+        assert!(packed.len() * 20 < plain.len() && unpacked(&packed) == plain, "round {round}");
+    }
+    writer.apply(vec![crate::Action::Delete("vms", "5".to_owned())]);
+    let (_, body) = ask(&service, path, &gzip, &[]).await;
+    let list: Vec<serde_json::Value> = serde_json::from_slice(&unpacked(&body)).expect("JSON");
+    assert_eq!(list.len(), 999, "what is kept is of one version");
+}
+
+#[tokio::test]
+async fn the_service_counts_its_own_work() {
+    let service = router_with(inventory(), Arc::new(Two), Duration::from_millis(10));
+    ask(&service, "/providers/ova/u1/vms/", &[("Authorization", "Bearer admin")], &[]).await;
+    ask(&service, "/providers/ova/u1/vms", &[], &[]).await;
+    let (head, body) = ask(&service, "/metrics", &[], &[]).await;
+    let text = String::from_utf8(body).expect("text");
+    assert_eq!(head, "200");
+    for line in [
+        r#"forklift_inventory_requests_total{route="/providers/{type}/{uid}/{collection}",code="200"} 1"#,
+        r#"forklift_inventory_requests_total{route="/providers/{type}/{uid}/{collection}",code="401"} 1"#,
+        r#"forklift_inventory_records{type="ova",collection="vms"} 3"#,
+        "forklift_inventory_loading 1",
+        "forklift_inventory_watches 0",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} is missing in\n{text}");
+    }
+    assert!(!text.contains("p1"), "no names");
+}
+
 type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 #[tokio::test]
@@ -280,4 +424,53 @@ async fn the_client_tells_what_to_do_next() {
     assert_eq!(told(None, "/providers", &[]).await, "Unauthorized: the inventory does not accept the token");
     assert!(told(Some("guest"), "/providers", &[]).await.starts_with("Forbidden"));
     assert!(told(admin, "/providers", &[("limit", "x")]).await.starts_with("Status"));
+}
+
+#[tokio::test]
+async fn a_slow_watcher_loses_nothing_and_holds_up_nobody() {
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let inventory = inventory();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let service = router(inventory.clone(), Arc::new(Open));
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    let mut request = format!("ws://{address}/providers/ova/u1/vms").into_client_request().expect("a URL");
+    request.headers_mut().insert("X-Watch", "changes".parse().expect("a value"));
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("upgraded");
+    assert_eq!(frames(&mut socket, 1).await, ["0 - - null", "1 - - null"]);
+
+    // many times what the sockets hold, while nobody reads
+    let entry = inventory.get("u1").expect("inserted");
+    let writer = inventory.writer(&entry);
+    let (rounds, vms) = (100, 50);
+    for round in 0..rounds {
+        let draft = |vm: usize| {
+            let name = format!("{vm}-{round}");
+            let json = json!({"id": vm, "name": name, "text": "x".repeat(20_000)});
+            crate::Action::Upsert("vms", Draft::new(&format!("new{vm}"), &name, "", Json(json)))
+        };
+        writer.apply((0..vms).map(draft).collect());
+        tokio::task::yield_now().await;
+    }
+    let mut last = std::collections::BTreeMap::new();
+    let mut frames_seen = 0;
+    while last.len() < vms || last.values().any(|name: &String| !name.ends_with(&format!("-{}", rounds - 1))) {
+        use futures::StreamExt;
+        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("a frame in time");
+        let text = frame.expect("not closed").expect("no error").into_text().expect("text");
+        let frame: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let old = frame["Resource"]["name"].as_str().unwrap_or_default().to_owned();
+        let (id, new) = match frame["Action"].as_i64() {
+            Some(16) => (frame["Resource"]["id"].to_string(), old),
+            Some(32) => {
+                let id = frame["Resource"]["id"].to_string();
+                assert_eq!(last.get(&id), Some(&old), "an update begins where the last one ended");
+                (id, frame["Updated"]["name"].as_str().unwrap_or_default().to_owned())
+            }
+            other => panic!("{other:?}"),
+        };
+        last.insert(id, new);
+        frames_seen += 1;
+    }
+    assert!(frames_seen < rounds * vms, "changes that waited became one: {frames_seen}");
 }
