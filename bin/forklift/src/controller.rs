@@ -3,17 +3,21 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use forklift_api::Settings;
-use forklift_controllers::ControllerConfig;
 use forklift_controllers::rules::Concerns;
+use forklift_controllers::{ControllerConfig, certificate, tls, webhook};
 use forklift_inventory::Inventory;
 use forklift_providers::openshift::auth::ClusterAuthorizer;
 use forklift_providers::{Context, Registry};
 use forklift_validation::Validator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// How long a server may take to show its certificate.
+const CERTIFICATE: Duration = Duration::from_secs(10);
 
 /// Options of `forklift controller`.
 #[derive(clap::Args, Clone, Debug)]
@@ -27,6 +31,15 @@ pub struct ControllerArgs {
     /// Key of the serving certificate, PEM
     #[arg(long, env = "API_TLS_KEY")]
     pub tls_key: PathBuf,
+    /// Address of the admission webhooks
+    #[arg(long, default_value = "0.0.0.0:9443", env = "WEBHOOK_LISTEN")]
+    pub webhook_listen: SocketAddr,
+    /// Register the webhooks at this service; without it, whoever installs the product does
+    #[arg(long, env = "WEBHOOK_SERVICE")]
+    pub webhook_service: Option<String>,
+    /// Authority that the serving certificate is of, PEM; for the registration of the webhooks
+    #[arg(long, env = "WEBHOOK_CA", requires = "webhook_service")]
+    pub webhook_ca: Option<PathBuf>,
     /// Namespace of the product
     #[arg(long, default_value = forklift_api::DEFAULT_NAMESPACE, env = "POD_NAMESPACE")]
     pub namespace: String,
@@ -53,9 +66,17 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.inventory_listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.inventory_listen))?;
-    let router = controller.inventory_router();
+    let hooks = TcpListener::bind(args.webhook_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.webhook_listen))?;
+    let (router, webhooks) = (controller.inventory_router(), controller.webhook_router());
+    if let (Some(service), Some(ca)) = (&args.webhook_service, &args.webhook_ca) {
+        let reach = webhook::Reach::Service { namespace: args.namespace.clone(), name: service.clone() };
+        webhook::register(&controller.client, &reach, &read(ca)?).await?;
+    }
     tokio::try_join!(
-        crate::tls::serve(listener, &cert, &key, router, shutdown.clone()),
+        tls::serve(listener, &cert, &key, router, shutdown.clone()),
+        tls::serve(hooks, &cert, &key, webhooks, shutdown.clone()),
         controller.run(shutdown.clone()),
         async {
             tokio::signal::ctrl_c().await?;
@@ -79,12 +100,17 @@ impl Controller {
         Controller { client, registry: Registry::new(inventory, context), namespace: namespace.into() }
     }
 
-    /// Returns the inventory's REST service, which asks the cluster who may see what.
+    /// Returns the inventory's REST service and the certificates of sources; both ask the cluster who may see what.
     pub fn inventory_router(&self) -> axum::Router {
-        forklift_inventory::rest::router(
-            self.registry.inventory().clone(),
-            Arc::new(ClusterAuthorizer::new(self.client.clone())),
-        )
+        let authorizer = Arc::new(ClusterAuthorizer::new(self.client.clone()));
+        forklift_inventory::rest::router(self.registry.inventory().clone(), authorizer.clone())
+            .merge(certificate::router(authorizer, CERTIFICATE))
+    }
+
+    /// Returns the admission webhooks.
+    pub fn webhook_router(&self) -> axum::Router {
+        let providers = Arc::new(self.registry.clone());
+        webhook::router(webhook::Webhooks { client: self.client.clone(), providers })
     }
 
     /// Runs every reconciler until `shutdown`.

@@ -5,7 +5,6 @@ mod live;
 mod migrate;
 mod snapshot;
 mod stack;
-mod tls;
 mod worker;
 
 use std::path::PathBuf;

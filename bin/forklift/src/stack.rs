@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use forklift_controllers::{tls, webhook};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::Controller;
-use crate::{default_data_dir, tls};
+use crate::default_data_dir;
 
 /// Field manager of what the composition writes.
 const MANAGER: &str = "forklift";
@@ -143,6 +144,15 @@ impl Stack {
         let stop = shutdown.clone();
         tasks.spawn(async move { ("inventory", tls::serve(inventory_listener, &cert, &key, router, stop).await) });
         publish_inventory(&client, inventory_address).await?;
+
+        // The API server asks them from now on: they are there before anybody writes a provider.
+        let hooks = bind(kept_address(data, "webhook.listen", SocketAddr::from(([127, 0, 0, 1], 0)))?).await?;
+        let hooks_address = hooks.local_addr()?;
+        keep_address(data, "webhook.listen", hooks_address)?;
+        let (cert, key) = server.issue_certificate(&["127.0.0.1", "localhost"].map(String::from))?;
+        let (router, stop) = (controller.webhook_router(), shutdown.clone());
+        tasks.spawn(async move { ("webhooks", tls::serve(hooks, &cert, &key, router, stop).await) });
+        webhook::register(&client, &webhook::Reach::Url(format!("https://{hooks_address}")), server.ca_pem()).await?;
 
         let controllers = controller.run(shutdown.clone());
         tasks.spawn(async move { ("controllers", controllers.await) });

@@ -81,6 +81,8 @@ labels! {
     CREATED_FOR_PROVIDER_TYPE = "createdForProviderType";
     /// On secrets: the name of what they are for.
     CREATED_FOR_RESOURCE = "createdForResource";
+    /// On secrets: the engine's authority was added.
+    CA_CERT_UPDATED = "ca-cert-updated";
     /// On the OVA store's volumes.
     OVA = "ova";
     /// Value of [`OVA`] on claims.

@@ -17,8 +17,12 @@
 //! | Migration | [`migration`] | mirrors the plan's run |
 //! | Conversion | [`conversion`] | one pod that converts a guest |
 //!
+//! Beside them [`webhook`] answers the API server before it stores what users write, and [`certificate`] shows users the
+//! certificate of a source.
+//!
 //! Everything durable is in Kubernetes objects: a controller that is killed anywhere goes on where it was.
 pub mod caches;
+pub mod certificate;
 pub mod context;
 pub mod conversion;
 pub mod hook;
@@ -33,6 +37,8 @@ pub mod provider;
 mod registry;
 pub mod rules;
 pub mod shell;
+pub mod tls;
+pub mod webhook;
 pub mod worker;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use forklift_api::plan::{PlanMap, PlanSpec, PlanVM};
 use forklift_api::provider::{ProviderPair, ProviderSpec};
 use forklift_api::{Hook, Migration, NetworkMap, Plan, Provider, Ref, Settings, StorageMap};
 use forklift_controllers::ControllerConfig;
+use forklift_controllers::webhook::{self, Webhooks};
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Secret};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -33,7 +34,7 @@ pub struct Cluster {
     pub fate: Fate,
     stop: CancellationToken,
     controllers: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
-    _server: apiserver::Handle,
+    server: apiserver::Handle,
     _directory: tempfile::TempDir,
 }
 
@@ -55,7 +56,7 @@ impl Cluster {
             fate,
             stop: CancellationToken::new(),
             controllers: None,
-            _server: server,
+            server,
             _directory: directory,
         };
         cluster.run_controllers();
@@ -84,6 +85,52 @@ impl Cluster {
         if let Some(controllers) = self.controllers.take() {
             controllers.await.expect("no panic").expect("no error");
         }
+    }
+
+    /// Serves the webhooks and registers them.
+    pub async fn run_webhooks(&self) {
+        let names = ["127.0.0.1".to_owned()];
+        let (cert, key) = self.server.issue_certificate(&names).expect("a certificate");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let hooks = Webhooks { client: self.client.clone(), providers: Arc::new(self.source.clone()) };
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            forklift_controllers::tls::serve(listener, &cert, &key, webhook::router(hooks), stop).await
+        });
+        let reach = webhook::Reach::Url(format!("https://{address}"));
+        webhook::register(&self.client, &reach, self.server.ca_pem()).await.expect("they are registered");
+    }
+
+    /// Returns a client with the rights of a service account of our namespace, which has these rights there.
+    pub async fn user(&self, name: &str, rules: Value) -> Client {
+        let post = |kind: &str, object: Value| {
+            let (group, version) =
+                if kind == "ServiceAccount" { ("", "v1") } else { ("rbac.authorization.k8s.io", "v1") };
+            let resource = kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(group, version, kind));
+            let api: Api<kube::api::DynamicObject> = Api::namespaced_with(self.client.clone(), NS, &resource);
+            async move {
+                let object = serde_json::from_value(object).expect("an object");
+                api.create(&PostParams::default(), &object).await.expect("is created");
+            }
+        };
+        post("ServiceAccount", json!({"metadata": {"name": name}})).await;
+        post("Role", json!({"metadata": {"name": name}, "rules": rules})).await;
+        post(
+            "RoleBinding",
+            json!({
+                "metadata": {"name": name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": NS}],
+            }),
+        )
+        .await;
+        let kubeconfig = kube::config::Kubeconfig::from_yaml(&self.server.kubeconfig()).expect("a kubeconfig");
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("a configuration");
+        let mut config = config;
+        config.auth_info.impersonate = Some(format!("system:serviceaccount:{NS}:{name}"));
+        Client::try_from(config).expect("a client")
     }
 
     /// Returns the API of a kind in our namespace.

@@ -1,6 +1,7 @@
 //! The controllers against the embedded API server in this process, over real HTTP.
 //!
 //! The source ([`source`]) and the node ([`kubelet`]) are made up: nothing is copied or converted, only said to be.
+mod certificate;
 mod cluster;
 mod conditions;
 mod hosts;
@@ -9,3 +10,4 @@ mod plans;
 mod providers;
 mod source;
 mod vsphere_table;
+mod webhooks;
