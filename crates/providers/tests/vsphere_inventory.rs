@@ -27,12 +27,14 @@ struct Followed {
 impl Followed {
     /// Starts a vCenter with these VMs and waits for parity; nothing where there is no simulator.
     async fn start(names: &[&str]) -> Option<Self> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let options = Options { vms: 1, names, disk_size: 16 << 20, ..Options::default() };
-        let vcenter = tokio::task::block_in_place(|| Vcenter::start(options))?;
+        let vcenter = vcenter(Options { names: owned(names), ..Options::default() })?;
+        Some(Self::load(vcenter).await)
+    }
+
+    async fn load(vcenter: Vcenter) -> Self {
         let followed = Self::follow(vcenter);
         followed.until("the inventory is loaded", |store| store.has_parity().then_some(())).await;
-        Some(followed)
+        followed
     }
 
     fn follow(vcenter: Vcenter) -> Self {
@@ -91,6 +93,15 @@ impl Followed {
         let ended = tokio::time::timeout(PATIENCE, self.run).await.expect("in time").expect("no panic");
         assert_eq!(ended, Ok(()));
     }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn vcenter(options: Options) -> Option<Vcenter> {
+    let options = Options { vms: 1, disk_size: 16 << 20, ..options };
+    tokio::task::block_in_place(|| Vcenter::start(options))
 }
 
 fn vm(store: &Store, name: &str) -> Option<Arc<Record>> {
@@ -201,5 +212,54 @@ async fn ten_thousand_machines_and_their_changes_are_followed() {
         }
     }
     assert!(compared > 500, "only {compared} values could be compared");
+    followed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_host_is_loaded_too() {
+    let Some(host) = vcenter(Options { names: owned(&["web"]), esx: true, ..Options::default() }) else { return };
+    let followed = Followed::load(host).await;
+    let web = vm(&followed.store, "web").expect("it is there");
+    assert_eq!(&*web.path, "/ha-datacenter/vm/web");
+    assert_eq!(followed.store.count(kinds::HOSTS), 1);
+    let workload = followed.store.workload(&web).expect("its host and compute resource are there");
+    assert_eq!(workload["host"]["cluster"]["variant"], "ComputeResource");
+    followed.end().await;
+}
+
+/// Makes a tag and attaches it to a VM, through the REST API.
+async fn attach(vcenter: &Vcenter, name: &str, vm: &str) -> String {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().expect("a client");
+    let base = vcenter.url().trim_end_matches("/sdk").to_owned();
+    let session = http.post(format!("{base}/rest/com/vmware/cis/session"));
+    let session = session.basic_auth(vcenter.user(), Some(vcenter.password())).send().await.expect("an answer");
+    let session: Value = session.json().await.expect("JSON");
+    let token = session["value"].as_str().expect("a token").to_owned();
+    let post = |path: String, body: Value| {
+        let request = http.post(format!("{base}/rest/com/vmware/cis/tagging/{path}"));
+        let request = request.header("vmware-api-session-id", &token).json(&body);
+        async move { request.send().await.expect("an answer").json::<Value>().await.unwrap_or_default() }
+    };
+    let category = json!({"create_spec": {"name": format!("of {name}"), "description": "", "cardinality": "MULTIPLE", "associable_types": []}});
+    let category = post("category".to_owned(), category).await["value"].clone();
+    let tag = json!({"create_spec": {"name": name, "description": "best", "category_id": category}});
+    let tag = post("tag".to_owned(), tag).await["value"].as_str().expect("an id").to_owned();
+    let object = json!({"object_id": {"id": vm, "type": "VirtualMachine"}});
+    post(format!("tag-association/id:{tag}?~action=attach"), object).await;
+    tag
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_come_with_the_machines() {
+    let Some(vcenter) = vcenter(Options { names: owned(&["web", "db"]), ..Options::default() }) else { return };
+    let id = vcenter.machine("web").expect("it is there")["id"].as_str().expect("an id").to_owned();
+    let tag = attach(&vcenter, "gold", &id).await;
+    let followed = Followed::load(vcenter).await;
+    followed.until_vm("web", "has its tag", |vm| vm.tags.iter().any(|known| *known.id == *tag)).await;
+    let web = vm(&followed.store, "web").expect("it is there");
+    let translated = machine(&followed.store, &web).expect("a VM");
+    assert_eq!((translated.tags[0].name.as_str(), translated.tags[0].description.as_str()), ("gold", "best"));
+    assert!(vm(&followed.store, "db").expect("it is there").native::<Vm>().is_some_and(|vm| vm.tags.is_empty()));
     followed.end().await;
 }

@@ -1,9 +1,32 @@
 //! The adapters of a host that a migration may use, with the speed of the cards behind them.
 
-use super::model::{Adapter, Host, Network, VirtualNic};
+use std::collections::HashMap;
+
+use super::model::{Adapter, Host, Network, VirtualNic, Word};
+
+/// Networks by their ids, and port groups by their keys.
+pub struct Networks<'a>(HashMap<&'a str, &'a Network>);
+
+impl<'a> Networks<'a> {
+    /// Returns the table of these networks.
+    pub fn new(networks: impl Iterator<Item = (&'a str, &'a Network)>) -> Self {
+        let mut table = HashMap::new();
+        for (id, network) in networks {
+            table.insert(id, network);
+            if !network.key.is_empty() {
+                table.entry(network.key.as_str()).or_insert(network);
+            }
+        }
+        Self(table)
+    }
+
+    fn get(&self, id: &str) -> Option<&'a Network> {
+        self.0.get(id).copied()
+    }
+}
 
 /// Returns the adapters of a host: one for each VMkernel adapter, fastest first, then by the largest packet.
-pub fn adapters(id: &str, host: &Host, networks: &[(&str, &Network)]) -> Box<[Adapter]> {
+pub fn adapters(id: &str, host: &Host, networks: &Networks<'_>) -> Box<[Adapter]> {
     let adapter = |nic: &VirtualNic| {
         let (name, link_speed) = if !nic.port_group.is_empty() {
             standard(host, nic)
@@ -26,7 +49,7 @@ pub fn adapters(id: &str, host: &Host, networks: &[(&str, &Network)]) -> Box<[Ad
 }
 
 /// An adapter on the host's own switch: the port group's name, and the first card of the switch.
-fn standard(host: &Host, nic: &VirtualNic) -> (super::model::Word, i32) {
+fn standard(host: &Host, nic: &VirtualNic) -> (Word, i32) {
     let Some(group) = host.port_groups.iter().find(|group| group.name == nic.port_group) else {
         return Default::default();
     };
@@ -37,15 +60,14 @@ fn standard(host: &Host, nic: &VirtualNic) -> (super::model::Word, i32) {
 }
 
 /// An adapter on a distributed switch: the switch's name, and the fastest of the host's cards on it.
-fn distributed(id: &str, host: &Host, nic: &VirtualNic, networks: &[(&str, &Network)]) -> (super::model::Word, i32) {
-    let by_id = |wanted: &str| networks.iter().find(|(id, _)| *id == wanted).map(|(_, network)| *network);
-    let group = networks.iter().find(|(id, network)| network.is_meant(id, &nic.distributed_port_group));
-    let Some(switch) = group.and_then(|(_, group)| by_id(&group.switch.id)) else { return Default::default() };
+fn distributed(id: &str, host: &Host, nic: &VirtualNic, networks: &Networks<'_>) -> (Word, i32) {
+    let group = networks.get(&nic.distributed_port_group);
+    let Some(switch) = group.and_then(|group| networks.get(&group.switch.id)) else { return Default::default() };
     let mut members = switch.hosts.iter().filter(|member| member.host.id == id);
     let speed = members.next().and_then(|member| {
         let is_on_it = |key: &str| member.pnics.iter().any(|name| key.ends_with(&format!("-{name}")));
         // cards are sorted, fastest first
         host.pnics.iter().find(|card| is_on_it(&card.key)).or(host.pnics.first())
     });
-    (super::model::Word::new(&switch.name), speed.map_or(0, |card| card.link_speed))
+    (Word::new(&switch.name), speed.map_or(0, |card| card.link_speed))
 }

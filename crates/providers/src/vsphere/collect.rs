@@ -60,7 +60,8 @@ impl Collect {
 #[async_trait]
 impl Collector for Collect {
     async fn run(self: Box<Self>, store: Writer, cancel: CancellationToken) -> Result<(), ConnectError> {
-        let mut follower = Follower { world: World::restored(store.store()), store, cancel, failures: 0 };
+        let mut follower =
+            Follower { world: World::restored(store.store()), store, cancel, failures: 0, told: false, early: None };
         loop {
             match follower.follow(&self.connect).await {
                 Ended::Cancelled => return Ok(()),
@@ -81,6 +82,10 @@ struct Follower {
     cancel: CancellationToken,
     /// Failures since the last success.
     failures: u32,
+    /// A full set was told since tags are read.
+    told: bool,
+    /// Tags that came before the full set was complete.
+    early: Option<News>,
 }
 
 impl Follower {
@@ -121,13 +126,14 @@ impl Follower {
     async fn watch(&mut self, client: &Client, watch: &mut Watch) -> Ended {
         let cancel = self.cancel.clone();
         let mut tagging = tagging::start(client);
+        self.told = self.world.is_complete();
         loop {
             // polled to its end, whatever comes in between: an answer that is dropped would have to be told again
             let mut next = Box::pin(watch.next(WAIT));
             let set = loop {
                 tokio::select! {
                     () = cancel.cancelled() => return Ended::Cancelled,
-                    Some(news) = tagging.news.recv() => self.tag(&news),
+                    Some(news) = tagging.news.recv() => self.tag(news),
                     set = &mut next => break set,
                 }
             };
@@ -159,16 +165,18 @@ impl Follower {
             self.world.begin();
             self.store.begin();
         }
+        // a full set names all VMs: those that are new have no tags yet
         let mut entered = Vec::new();
         for update in &set.objects {
+            let is_vm = update.kind == UpdateKind::Enter && update.object.kind == "VirtualMachine";
+            if is_vm && self.store.store().get(super::spec::kinds::VMS, &update.object.value).is_none() {
+                entered.push(update.object.clone());
+            }
             for reread in self.world.apply(update) {
                 self.reread(client, reread).await?;
             }
-            if update.kind == UpdateKind::Enter && update.object.kind == "VirtualMachine" {
-                entered.push(update.object.clone());
-            }
         }
-        if !set.full && !entered.is_empty() {
+        if self.told && !entered.is_empty() {
             // the receiver lives as long as this session's tagging; without it there are no tags to be had
             let _ = tags.send(entered);
         }
@@ -178,8 +186,12 @@ impl Follower {
         if set.full {
             self.world.end();
         }
+        if let Some(news) = self.early.take() {
+            self.world.set_tags(news.of.as_deref(), &news.tags);
+        }
         self.tell();
         if set.full {
+            self.told = true;
             self.store.loaded();
         }
         Ok(())
@@ -195,11 +207,13 @@ impl Follower {
         }
     }
 
-    fn tag(&mut self, news: &News) {
-        self.world.set_tags(news.of.as_deref(), &news.tags);
-        // before the first full set is complete nothing is told
+    fn tag(&mut self, news: News) {
         if self.world.is_complete() {
+            self.world.set_tags(news.of.as_deref(), &news.tags);
             self.tell();
+        } else {
+            // not all VMs are known yet: the tags wait for the last of them
+            self.early = Some(news);
         }
     }
 

@@ -664,3 +664,75 @@ fn tags_are_shared_and_change_only_whom_they_concern() {
     assert_eq!(vcenter.tell().0, ["vms/vm-52"]);
     assert!(vcenter.vm("vm-52").tags.is_empty() && !vcenter.vm("vm-70").tags.is_empty());
 }
+
+#[test]
+fn adapters_on_distributed_switches_have_the_speed_of_the_cards_there() {
+    let mut vcenter = Vcenter::loaded();
+    let vnic = r#"<HostVirtualNic><device>vmk1</device><key>vmk1</key><portgroup></portgroup><spec><ip>
+        <ipAddress>10.0.0.2</ipAddress><subnetMask>255.255.255.0</subnetMask></ip><mtu>9000</mtu>
+        <distributedVirtualPort><portgroupKey>key-20</portgroupKey></distributedVirtualPort></spec></HostVirtualNic>"#;
+    let pnic = |name: &str, speed: u32| {
+        format!(
+            "<PhysicalNic><key>key-vim.host.PhysicalNic-{name}</key><linkSpeed><speedMb>{speed}</speedMb></linkSpeed></PhysicalNic>"
+        )
+    };
+    let pnics = [pnic("vmnic0", 25000), pnic("vmnic1", 10000)].concat();
+    vcenter.take(&change("HostSystem", "host-37", "config.network.pnic", Some(&pnics)));
+    vcenter.take(&change("HostSystem", "host-37", "config.network.vnic", Some(vnic)));
+    vcenter.tell();
+    let adapters = |vcenter: &Vcenter| vcenter.json(HOSTS, "host-37")["networkAdapters"].to_string();
+    let shown = r#"[{"name":"DVS0","ipAddress":"10.0.0.2","subnetMask":"255.255.255.0","linkSpeed":10000,"mtu":9000}]"#;
+    assert_eq!(adapters(&vcenter), shown);
+
+    vcenter.take(&change("VmwareDistributedVirtualSwitch", "dvs-8", "name", Some("blue")));
+    let (told, _) = vcenter.tell();
+    assert_eq!(told, ["hosts/host-37", "networks/dvs-8"]);
+    assert_eq!(adapters(&vcenter), shown.replace("DVS0", "blue"));
+}
+
+/// A device of a VM, as a test makes it: a disk or a card by its key.
+fn device(key: i32, variant: u8) -> String {
+    if key >= 4000 {
+        format!(
+            r#"<VirtualDevice xsi:type="VirtualVmxnet3"><key>{key}</key><backing xsi:type="VirtualEthernetCardNetworkBackingInfo">
+            <network type="Network">network-{variant}</network></backing><macAddress>00:50:56:00:00:{variant:02x}</macAddress></VirtualDevice>"#
+        )
+    } else {
+        format!(
+            r#"<VirtualDevice xsi:type="VirtualDisk"><key>{key}</key><backing xsi:type="VirtualDiskFlatVer2BackingInfo">
+            <fileName>[ds] {key}-{variant}.vmdk</fileName></backing><controllerKey>1000</controllerKey>
+            <unitNumber>{}</unitNumber></VirtualDevice>"#,
+            key % 10
+        )
+    }
+}
+
+proptest::proptest! {
+    /// Devices that are told one by one give the same VM as all of them told at once.
+    #[test]
+    fn single_devices_add_up_to_the_whole(steps in proptest::collection::vec((0..6_i32, proptest::option::of(0..4_u8)), 1..30)) {
+        const KEYS: [i32; 6] = [2000, 2001, 2002, 4000, 4001, 4002];
+        let (mut single, mut whole) = (Vcenter::new(), Vcenter::new());
+        let mut devices: Vec<(i32, u8)> = Vec::new();
+        single.take(&change("VirtualMachine", "vm-52", "config.hardware.device", Some("")));
+        for (at, variant) in steps {
+            let key = KEYS[at as usize];
+            // a device that changed stands last, as the collector appends what is told of it
+            devices.retain(|(known, _)| *known != key);
+            devices.extend(variant.map(|variant| (key, variant)));
+            let value = variant.map(|variant| device(key, variant));
+            // the element itself is the value: no list around it
+            let path = format!("config.hardware.device[{key}]");
+            let mut update = change("VirtualMachine", "vm-52", &path, value.as_deref());
+            for (_, value) in &mut update.changes {
+                *value = value.take().and_then(|list| list.children.into_iter().next());
+            }
+            proptest::prop_assert_eq!(single.take(&update), []);
+        }
+        let all: String = devices.iter().map(|(key, variant)| device(*key, *variant)).collect();
+        whole.take(&change("VirtualMachine", "vm-52", "config.hardware.device", Some(&all)));
+        single.tell();
+        whole.tell();
+        proptest::prop_assert_eq!(single.vm("vm-52"), whole.vm("vm-52"));
+    }
+}

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use forklift_inventory::{Action, Draft, Native, Store};
 
-use super::adapters::adapters;
+use super::adapters::{Networks, adapters};
 use super::model::{
     Cluster, Datacenter, Datastore, Folder, Host, Network, Partial, Ref, Tag, Tracked, Vm, datastore_id,
 };
@@ -47,8 +47,10 @@ pub struct World {
     moved: HashSet<Arc<str>>,
     /// Files whose VMs changed.
     recount: HashSet<Box<str>>,
-    /// Networks or hosts changed, from which adapters are made.
-    rewired: bool,
+    /// Hosts whose networking changed.
+    rewired: HashSet<Arc<str>>,
+    /// Networks changed, to which adapters of any host may lead.
+    networks_changed: bool,
 }
 
 struct Table<T> {
@@ -168,7 +170,12 @@ impl World {
             DATASTORES => self.datastores.apply(&id, update, pass, Datastore::default),
             _ => self.apply_vm(&id, update),
         };
-        self.rewired |= kind == HOSTS || kind == NETWORKS;
+        self.networks_changed |= kind == NETWORKS;
+        if kind == HOSTS
+            && (update.kind == UpdateKind::Enter || update.changes.iter().any(|(path, _)| path.starts_with(NETWORKING)))
+        {
+            self.rewired.insert(id.clone());
+        }
         if matches!(kind, FOLDERS | DATACENTERS | CLUSTERS | HOSTS)
             && update.changes.iter().any(|(path, _)| path == "name" || path == "parent")
         {
@@ -228,7 +235,7 @@ impl World {
                 self.vms.rows.remove(id).is_some()
             }
         };
-        self.rewired |= kind == NETWORKS;
+        self.networks_changed |= kind == NETWORKS;
         if there {
             self.gone.push((kind, id.clone()));
         }
@@ -288,6 +295,8 @@ impl World {
         self.wire_hosts();
         self.move_paths();
         let mut changes = Changes::default();
+        // hosts and clusters that changed, came or went
+        let mut around: HashSet<Arc<str>> = HashSet::new();
         for (kind, id) in std::mem::take(&mut self.gone) {
             let back = match kind {
                 FOLDERS => self.folders.rows.contains_key(&id),
@@ -300,10 +309,12 @@ impl World {
             };
             if !back {
                 changes.actions.push(Action::Delete(kind, id.to_string()));
+                if matches!(kind, CLUSTERS | HOSTS) {
+                    around.insert(id);
+                }
             }
         }
         let touched = std::mem::take(&mut self.touched);
-        let mut around: HashSet<Arc<str>> = HashSet::new();
         let mut changed_vms: HashSet<&Arc<str>> = HashSet::new();
         for kind in [DATACENTERS, FOLDERS, CLUSTERS, HOSTS, NETWORKS, DATASTORES, VMS] {
             for (_, id) in touched.iter().filter(|(of, _)| *of == kind) {
@@ -316,7 +327,7 @@ impl World {
                     DATASTORES => draft(self, id, |world| &world.datastores),
                     _ => draft(self, id, |world| &world.vms),
                 };
-                let Some((draft, known)) = draft else { continue };
+                let Some(draft) = draft else { continue };
                 let told = match kind {
                     FOLDERS => self.folders.told(id),
                     DATACENTERS => self.datacenters.told(id),
@@ -326,7 +337,7 @@ impl World {
                     DATASTORES => self.datastores.told(id),
                     _ => self.vms.told(id),
                 };
-                if told && known && matches!(kind, CLUSTERS | HOSTS) {
+                if told && matches!(kind, CLUSTERS | HOSTS) {
                     around.insert(id.clone());
                 }
                 if kind == VMS {
@@ -336,16 +347,13 @@ impl World {
             }
         }
         if !around.is_empty() {
-            let in_cluster = |host: &Row<Host>| around.contains(host.it.parent.id.as_str());
-            let hosts: HashSet<&str> = self
-                .hosts
-                .rows
-                .iter()
-                .filter(|(id, host)| around.contains(*id) || in_cluster(host))
-                .map(|(id, _)| &**id)
-                .collect();
-            let on_them = self.vms.rows.iter().filter(|(_, vm)| hosts.contains(vm.it.host.as_str()));
-            changes.stale = on_them.filter(|(id, _)| !changed_vms.contains(id)).map(|(id, _)| id.to_string()).collect();
+            let host_of = |vm: &Row<Vm>| self.hosts.rows.get(vm.it.host.as_str());
+            let is_around = |vm: &Row<Vm>| {
+                around.contains(vm.it.host.as_str())
+                    || host_of(vm).is_some_and(|host| around.contains(host.it.parent.id.as_str()))
+            };
+            let concerned = self.vms.rows.iter().filter(|(id, vm)| is_around(vm) && !changed_vms.contains(id));
+            changes.stale = concerned.map(|(id, _)| id.to_string()).collect();
         }
         changes
     }
@@ -372,16 +380,17 @@ impl World {
 
     /// Derives the adapters of hosts from their networking and that of the distributed switches.
     fn wire_hosts(&mut self) {
-        if !std::mem::take(&mut self.rewired) {
+        let rewired = std::mem::take(&mut self.rewired);
+        let all = std::mem::take(&mut self.networks_changed);
+        if rewired.is_empty() && !all {
             return;
         }
-        let networks: Vec<(&str, &Network)> = self.networks.rows.iter().map(|(id, row)| (&**id, &*row.it)).collect();
-        let derived: Vec<_> = self
-            .hosts
-            .rows
-            .iter()
-            .map(|(id, row)| (id.clone(), adapters(id, &row.it, &networks)))
-            .filter(|(id, found)| self.hosts.rows.get(id).is_some_and(|row| row.it.adapters != *found))
+        let networks = Networks::new(self.networks.rows.iter().map(|(id, row)| (&**id, &*row.it)));
+        let concerned = self.hosts.rows.iter().filter(|(id, _)| all || rewired.contains(*id));
+        let derived: Vec<_> = concerned
+            .map(|(id, row)| (id.clone(), adapters(id, &row.it, &networks), &row.it.adapters))
+            .filter(|(_, found, before)| found != *before)
+            .map(|(id, found, _)| (id, found))
             .collect();
         for (id, found) in derived {
             if let Some(row) = self.hosts.rows.get_mut(&id) {
@@ -446,14 +455,15 @@ impl World {
 
 /// The property of all devices.
 const DEVICES: &str = "config.hardware.device";
+/// What the properties of a host's networking begin with.
+const NETWORKING: &str = "config.network.";
 
-/// Returns a record for the store, and whether the store knows an earlier one.
-fn draft<T: Tracked + Native>(world: &World, id: &Arc<str>, table: fn(&World) -> &Table<T>) -> Option<(Draft, bool)> {
+/// Returns a record for the store.
+fn draft<T: Tracked + Native>(world: &World, id: &Arc<str>, table: fn(&World) -> &Table<T>) -> Option<Draft> {
     let row = table(world).rows.get(id)?;
     let (name, parent) = row.it.place();
     let path = world.path(name, parent);
-    let draft = Draft { id: id.to_string(), name: name.to_owned(), path, resource: row.it.clone() };
-    Some((draft, row.published.is_some()))
+    Some(Draft { id: id.to_string(), name: name.to_owned(), path, resource: row.it.clone() })
 }
 
 impl<T: Tracked + Native> Table<T> {
