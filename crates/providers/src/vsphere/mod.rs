@@ -54,6 +54,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     hosts: true,
     snapshot_tasks: true,
     foreign_snapshots: true,
+    guest_ids: true,
 };
 
 /// The provider type.
