@@ -13,6 +13,9 @@ pub enum Name {
     OvaServer,
     /// Runs a migration hook's playbook
     HookRunner,
+    /// Reads a disk with the user's VDDK for an importer, which starts it
+    #[value(hide = true)]
+    Vddk,
 }
 
 impl Name {
@@ -23,6 +26,10 @@ impl Name {
             Name::Conversion => forklift_workers::conversion::run().await,
             Name::OvaServer => forklift_workers::ova_server::run().await,
             Name::HookRunner => forklift_workers::hook_runner::run().await,
+            // the library is called from one thread, which it may block
+            Name::Vddk => tokio::task::spawn_blocking(forklift_workers::importer::serve_vddk)
+                .await
+                .unwrap_or(ExitCode::FAILURE),
         }
     }
 }

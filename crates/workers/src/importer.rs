@@ -43,6 +43,8 @@ use forklift_disk::verify::Scope;
 use forklift_disk::{Format, Job, Outcome, Phase, Watch, copy};
 use tokio::net::TcpListener;
 
+pub use vsphere::vddk::{Helper as VddkHelper, serve as serve_vddk};
+
 /// How many copies of one source run at once, where they share a folder and nothing else is said.
 const SLOTS: usize = 2;
 /// The most bytes that a kubelet keeps of a termination message.
@@ -73,20 +75,35 @@ pub async fn run() -> ExitCode {
 
 /// Copies the disk; serves its progress where there is a listener; ends early when `stop` comes.
 pub async fn import(spec: ImportSpec, listener: Option<TcpListener>, stop: impl Future<Output = ()>) -> ImportResult {
-    import_with(spec, Path::new(worker::SECRET_MOUNT), listener, stop).await
+    import_with(spec, &Setup::default(), listener, stop).await
 }
 
-/// As [`import`], with the source's credentials in the folder `secret`.
+/// Where an importer finds what its pod gives it.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Folder with the source's credentials.
+    pub secret: PathBuf,
+    /// How the process with the user's VDDK is started.
+    pub vddk: VddkHelper,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { secret: worker::SECRET_MOUNT.into(), vddk: VddkHelper::default() }
+    }
+}
+
+/// As [`import`], with what the pod gives elsewhere.
 pub async fn import_with(
     spec: ImportSpec,
-    secret: &Path,
+    setup: &Setup,
     listener: Option<TcpListener>,
     stop: impl Future<Output = ()>,
 ) -> ImportResult {
     let started = Instant::now();
     let (watch, note) = (Watch::new(), vsphere::Note::default());
     let server = listener.map(|listener| tokio::spawn(serve(listener, watch.clone(), note.clone())));
-    let work = copy(&spec, secret, &watch, &note);
+    let work = copy(&spec, setup, &watch, &note);
     tokio::pin!(work);
     let outcome = tokio::select! {
         outcome = &mut work => outcome,
@@ -105,9 +122,9 @@ pub async fn import_with(
     }
 }
 
-async fn copy(spec: &ImportSpec, secret: &Path, watch: &Watch, note: &vsphere::Note) -> Result<Outcome, WorkerError> {
+async fn copy(spec: &ImportSpec, setup: &Setup, watch: &Watch, note: &vsphere::Note) -> Result<Outcome, WorkerError> {
     if let ImportSource::Vsphere(disk) = &spec.source {
-        return vsphere::run(spec, disk, common(spec)?, secret, watch, note).await;
+        return vsphere::run(spec, disk, common(spec)?, setup, watch, note).await;
     }
     let (job, watch) = (job(spec)?, watch.clone());
     match tokio::task::spawn_blocking(move || job.run(&watch)).await {

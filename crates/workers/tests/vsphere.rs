@@ -8,7 +8,7 @@ use std::time::Duration;
 use forklift_api::worker::{ImportOptions, ImportResult, ImportSource, ImportSpec, Verify, VolumeMode, VsphereDisk};
 use forklift_providers::vsphere::vim::{Client, Endpoint, MoRef};
 use forklift_testkit::peers::vcenter::{Fault, Options, Vcenter};
-use forklift_workers::importer::import_with;
+use forklift_workers::importer::{Setup, import_with};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -56,6 +56,10 @@ impl Source {
 
     fn secret(&self) -> PathBuf {
         self.dir.path().join("secret")
+    }
+
+    fn setup(&self) -> Setup {
+        Setup { secret: self.secret(), ..Setup::default() }
     }
 
     fn target(&self, told: &Told<'_>) -> PathBuf {
@@ -116,7 +120,7 @@ impl Source {
     }
 
     async fn run(&self, spec: ImportSpec) -> ImportResult {
-        import_with(spec, &self.secret(), None, std::future::pending()).await
+        import_with(spec, &self.setup(), None, std::future::pending()).await
     }
 
     /// Compares a target with the disk as it is, or was at a snapshot.
@@ -393,7 +397,7 @@ async fn a_copy_that_is_asked_to_end_goes_on_later() {
             }
         };
         let stop = async { tokio::time::timeout(Duration::from_secs(60), marked).await.expect("a chunk is marked") };
-        let first = import_with(source.spec(&told, None), &source.secret(), None, stop).await;
+        let first = import_with(source.spec(&told, None), &source.setup(), None, stop).await;
         assert_eq!(first.error.as_ref().map(|error| error.code.as_str()), Some("Cancelled"), "{first:?}");
         assert_eq!(source.leases(), 0, "{method}: the VM is free");
         let second = source.import(&told, None).await;

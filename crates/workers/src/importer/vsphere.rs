@@ -17,7 +17,9 @@
 mod machine;
 mod nfc;
 mod ranges;
+mod reader;
 mod session;
+pub(crate) mod vddk;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,22 +28,20 @@ use std::time::{Duration, Instant};
 
 use forklift_api::worker::{ImportSpec, VsphereDisk, WorkerError};
 use forklift_disk::changed::{ChangedRange, ChangedRanges};
-use forklift_disk::open::{Disk, State};
-use forklift_disk::{Error, Job, Origin, Outcome, Watch};
+use forklift_disk::{Error, Job, Outcome, Watch};
 use forklift_providers::vsphere::vim::{Client, Endpoint, VimError};
 
+use super::Setup;
 use machine::Machine;
-use nfc::Nfc;
-use ranges::Files;
+use reader::Reader;
 use session::Session;
+use vddk::Helper;
 
 /// How long a server that cannot be reached, or is busy, is waited for before a copy begins.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The first pause before it is asked again, doubled each time.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(20);
-/// Connections to one server for one disk.
-const CONNECTIONS: usize = 6;
 
 /// What a person is told while the copy runs; clones are the same note.
 #[derive(Debug, Clone, Default)]
@@ -112,12 +112,12 @@ impl Method {
     }
 }
 
-/// Copies the disk; `job` has what does not depend on the source, `secret` is the folder with the credentials.
+/// Copies the disk; `job` has what does not depend on the source.
 pub(super) async fn run(
     spec: &ImportSpec,
     disk: &VsphereDisk,
     mut job: Job,
-    secret: &Path,
+    setup: &Setup,
     watch: &Watch,
     note: &Note,
 ) -> Result<Outcome, WorkerError> {
@@ -132,8 +132,8 @@ pub(super) async fn run(
     if let Some(outcome) = finished.map_err(|error| super::worker_error(&error))? {
         return Ok(outcome);
     }
-    let client = patiently(watch, note, || connect(disk, secret)).await?;
-    let result = copy(spec, disk, job, &client, watch, note).await;
+    let client = patiently(watch, note, || connect(disk, &setup.secret)).await?;
+    let result = copy(spec, disk, job, &client, &setup.vddk, watch, note).await;
     client.logout().await;
     result
 }
@@ -189,6 +189,7 @@ async fn copy(
     disk: &VsphereDisk,
     job: Job,
     client: &Client,
+    helper: &Helper,
     watch: &Watch,
     note: &Note,
 ) -> Result<Outcome, WorkerError> {
@@ -203,7 +204,8 @@ async fn copy(
     let mut what = patiently(watch, note, || changes(spec, &machine, client, note)).await?;
     let session = Session::new(client.clone());
     for (method, last) in methods(disk)? {
-        let reader = patiently(watch, note, || Reader::open(method, &machine, disk, &session, watch, note)).await;
+        let reader =
+            patiently(watch, note, || Reader::open(method, &machine, (disk, helper), &session, watch, note)).await;
         let reader = match reader {
             Ok(reader) => reader,
             Err(error) if last || error.code == "Cancelled" => return Err(error),
@@ -275,128 +277,6 @@ async fn changes(spec: &ImportSpec, machine: &Machine, client: &Client, note: &N
         }
         Err(error) => Err(refused(machine.file(), &error)),
     }
-}
-
-/// An open way to a disk.
-enum Reader {
-    Ranges(Arc<Files>, Mutex<Option<Disk>>),
-    Nfc(Arc<Nfc>),
-}
-
-impl Reader {
-    /// Opens the disk in this way, which tells whether it is one.
-    async fn open(
-        method: Method,
-        machine: &Machine,
-        disk: &VsphereDisk,
-        session: &Session,
-        watch: &Watch,
-        note: &Note,
-    ) -> Result<Self, WorkerError> {
-        match method {
-            Method::Ranges => {
-                if let Some(obstacle) = &machine.obstacle {
-                    let text = format!("{}: {obstacle}", machine.file());
-                    return Err(problem("UnsupportedSource", text, "let the disk be exported: copy method nfc", false));
-                }
-                let client = &session.client;
-                let store = Machine::split(machine.file()).map_or("", |(store, _)| store);
-                let datacenter = machine.datacenter(client, store).await;
-                let datacenter = datacenter.map_err(|error| refused(machine.file(), &error))?.unwrap_or_default();
-                let access = session.access().map_err(|error| refused(machine.file(), &error))?;
-                let files = Files::new(machine, &client.endpoint().url, &datacenter, &access);
-                let files = Arc::new(files.map_err(|error| super::worker_error(&error))?);
-                let opened = files.clone();
-                let opened = tokio::task::spawn_blocking(move || opened.open()).await.map_err(broken)?;
-                let opened = opened.map_err(|error| super::worker_error(&error))?;
-                if opened.size() != machine.capacity {
-                    let text =
-                        format!("{} has {} bytes, the VM's disk {}", machine.file(), opened.size(), machine.capacity);
-                    return Err(problem("SourceChanged", text, "let the disk be exported: copy method nfc", false));
-                }
-                Ok(Self::Ranges(files, Mutex::new(Some(opened))))
-            }
-            Method::Nfc => {
-                let nfc = Nfc::begin(session, machine, watch, note).await;
-                nfc.map(Self::Nfc).map_err(|error| refused(machine.file(), &error))
-            }
-            Method::Vddk => {
-                let text = format!("{:?}: VDDK is not read yet", disk.vddk);
-                Err(problem("UnsupportedSource", text, "use the copy method nfc or ranges", false))
-            }
-        }
-    }
-
-    /// Runs the job over the open disk.
-    async fn run(
-        &self,
-        job: &Job,
-        what: &What,
-        machine: &Machine,
-        session: &Session,
-        watch: &Watch,
-        note: &Note,
-    ) -> Result<Outcome, Error> {
-        let mut job = job.clone();
-        if let What::Round(ranges) = what {
-            job.changed = Some(ranges.clone());
-            job.compare = false;
-            job.start_over = false;
-        }
-        match self {
-            Self::Ranges(files, opened) => {
-                note.say("datastore ranges");
-                job.copy.workers = Some(job.copy.workers.unwrap_or(CONNECTIONS));
-                let written = match what {
-                    What::Whole if job.change_id.is_some() => written(machine, &session.client).await,
-                    _ => None,
-                };
-                let first = Mutex::new(opened.lock().unwrap_or_else(PoisonError::into_inner).take());
-                let (files, state) = (files.clone(), state(machine, session));
-                job.origin = Some(Origin::Disk(Arc::new(move || {
-                    let taken = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    let disk = taken.map_or_else(|| files.open(), Ok)?.in_state(state.clone());
-                    Ok(match &written {
-                        Some(ranges) => disk.within(ranges.clone()),
-                        None => disk,
-                    })
-                })));
-            }
-            Self::Nfc(nfc) => job.origin = Some(Origin::Stream(nfc.clone())),
-        }
-        let watch = watch.clone();
-        match tokio::task::spawn_blocking(move || job.run(&watch)).await {
-            Ok(outcome) => outcome,
-            Err(error) => Err(Error::Usage { what: format!("the copy broke off: {error}") }),
-        }
-    }
-
-    /// Gives back what the way holds at the source.
-    async fn end(&self, whole: bool) {
-        match self {
-            Self::Ranges(..) => {}
-            Self::Nfc(nfc) => nfc.end(whole).await,
-        }
-    }
-}
-
-/// Returns what of the disk was ever written, where change tracking knows it.
-async fn written(machine: &Machine, client: &Client) -> Option<Vec<std::ops::Range<u64>>> {
-    machine.change_id.as_ref()?;
-    let areas = client.changed_areas(&machine.vm, machine.snapshot.as_ref(), machine.key, machine.capacity, "*").await;
-    match areas {
-        Ok(areas) => Some(ranges::ranges(&areas)),
-        Err(error) => {
-            tracing::info!(%error, "what was never written is not known: all of the disk is read");
-            None
-        }
-    }
-}
-
-/// Returns what tells the state of the disk to the copy.
-fn state(machine: &Machine, session: &Session) -> State {
-    let (machine, session) = (machine.clone(), session.clone());
-    Arc::new(move || session.wait(machine.state(&session.client)))
 }
 
 /// The code of errors that pass by themselves.

@@ -36,7 +36,7 @@ pub use error::{Fault, VimError};
 pub use lease::{DeviceUrl, Lease, LeaseInfo, ManifestEntry};
 pub use properties::{FilterSpec, ObjectContent, Props};
 pub use tags::{Tag, Tags};
-pub use tls::{Thumbprints, peer_certificate, thumbprints};
+pub use tls::{Thumbprints, peer_certificate, thumbprints, trusted_certificate};
 pub use vm::{ChangedAreas, ServiceTicket};
 pub use watch::{ObjectUpdate, UpdateKind, UpdateSet, Watch};
 pub use xml::Arg;

@@ -39,7 +39,15 @@ pub fn thumbprints(der: &[u8]) -> Thumbprints {
 
 /// Returns the certificate (DER) that a server shows, whoever signed it.
 pub async fn peer_certificate(url: &Url, limit: Duration) -> Result<Vec<u8>, VimError> {
-    let config = client_config(&Tls { insecure: true, ..Tls::default() })?;
+    shown_certificate(url, client_config(&Tls { insecure: true, ..Tls::default() })?, limit).await
+}
+
+/// Returns the certificate (DER) that a server shows, where it is trusted by these rules.
+pub async fn trusted_certificate(url: &Url, tls: &Tls, limit: Duration) -> Result<Vec<u8>, VimError> {
+    shown_certificate(url, client_config(tls)?, limit).await
+}
+
+async fn shown_certificate(url: &Url, config: ClientConfig, limit: Duration) -> Result<Vec<u8>, VimError> {
     let address =
         (url.host_str().unwrap_or_default().trim_matches(['[', ']']), url.port_or_known_default().unwrap_or(443));
     let name = ServerName::try_from(address.0.to_owned())
