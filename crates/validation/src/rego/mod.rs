@@ -15,6 +15,7 @@ pub mod ast;
 mod builtins;
 pub mod compile;
 pub mod eval;
+mod letters;
 mod lex;
 pub mod limits;
 pub mod parse;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::letters;
 use super::value::{Number, Value};
 
 /// Formats as OPA does: numbers are Go ints or floats, strings Go strings, anything else its Rego text.
@@ -228,11 +229,6 @@ fn exponent(text: &str) -> String {
     format!("{digits}e{sign}{exponent:0>2}")
 }
 
-/// A number in JSON: the shortest text that reads back the same.
-pub fn shortest(value: f64) -> String {
-    go_float(value)
-}
-
 /// A string in quotes, as Go's `%q` and Rego's text form write it.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -251,10 +247,13 @@ pub fn quoted(text: &str) -> String {
             c if (c as u32) < 0x20 || c as u32 == 0x7f => {
                 let _ = write!(out, "\\x{:02x}", c as u32);
             }
-            c if c.is_control() => {
+            c if letters::is_printed(c) => out.push(c),
+            c if (c as u32) < 0x10000 => {
                 let _ = write!(out, "\\u{:04x}", c as u32);
             }
-            c => out.push(c),
+            c => {
+                let _ = write!(out, "\\U{:08x}", c as u32);
+            }
         }
     }
     out.push('"');

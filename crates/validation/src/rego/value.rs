@@ -90,7 +90,11 @@ impl fmt::Display for Number {
         match self {
             Number::Int(i) => write!(f, "{i}"),
             Number::Wide(i) => write!(f, "{i}"),
-            Number::Float(x) => f.write_str(&super::sprintf::shortest(*x)),
+            // OPA keeps the text that it has read: `1.0`, not `1`
+            Number::Float(x) => match serde_json::Number::from_f64(*x) {
+                Some(number) => write!(f, "{number}"),
+                None => write!(f, "{x}"),
+            },
         }
     }
 }

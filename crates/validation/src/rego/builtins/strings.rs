@@ -7,6 +7,7 @@ use std::sync::Arc;
 use regex::Regex;
 
 use super::{Builtin, Outcome, ours, yes};
+use crate::rego::letters;
 use crate::rego::limits::{Budget, Stop};
 use crate::rego::sprintf;
 use crate::rego::value::Value;
@@ -17,8 +18,8 @@ pub const ALL: &[Builtin] = &[
     ours("endswith", 2, |_, a| two(a, |x, y| yes(x.ends_with(y)))),
     ours("strings.any_prefix_match", 2, |_, a| any_match(a, |x, y| x.starts_with(y))),
     ours("strings.any_suffix_match", 2, |_, a| any_match(a, |x, y| x.ends_with(y))),
-    ours("lower", 1, |b, a| one(b, a, str::to_lowercase)),
-    ours("upper", 1, |b, a| one(b, a, str::to_uppercase)),
+    ours("lower", 1, |b, a| one(b, a, letters::lower)),
+    ours("upper", 1, |b, a| one(b, a, letters::upper)),
     ours("trim_space", 1, |b, a| one(b, a, |x| x.trim().to_owned())),
     ours("strings.reverse", 1, |b, a| one(b, a, |x| x.chars().rev().collect())),
     ours("trim", 2, |b, a| trimmed(b, a, |x, set| x.trim_matches(|c| set.contains(c)))),
