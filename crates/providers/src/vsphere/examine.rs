@@ -14,7 +14,7 @@ use forklift_api::{Category, Condition, Provider};
 use forklift_inventory::Record;
 use serde_json::Value;
 
-use super::vim::{self, Arg, Client, VimError};
+use super::vim::{self, Client, VimError};
 use crate::{ConnectError, Endpoint, Examination, HostEndpoint, HostError, HostFacts, Hosts, tls};
 
 /// How long a look holds; privileges are looked at again after that.
@@ -169,32 +169,9 @@ pub fn refusal(error: VimError) -> ConnectError {
 
 /// Returns the privileges that the account lacks on the root folder, of those that this vCenter knows.
 async fn missing_privileges(client: &Client) -> Result<Vec<&'static str>, VimError> {
-    let content = client.content();
-    let Some(manager) = &content.authorization_manager else { return Ok(Vec::new()) };
-    let known = client.properties(manager, &["privilegeList"]).await?;
-    let known: Vec<String> = known
-        .get("privilegeList")
-        .map(|list| list.items().filter_map(|one| one.text("privId").map(str::to_owned)).collect())
-        .unwrap_or_default();
-    let wanted = wanted(&known);
-    let session = client.properties(&content.session_manager, &["currentSession"]).await?;
-    let key = session.get("currentSession").and_then(|session| session.text("key")).unwrap_or_default().to_owned();
-    let mut args = vec![Arg::moref("entity", &content.root_folder), Arg::text("sessionId", key)];
-    args.extend(wanted.iter().map(|id| Arg::text("privId", *id)));
-    let answer = client.call("HasPrivilegeOnEntity", manager, &args).await?;
-    let granted: Vec<bool> = answer.all("returnval").map(|one| matches!(one.text.trim(), "true" | "1")).collect();
-    Ok(lacking(&wanted, &granted))
-}
-
-/// Returns the privileges to ask for: an older vCenter does not know all of them. One that tells none is asked for all.
-fn wanted(known: &[String]) -> Vec<&'static str> {
-    let all = PRIVILEGES.iter().flat_map(|(_, ids)| ids.iter().copied());
-    all.filter(|id| known.is_empty() || known.iter().any(|known| known == id)).collect()
-}
-
-fn lacking(wanted: &[&'static str], granted: &[bool]) -> Vec<&'static str> {
-    let answers = granted.iter().copied().chain(std::iter::repeat(false));
-    wanted.iter().copied().zip(answers).filter(|(_, granted)| !granted).map(|(id, _)| id).collect()
+    let wanted: Vec<&'static str> = PRIVILEGES.iter().flat_map(|(_, ids)| ids.iter().copied()).collect();
+    let missing = client.missing_privileges(&client.content().root_folder, &wanted).await?;
+    Ok(wanted.into_iter().filter(|id| missing.iter().any(|missing| missing == id)).collect())
 }
 
 /// Returns the condition that lists missing privileges.
@@ -363,11 +340,7 @@ mod tests {
     #[test]
     fn missing_privileges_are_listed_by_what_they_are_for() {
         assert!(insufficient(&[]).is_none());
-        let known: Vec<String> =
-            ["Datastore.Browse", "VirtualMachine.Interact.PowerOn", "Folder.Create"].map(str::to_owned).to_vec();
-        assert_eq!(wanted(&known), ["VirtualMachine.Interact.PowerOn", "Datastore.Browse"]);
-        let missing = lacking(&wanted(&known), &[true]);
-        let condition = insufficient(&missing).unwrap_or_else(|| panic!("something is missing"));
+        let condition = insufficient(&["Datastore.Browse"]).unwrap_or_else(|| panic!("something is missing"));
         assert_eq!(
             (condition.reason.as_str(), condition.items.as_slice()),
             ("PrivilegesNotGranted", &["Datastore.Browse".to_owned()][..])

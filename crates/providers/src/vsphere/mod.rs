@@ -30,6 +30,7 @@ mod world;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use forklift_api::Condition;
@@ -98,9 +99,16 @@ impl ProviderKind for VSphere {
     fn open(&self, endpoint: &Endpoint, context: &Context) -> Result<Opened, ConnectError> {
         let server = session::endpoint(endpoint).map_err(examine::refusal)?;
         let sessions = session::sessions(endpoint, context);
+        // a collector is started after the connection was tested
+        let begun = Arc::new(AtomicBool::new(false));
         let connect: Connect = Box::new(move || {
-            let (server, sessions) = (server.clone(), sessions.clone());
-            Box::pin(async move { sessions.client(&server).await })
+            let (server, sessions, begun) = (server.clone(), sessions.clone(), begun.clone());
+            Box::pin(async move {
+                if !begun.swap(true, Ordering::Relaxed) {
+                    sessions.forgive(&server).await;
+                }
+                sessions.client(&server).await
+            })
         });
         Ok(Opened::Collected(Box::new(Collect::new(connect))))
     }

@@ -18,14 +18,19 @@ use crate::{Context, Endpoint, Held};
 /// What is held for a provider.
 #[derive(Default)]
 pub struct Sessions {
-    current: tokio::sync::Mutex<Option<Current>>,
+    current: tokio::sync::Mutex<Logins>,
     memory: Mutex<Memory>,
 }
 
-struct Current {
-    endpoint: vim::Endpoint,
-    session: Result<Client, Fault>,
+#[derive(Default)]
+struct Logins {
+    session: Option<(vim::Endpoint, Client)>,
+    /// What was refused. Who still has old credentials does not try them again, and does not end the new session.
+    refused: Vec<(vim::Endpoint, Fault)>,
 }
+
+/// How many refused endpoints are remembered.
+const REFUSED: usize = 16;
 
 /// What is remembered between two looks at a VM; nothing is lost when it is.
 #[derive(Default)]
@@ -39,25 +44,37 @@ struct Memory {
 impl Sessions {
     /// Returns the provider's session, logged in when there is none for this endpoint.
     pub async fn client(&self, endpoint: &vim::Endpoint) -> Result<Client, VimError> {
-        let mut current = self.current.lock().await;
-        if let Some(known) = current.as_ref().filter(|known| known.endpoint == *endpoint) {
-            match &known.session {
-                Ok(client) if !client.is_closed() => {
-                    return client
-                        .refusal()
-                        .map_or_else(|| Ok(client.clone()), |fault| Err(VimError::InvalidLogin(fault)));
-                }
-                Ok(_) => {}
-                Err(fault) => return Err(VimError::InvalidLogin(fault.clone())),
-            }
+        let mut logins = self.current.lock().await;
+        if let Some((_, fault)) = logins.refused.iter().find(|(refused, _)| refused == endpoint) {
+            return Err(VimError::InvalidLogin(fault.clone()));
         }
-        let session = match Client::connect(endpoint).await {
-            Ok(client) => Ok(client),
-            Err(VimError::InvalidLogin(fault)) => Err(fault),
-            Err(error) => return Err(error),
+        let known = logins.session.as_ref().filter(|(of, client)| of == endpoint && !client.is_closed());
+        let refusal = match known {
+            Some((_, client)) => match client.refusal() {
+                None => return Ok(client.clone()),
+                Some(fault) => fault,
+            },
+            None => match Client::connect(endpoint).await {
+                Ok(client) => {
+                    logins.session = Some((endpoint.clone(), client.clone()));
+                    return Ok(client);
+                }
+                Err(VimError::InvalidLogin(fault)) => fault,
+                Err(error) => return Err(error),
+            },
         };
-        *current = Some(Current { endpoint: endpoint.clone(), session: session.clone() });
-        session.map_err(VimError::InvalidLogin)
+        if logins.refused.len() >= REFUSED {
+            logins.refused.remove(0);
+        }
+        logins.refused.push((endpoint.clone(), refusal.clone()));
+        Err(VimError::InvalidLogin(refusal))
+    }
+
+    /// Forgets that an endpoint was refused: somebody looked, and it is good now.
+    pub async fn forgive(&self, endpoint: &vim::Endpoint) {
+        let mut logins = self.current.lock().await;
+        logins.refused.retain(|(refused, _)| refused != endpoint);
+        logins.session.take_if(|(of, client)| of == endpoint && client.refusal().is_some());
     }
 
     /// Notes that a guest was asked to shut down; returns how long ago it was asked first. Asked long ago counts as
@@ -99,8 +116,8 @@ const FORGOTTEN: Duration = Duration::from_secs(2 * 3600);
 impl Held for Sessions {
     fn release(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let current = self.current.lock().await.take();
-            if let Some(Current { session: Ok(client), .. }) = current {
+            let session = self.current.lock().await.session.take();
+            if let Some((_, client)) = session {
                 client.logout().await;
             }
         })

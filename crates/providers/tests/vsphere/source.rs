@@ -19,7 +19,7 @@ use crate::{secret, start};
 
 const PREFIX: &str = "forklift-migration-precopy-1234abcd-";
 
-fn provider(vcenter: &Vcenter, settings: &[(&str, &str)]) -> Endpoint {
+pub(crate) fn provider(vcenter: &Vcenter, settings: &[(&str, &str)]) -> Endpoint {
     let settings: BTreeMap<_, _> = settings.iter().copied().collect();
     let provider: Provider = serde_json::from_value(json!({
         "apiVersion": "forklift.konveyor.io/v1beta1", "kind": "Provider",

@@ -188,6 +188,16 @@ impl Element {
         self.get(path).into_iter().flat_map(Element::items).filter_map(|item| item.moref("")).collect()
     }
 
+    /// Takes the first child of a name out, for answers whose values are kept: a copy of a large one is a second tree.
+    pub fn take(&mut self, name: &str) -> Option<Element> {
+        self.children.iter_mut().find(|child| &*child.name == name).map(std::mem::take)
+    }
+
+    /// Takes all children of a name out.
+    pub fn take_all(&mut self, name: &str) -> impl Iterator<Item = Element> {
+        std::mem::take(&mut self.children).into_iter().filter(move |child| &*child.name == name)
+    }
+
     /// Returns an attribute's value.
     pub fn attr(&self, name: &str) -> Option<&str> {
         self.attrs.iter().find(|(key, _)| &**key == name).map(|(_, value)| value.as_str())
@@ -285,6 +295,14 @@ mod tests {
         assert_eq!((disk.get("backing.none"), disk.moref("key")), (None, None));
         let other = devices.all("VirtualDevice").nth(1).expect("the other");
         assert_eq!((other.int("key"), other.text("label")), (Some(2001), Some("a <b>")));
+    }
+
+    #[test]
+    fn children_are_taken_out() {
+        let mut found = parse("<a><b>1</b><c/><b>2</b></a>");
+        assert_eq!(found.take("b").map(|b| b.text), Some("1".to_owned()));
+        assert_eq!(found.take("d"), None);
+        assert_eq!(found.take_all("b").map(|b| b.text).collect::<Vec<_>>(), ["2"]);
     }
 
     #[test]

@@ -137,20 +137,21 @@ impl Client {
         let mut answer = self.call("RetrievePropertiesEx", collector, &[filter.into_arg("specSet"), options]).await?;
         let mut found = Vec::new();
         loop {
-            let Some(page) = answer.get("returnval") else { return Ok(found) };
-            found.extend(page.all("objects").filter_map(content));
-            let Some(token) = page.text("token").filter(|token| !token.is_empty()) else { return Ok(found) };
-            let args = [Arg::text("token", token.to_owned())];
+            let Some(mut page) = answer.take("returnval") else { return Ok(found) };
+            let token = page.text("token").filter(|token| !token.is_empty()).map(str::to_owned);
+            found.extend(page.take_all("objects").filter_map(content));
+            let Some(token) = token else { return Ok(found) };
+            let args = [Arg::text("token", token)];
             answer = self.call("ContinueRetrievePropertiesEx", collector, &args).await?;
         }
     }
 }
 
-fn content(object: &Element) -> Option<ObjectContent> {
+fn content(mut object: Element) -> Option<ObjectContent> {
     let mut props = Props::default();
-    for property in object.all("propSet") {
-        if let (Some(name), Some(value)) = (property.text("name"), property.get("val")) {
-            props.values.insert(name.to_owned(), value.clone());
+    for property in object.children.iter_mut().filter(|child| &*child.name == "propSet") {
+        if let (Some(value), Some(name)) = (property.take("val"), property.take("name")) {
+            props.values.insert(name.text, value);
         }
     }
     props.missing = object
@@ -172,7 +173,7 @@ mod tests {
               <ManagedObjectReference type="Network">network-7</ManagedObjectReference></val></propSet>
             <missingSet><path>config</path><fault><fault x:type="NoPermission"/><localizedMessage/></fault></missingSet>
           </objects>"#;
-        let found = content(&Element::parse(xml, Default::default()).expect("well-formed")).expect("an object");
+        let found = content(Element::parse(xml, Default::default()).expect("well-formed")).expect("an object");
         assert_eq!(found.object, MoRef::vm("vm-1"));
         assert_eq!(found.props.text("name"), Some("web"));
         assert_eq!(found.props.morefs("network"), [MoRef::new("Network", "network-7")]);
