@@ -5,12 +5,12 @@
 //! libosinfo; which preference a guest id means is upstream's `forklift-vsphere-osmap`.
 use std::collections::BTreeMap;
 
-/// By libosinfo's short name.
+/// osinfo id or its beginning → guest id. The longest that fits counts.
 const GUEST_IDS: &[(&str, &str)] = &[
-    ("rhel7", "rhel7_64Guest"),
-    ("rhel8", "rhel8_64Guest"),
-    ("rhel9", "rhel9_64Guest"),
     ("rhel10", "rhel10_64Guest"),
+    ("rhel9", "rhel9_64Guest"),
+    ("rhel8", "rhel8_64Guest"),
+    ("rhel7", "rhel7_64Guest"),
     ("centos6", "centos6_64Guest"),
     ("centos7", "centos7_64Guest"),
     ("centos8", "centos8_64Guest"),
@@ -39,7 +39,6 @@ const GUEST_IDS: &[(&str, &str)] = &[
     ("fedora", "fedora64Guest"),
     ("win7", "windows7_64Guest"),
     ("win8", "windows8_64Guest"),
-    ("win8.1", "windows8_64Guest"),
     ("win10", "windows9_64Guest"),
     ("win11", "windows11_64Guest"),
     ("win12", "windows12_64Guest"),
@@ -52,24 +51,37 @@ const GUEST_IDS: &[(&str, &str)] = &[
     ("win2k25", "windows2022srvNext_64Guest"),
 ];
 
-/// Preferences by guest id, where the ConfigMap of the installation does not say otherwise.
+/// Guest id → preference.
 const PREFERENCES: &[(&str, &str)] = &[
     ("genericLinuxGuest", "linux"),
-    ("ubuntu64Guest", "ubuntu"),
     ("ubuntuGuest", "ubuntu"),
-    ("fedora64Guest", "fedora"),
+    ("ubuntu64Guest", "ubuntu"),
     ("fedoraGuest", "fedora"),
+    ("fedora64Guest", "fedora"),
     ("centos7_64Guest", "centos.7"),
     ("centos8_64Guest", "centos.stream8"),
     ("centos9_64Guest", "centos.stream9"),
+    ("rhel7Guest", "rhel.7"),
     ("rhel7_64Guest", "rhel.7"),
     ("rhel8_64Guest", "rhel.8"),
     ("rhel9_64Guest", "rhel.9"),
     ("rhel10_64Guest", "rhel.10"),
+    // not in upstream's map: found by inspection, and then without a preference
+    ("rockylinux_64Guest", "linux"),
+    ("almalinux_64Guest", "linux"),
+    ("centos6_64Guest", "linux"),
+    ("sles10_64Guest", "sles"),
+    ("sles11_64Guest", "sles"),
     ("sles12_64Guest", "sles"),
     ("sles15_64Guest", "sles"),
     ("sles16_64Guest", "sles"),
     ("opensuse64Guest", "opensuse.leap"),
+    ("debian4_64Guest", "debian"),
+    ("debian5_64Guest", "debian"),
+    ("debian6_64Guest", "debian"),
+    ("debian7_64Guest", "debian"),
+    ("debian8_64Guest", "debian"),
+    ("debian9_64Guest", "debian"),
     ("debian10_64Guest", "debian"),
     ("debian11_64Guest", "debian"),
     ("debian12_64Guest", "debian"),
@@ -87,22 +99,26 @@ const PREFERENCES: &[(&str, &str)] = &[
     ("windows2022srvNext_64Guest", "windows.2k25"),
 ];
 
-/// Returns VMware's guest id for what an inspection found: `osinfo` is libosinfo's short name (`rhel9.4`,
-/// `ubuntu22.04`), `name` the kind of system (`linux`, `windows`).
+/// Returns the guest id for what an inspection found: the osinfo id, and the kind of system (`linux`, `windows`).
 ///
-/// The exact name is looked for, then the part before the first dot, then the name without its version: upstream stops
-/// before the last and calls `ubuntu22.04` or `fedora40` a generic Linux.
-pub fn guest_id(osinfo: &str, name: &str) -> &'static str {
+/// The longest known beginning of the osinfo id counts, but a number is never cut: `rhel9.5` is `rhel9`, `ubuntu22.04`
+/// is `ubuntu`, and `debian14` is generic.
+pub fn guest_id(osinfo: &str, kind: &str) -> &'static str {
     let osinfo = osinfo.trim().to_ascii_lowercase();
-    let major = osinfo.split('.').next().unwrap_or_default();
-    let bare = major.trim_end_matches(|c: char| c.is_ascii_digit());
-    let find = |wanted: &str| GUEST_IDS.iter().find(|(known, _)| *known == wanted).map(|(_, id)| *id);
-    if let Some(id) = [osinfo.as_str(), major, bare].into_iter().filter(|word| !word.is_empty()).find_map(find) {
-        id
-    } else if name.eq_ignore_ascii_case("linux") {
-        "genericLinuxGuest"
-    } else {
-        "otherGuest64"
+    let fits = |known: &&(&'static str, &'static str)| {
+        osinfo.strip_prefix(known.0).is_some_and(|rest| {
+            let ends_in_digit = known.0.ends_with(|c: char| c.is_ascii_digit());
+            match rest.chars().next() {
+                None | Some('.') => true,
+                Some(c) if ends_in_digit => c == '-',
+                Some(c) => c.is_ascii_digit() || c == '-',
+            }
+        })
+    };
+    match GUEST_IDS.iter().filter(fits).max_by_key(|known| known.0.len()) {
+        Some((_, guest_id)) => guest_id,
+        None if kind.eq_ignore_ascii_case("linux") => "genericLinuxGuest",
+        None => "otherGuest64",
     }
 }
 
@@ -118,38 +134,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guest_ids_of_what_inspections_find() {
-        for (osinfo, name, id) in [
-            ("rhel9", "linux", "rhel9_64Guest"),
-            ("rhel9.4", "linux", "rhel9_64Guest"),
+    fn what_inspection_finds_has_a_guest_id() {
+        for (osinfo, kind, expected) in [
+            ("rhel9.5", "linux", "rhel9_64Guest"),
             ("rhel10.0", "linux", "rhel10_64Guest"),
-            ("debian12", "linux", "debian12_64Guest"),
             ("ubuntu22.04", "linux", "ubuntu64Guest"),
             ("fedora40", "linux", "fedora64Guest"),
+            ("rocky9", "linux", "rockylinux_64Guest"),
+            ("opensuse15.5", "linux", "opensuse64Guest"),
+            ("opensuse-factory", "linux", "opensuse64Guest"),
             ("centos-stream9", "linux", "centos9_64Guest"),
-            ("Win2k22", "windows", "windows2019srvNext_64Guest"),
-            ("win8.1", "windows", "windows8_64Guest"),
-            ("rhel5.11", "linux", "genericLinuxGuest"),
+            ("debian12", "linux", "debian12_64Guest"),
+            ("debian14", "linux", "genericLinuxGuest"),
+            ("Win8.1", "windows", "windows8_64Guest"),
+            ("almalinux9.3", "linux", "almalinux_64Guest"),
+            ("win2k12r2", "windows", "windows8Server64Guest"),
+            ("win2k8", "windows", "otherGuest64"),
+            ("win2k22", "windows", "windows2019srvNext_64Guest"),
+            ("win10", "windows", "windows9_64Guest"),
+            ("win11", "windows", "windows11_64Guest"),
             ("", "linux", "genericLinuxGuest"),
-            ("", "windows", "otherGuest64"),
-            ("freebsd14", "freebsd", "otherGuest64"),
+            ("haiku", "other", "otherGuest64"),
         ] {
-            assert_eq!(guest_id(osinfo, name), id, "{osinfo}");
+            assert_eq!(guest_id(osinfo, kind), expected, "{osinfo}");
         }
     }
 
     #[test]
-    fn the_installations_map_goes_first() {
+    fn every_guest_id_has_a_preference_and_the_installations_map_goes_first() {
         let map = BTreeMap::from([("rhel9_64Guest".to_owned(), "ours".to_owned())]);
         let all = preferences(&map);
         assert_eq!((all["rhel9_64Guest"].as_str(), all["rhel8_64Guest"].as_str()), ("ours", "rhel.8"));
-        for (short, id) in GUEST_IDS {
-            let known = PREFERENCES.iter().any(|(known, _)| known == id);
-            let old = [
-                "centos6", "sles10", "sles11", "debian4", "debian5", "debian6", "debian7", "debian8", "debian9",
-                "rocky", "alma",
-            ];
-            assert!(known || old.iter().any(|prefix| short.starts_with(prefix)), "{id} has no preference");
+        for (_, guest_id) in GUEST_IDS {
+            assert!(all.contains_key(*guest_id), "{guest_id}");
         }
+        assert_eq!(all.get("otherGuest64"), None);
     }
 }

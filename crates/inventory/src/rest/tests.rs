@@ -164,12 +164,20 @@ async fn a_resource_is_shown_in_full() {
 
 #[tokio::test]
 async fn what_cannot_be_answered_says_why() {
-    check("/providers/ova/u1/vms?detail=much", expect![[r#"
+    check(
+        "/providers/ova/u1/vms?detail=much",
+        expect![[r#"
         400
-        forklift-error-message: detail=much is not a whole numberdetail=much is not a whole number"#]]).await;
-    check("/providers/ova/u1/vms?limit=-1", expect![[r#"
+        forklift-error-message: detail=much is not a whole numberdetail=much is not a whole number"#]],
+    )
+    .await;
+    check(
+        "/providers/ova/u1/vms?limit=-1",
+        expect![[r#"
         400
-        forklift-error-message: limit=-1 is not a whole numberlimit=-1 is not a whole number"#]]).await;
+        forklift-error-message: limit=-1 is not a whole numberlimit=-1 is not a whole number"#]],
+    )
+    .await;
     check(
         "/providers/ova/u9/vms",
         expect![[r#"
