@@ -41,13 +41,10 @@ pub struct Collect {
 /// Why following the vCenter ended.
 enum Ended {
     Cancelled,
+    /// Nothing arrived.
     Failed(VimError),
-}
-
-impl From<VimError> for Ended {
-    fn from(error: VimError) -> Self {
-        Self::Failed(error)
-    }
+    /// Something arrived and was taken in part only: a full set has to make up for the rest.
+    Behind(VimError),
 }
 
 impl Collect {
@@ -65,8 +62,10 @@ impl Collector for Collect {
         loop {
             match follower.follow(&self.connect).await {
                 Ended::Cancelled => return Ok(()),
-                Ended::Failed(error @ VimError::InvalidLogin(_)) => return Err(ConnectError::Auth(error.to_string())),
-                Ended::Failed(error) => {
+                Ended::Failed(error @ VimError::InvalidLogin(_)) | Ended::Behind(error @ VimError::InvalidLogin(_)) => {
+                    return Err(ConnectError::Auth(error.to_string()));
+                }
+                Ended::Failed(error) | Ended::Behind(error) => {
                     if follower.pause(&error).await.is_err() {
                         return Ok(());
                     }
@@ -141,7 +140,7 @@ impl Follower {
             match set {
                 Ok(Some(set)) => {
                     if let Err(error) = self.take(client, set, &tagging.questions).await {
-                        return Ended::Failed(error);
+                        return Ended::Behind(error);
                     }
                 }
                 Ok(None) => {}
@@ -255,8 +254,54 @@ fn goes_on(error: &VimError) -> bool {
 
 async fn begin(connect: &Connect) -> Result<(Client, Watch), VimError> {
     let client = connect().await?;
-    let paths = properties::paths(client.about());
-    let specs: Vec<(&str, &[&str])> = paths.iter().map(|(kind, paths)| (*kind, paths.as_slice())).collect();
-    let watch = Watch::new(&client, &specs).await?;
-    Ok((client, watch))
+    let mut paths = properties::paths(client.about());
+    loop {
+        let specs: Vec<(&str, &[&str])> = paths.iter().map(|(kind, paths)| (*kind, paths.as_slice())).collect();
+        match Watch::new(&client, &specs).await {
+            Ok(watch) => return Ok((client, watch)),
+            // an old server: what it does not know is not there
+            Err(error) => match error.fault().filter(|fault| fault.kind == "InvalidProperty") {
+                Some(fault) if leave_out(&mut paths, fault.detail.text("name").unwrap_or_default()) => {
+                    tracing::warn!(host = client.endpoint().host(), %error, "a property is left out");
+                }
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+/// Takes a path out of all types, with those below it; returns whether there was one.
+fn leave_out(paths: &mut [(&'static str, Vec<&'static str>)], path: &str) -> bool {
+    let is_below = |known: &str| known.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let mut found = false;
+    for (_, known) in paths {
+        let before = known.len();
+        known.retain(|known| path.is_empty() || !is_below(known));
+        found |= known.len() < before;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_old_server_does_not_know_is_left_out() {
+        let mut paths =
+            vec![("VirtualMachine", vec!["name", "config.keyId", "config.keyIdent"]), ("Folder", vec!["name"])];
+        assert!(leave_out(&mut paths, "config.keyId"));
+        assert_eq!(paths[0].1, ["name", "config.keyIdent"]);
+        assert!(!leave_out(&mut paths, "config.keyId") && !leave_out(&mut paths, ""));
+        assert!(leave_out(&mut paths, "config"));
+        assert_eq!((paths[0].1.len(), paths[1].1.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_lost_connection_wants_a_full_set_and_a_busy_server_does_not() {
+        let busy = VimError::Http { status: 503, url: "u".into(), message: String::new() };
+        let lost = VimError::Unreachable { host: "h".into(), reason: "closed".into() };
+        let refused = VimError::Http { status: 403, url: "u".into(), message: String::new() };
+        assert_eq!([goes_on(&busy), goes_on(&lost), goes_on(&refused)], [true, false, false]);
+    }
 }
