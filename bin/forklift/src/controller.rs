@@ -46,6 +46,9 @@ pub struct ControllerArgs {
     /// Folder with rules of your own, .rego files
     #[arg(long, env = "VALIDATION_RULES")]
     pub rules: Option<PathBuf>,
+    /// Folder in which the inventory is kept for the next start; without it, each start waits for the sources
+    #[arg(long, env = "WORKING_DIR")]
+    pub working_dir: Option<PathBuf>,
 }
 
 /// The controllers' parts, ready to run.
@@ -61,7 +64,8 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let client = kube::Client::try_from(config.clone())?;
     let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     let (cert, key) = (read(&args.tls_certificate)?, read(&args.tls_key)?);
-    let controller = Controller::new(client, Some(config), &args.namespace, args.rules.as_deref());
+    let keep = args.working_dir.clone();
+    let controller = Controller::new(client, Some(config), &args.namespace, args.rules.as_deref(), keep);
     let shutdown = CancellationToken::new();
     let listener = TcpListener::bind(args.inventory_listen)
         .await
@@ -88,13 +92,23 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
 }
 
 impl Controller {
-    /// Puts the parts together; `config` lets the inventory act with its callers' own rights.
-    pub fn new(client: kube::Client, config: Option<kube::Config>, namespace: &str, rules: Option<&Path>) -> Self {
+    /// Puts the parts together; `config` lets the inventory act with its callers' own rights, `keep` is where it
+    /// keeps its records for the next start.
+    pub fn new(
+        client: kube::Client,
+        config: Option<kube::Config>,
+        namespace: &str,
+        rules: Option<&Path>,
+        keep: Option<PathBuf>,
+    ) -> Self {
         let validator = rules.map_or_else(Validator::new, Validator::with_user_rules);
         for error in validator.rule_errors() {
             tracing::error!(%error, "a rule file is left out");
         }
-        let inventory = Inventory::new(Some(Arc::new(Concerns(validator))));
+        let mut inventory = Inventory::new(Some(Arc::new(Concerns(validator))));
+        if let Some(folder) = keep {
+            inventory = inventory.kept_in(folder);
+        }
         let context =
             Context { client: client.clone(), config, namespace: namespace.into(), shared: Default::default() };
         Controller { client, registry: Registry::new(inventory, context), namespace: namespace.into() }
@@ -118,6 +132,7 @@ impl Controller {
         let settings = Settings::from_env().context("cannot read the settings from the environment")?;
         let config = ControllerConfig::new(self.namespace, Arc::new(self.registry.clone()), settings);
         let ended = forklift_controllers::run(self.client, config, shutdown).await;
+        self.registry.inventory().save().await;
         self.registry.release().await;
         ended
     }

@@ -133,7 +133,8 @@ impl Stack {
         );
         tasks.spawn(async move { ("node", node.await) });
 
-        let controller = Controller::new(client.clone(), Some(config), forklift_api::DEFAULT_NAMESPACE, None);
+        let keep = Some(data.join("inventory"));
+        let controller = Controller::new(client.clone(), Some(config), forklift_api::DEFAULT_NAMESPACE, None, keep);
         let inventory_listener =
             bind(kept_address(data, "inventory.listen", SocketAddr::from(([127, 0, 0, 1], 0)))?).await?;
         let inventory_address = inventory_listener.local_addr()?;

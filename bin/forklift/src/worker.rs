@@ -27,9 +27,9 @@ impl Name {
             Name::OvaServer => forklift_workers::ova_server::run().await,
             Name::HookRunner => forklift_workers::hook_runner::run().await,
             // the library is called from one thread, which it may block
-            Name::Vddk => tokio::task::spawn_blocking(forklift_workers::importer::serve_vddk)
-                .await
-                .unwrap_or(ExitCode::FAILURE),
+            Name::Vddk => {
+                tokio::task::spawn_blocking(forklift_workers::importer::serve_vddk).await.unwrap_or(ExitCode::FAILURE)
+            }
         }
     }
 }

@@ -13,6 +13,7 @@
 //! each detail level shows.
 
 pub mod client;
+mod disk;
 mod find;
 mod project;
 mod providers;

@@ -1,12 +1,14 @@
 //! All providers of the inventory, by UID.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::disk::Folder;
 use crate::validate::Validation;
 use crate::{ProviderSpec, Record, Rules, Store, Writer};
 
@@ -126,12 +128,52 @@ impl ProviderEntry {
 pub struct Inventory {
     entries: Arc<RwLock<BTreeMap<String, Arc<ProviderEntry>>>>,
     validation: Option<Arc<Validation>>,
+    folder: Option<Arc<Folder>>,
+}
+
+/// An inventory that may be gone.
+pub(crate) struct WeakInventory {
+    entries: Weak<RwLock<BTreeMap<String, Arc<ProviderEntry>>>>,
+    folder: Option<Arc<Folder>>,
+}
+
+impl WeakInventory {
+    /// Returns the inventory, without its rules, while somebody else holds it.
+    pub fn upgrade(&self) -> Option<Inventory> {
+        Some(Inventory { entries: self.entries.upgrade()?, validation: None, folder: self.folder.clone() })
+    }
 }
 
 impl Inventory {
     /// Returns an empty inventory whose VMs are checked by the rules, when there are any.
     pub fn new(rules: Option<Arc<dyn Rules>>) -> Self {
-        Self { entries: Arc::default(), validation: rules.map(Validation::new) }
+        Self { entries: Arc::default(), validation: rules.map(Validation::new), folder: None }
+    }
+
+    /// Returns the inventory with a folder in which the records are kept for the
+    /// next run. Must be called within a runtime.
+    #[must_use]
+    pub fn kept_in(mut self, folder: PathBuf) -> Self {
+        self.folder = Some(Arc::new(Folder::new(folder)));
+        self.write_now_and_then();
+        self
+    }
+
+    pub(crate) fn folder(&self) -> Option<Arc<Folder>> {
+        self.folder.clone()
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakInventory {
+        WeakInventory { entries: Arc::downgrade(&self.entries), folder: self.folder.clone() }
+    }
+
+    /// Fills an entry with what the last run knew of its provider; before it is inserted.
+    pub async fn restore(&self, entry: &ProviderEntry) {
+        let Some(folder) = self.folder() else { return };
+        let store = entry.store.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || folder.load(&store)).await {
+            tracing::error!(%error, "reading the last run's inventory panicked");
+        }
     }
 
     /// Adds a provider, in place of an earlier entry of the same UID.
@@ -147,8 +189,11 @@ impl Inventory {
         Writer::shared(entry.store.clone(), self.validation.clone())
     }
 
-    /// Removes a provider.
+    /// Removes a provider, and what is kept of it.
     pub fn remove(&self, uid: &str) -> Option<Arc<ProviderEntry>> {
+        if let Some(folder) = &self.folder {
+            folder.forget(uid);
+        }
         self.entries.write().unwrap_or_else(PoisonError::into_inner).remove(uid)
     }
 

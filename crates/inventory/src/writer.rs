@@ -104,8 +104,14 @@ impl Writer {
 
     /// Says that the store holds what the source holds. A later failure does not
     /// take that back: what is known stays readable.
+    ///
+    /// VMs that these rules have not seen as they are (kept from the last run,
+    /// or not judged because the rules failed) are judged now.
     pub fn loaded(&self) {
         self.store.end_pass();
+        if let Some(validation) = &self.validation {
+            validation.sweep(&self.store);
+        }
     }
 
     /// Notes why the source could not be read.

@@ -149,7 +149,11 @@ impl Registry {
                         entry.set_object(object);
                         entry
                     }
-                    None => self.inventory.insert(ProviderEntry::collected(kind.spec(), object)),
+                    None => {
+                        let entry = ProviderEntry::collected(kind.spec(), object);
+                        self.inventory.restore(&entry).await;
+                        self.inventory.insert(entry)
+                    }
                 };
                 let writer = self.inventory.writer(&entry);
                 collector.run(writer, cancel).await
