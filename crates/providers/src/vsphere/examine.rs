@@ -14,6 +14,7 @@ use forklift_api::{Category, Condition, Provider};
 use forklift_inventory::Record;
 use serde_json::Value;
 
+use super::source::duration;
 use super::vim::{self, Client, VimError};
 use crate::{ConnectError, Endpoint, Examination, HostEndpoint, HostError, HostFacts, Hosts, tls};
 
@@ -68,6 +69,11 @@ fn check_settings(provider: &Provider) -> Option<Condition> {
             setting::USE_VDDK_AIO_OPTIMIZATION,
             &["true", "false", "True", "False", "TRUE", "FALSE", "1", "0", "t", "f"],
         ),
+        one_of(setting::TRANSFER_METHOD, &["nfc", "ranges", "vddk"]),
+        provider
+            .setting(setting::HARD_POWER_OFF_AFTER)
+            .and_then(|value| duration(value).err())
+            .map(|reason| format!("{}: {reason}", setting::HARD_POWER_OFF_AFTER)),
         number.map(|value| format!("{}: {value:?} is not a number of bytes a second", setting::BANDWIDTH_LIMIT)),
     ]
     .into_iter()

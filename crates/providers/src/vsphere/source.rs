@@ -90,7 +90,7 @@ impl Vms {
 
     async fn shut_down(&self, vm: &VmIdentity) -> Result<(), SourceError> {
         let client = self.client().await?;
-        let found = confirm(&client, vm, &["guest.toolsRunningStatus"]).await?;
+        let found = confirm(&client, vm, &["guest.guestState"]).await?;
         match found.power {
             PowerState::Off => {
                 self.sessions.shutdown_over(&vm.id);
@@ -102,10 +102,8 @@ impl Vms {
             PowerState::On => {}
         }
         let what = format!("shutdown of VM {} ({})", vm.name, vm.id);
-        let limit = self.setting(setting::HARD_POWER_OFF_AFTER).map(duration);
-        let limit = limit.transpose().map_err(|reason| {
-            SourceError::Denied(format!("setting {} of the provider: {reason}", setting::HARD_POWER_OFF_AFTER))
-        })?;
+        // one that cannot be read does not count; the provider's conditions say so
+        let limit = self.setting(setting::HARD_POWER_OFF_AFTER).and_then(|text| duration(text).ok());
         let asked = self.sessions.shutdown_asked(&vm.id);
         match (asked, limit) {
             (Some(since), Some(limit)) if since >= limit => {
@@ -116,6 +114,8 @@ impl Vms {
                 return self.cut_power(&client, &found).await;
             }
             (Some(since), _) if since < ASK_AGAIN => return Ok(()),
+            // somebody asked, if not we: its tools end before the guest does
+            _ if found.props.text("guest.guestState") == Some("shuttingDown") => return Ok(()),
             _ => {}
         }
         match client.shutdown_guest(&found.moref).await {
@@ -126,6 +126,7 @@ impl Vms {
                 tracing::warn!(vm = vm.name, "VMware Tools do not run; its power is cut, as the provider says");
                 self.cut_power(&client, &found).await
             }
+            Err(error) if error.is_fault("ToolsUnavailable") && asked.is_some() => Ok(()),
             Err(error) if error.is_fault("ToolsUnavailable") => {
                 self.sessions.shutdown_over(&vm.id);
                 Err(SourceError::Other(format!(
@@ -213,7 +214,7 @@ impl Source for Vms {
 }
 
 /// Reads a duration as users write it: `90s`, `10m`, `1h`; a bare number is minutes.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.trim().split_at_checked(text.trim().len().saturating_sub(1)) {
         Some((number, "s")) => (number, 1),
         Some((number, "m")) => (number, 60),

@@ -9,6 +9,8 @@ use crate::plan::world::{CancelReason, MigrationKind, Observed};
 
 /// How long a guest may take to shut down.
 const POWER_OFF_SECONDS: i64 = 30 * 60;
+/// After this time it is asked again.
+const ASK_AGAIN_SECONDS: i64 = 60;
 
 /// Removes what earlier runs of this plan left of this VM, then chooses the target's name.
 pub(super) fn started(turn: &Turn<'_>) -> Transition {
@@ -142,9 +144,19 @@ pub(super) fn wait_for_power_off(turn: &Turn<'_>) -> Transition {
     }
     match world.source.power {
         PowerState::Off => turn.go(turn.state.clone()),
-        PowerState::On | PowerState::Unknown => turn.wait(
-            WaitCode::PowerOff,
-            format!("the guest of {} to shut down; shut it down by hand if it does not follow", world.vm.name),
-        ),
+        power @ (PowerState::On | PowerState::Unknown) => {
+            let message =
+                format!("the guest of {} to shut down; shut it down by hand if it does not follow", world.vm.name);
+            // A guest that does not follow is asked again: it may have been busy, and the source may know what to do
+            // with one that never follows. Only the VM that was planned, by the identity read for this step.
+            let again = waited > ASK_AGAIN_SECONDS && power == PowerState::On;
+            let effects: Vec<_> = match &world.source.identity {
+                Some(found) if again && world.machine.map(Machine::identity).as_ref() == Some(found) => {
+                    vec![Effect::PowerOff(found.clone())]
+                }
+                Some(_) | None => Vec::new(),
+            };
+            turn.stay(turn.state.clone(), effects, WaitCode::PowerOff, message)
+        }
     }
 }
