@@ -8,6 +8,9 @@ mod ova_cold;
 mod ova_damage;
 mod ova_plans;
 mod snapshot;
+mod vsphere;
+mod vsphere_cold;
+mod vsphere_warm;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

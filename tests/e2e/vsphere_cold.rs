@@ -1,0 +1,151 @@
+//! Cold migration from vSphere: through the export lease and, again, through datastore ranges.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use forklift_testkit::appliance::Appliance;
+use forklift_testkit::peers::vcenter::{Fault, Options, Vcenter};
+use forklift_testkit::stack::Stack;
+use forklift_testkit::wait_for;
+
+use crate::vsphere::{assert_equal, base, copy, left, no_lease, plan, provider, succeeded};
+use crate::{CONVERSION, NS, SHORT, console};
+
+const MIB: u64 = 1 << 20;
+
+/// Makes the simulated vCenter with a machine that boots from a small image and has a second disk of data.
+fn small(folder: &std::path::Path, name: &str) -> Option<Vcenter> {
+    let vcenter = Vcenter::start(Options {
+        vms: 1,
+        names: vec![name.into()],
+        disks: 2,
+        disk_size: 16 * MIB,
+        guest: "other3xLinux64Guest".into(),
+        lease_timeout: Duration::from_secs(30),
+        ..Options::default()
+    })?;
+    let raw = folder.join("boot.raw");
+    Appliance::new(name).write_disk(&raw).expect("a disk");
+    vcenter.put_disk(name, 0, &raw).expect("the disk can be put");
+    for n in 0..40 {
+        vcenter.write(name, 1, n * 300_007, &[n as u8 + 1; 9000]).expect("a guest writes");
+    }
+    Some(vcenter)
+}
+
+/// Runs a raw cold migration of the small machine and checks everything that it should leave.
+fn migrate(ranges: bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let name = if ranges { "by-ranges" } else { "by-lease" };
+    let Some(vcenter) = small(folder.path(), name) else { return };
+    if !ranges {
+        no_ranges(&vcenter);
+    }
+    let stack = Stack::start(folder.path());
+    provider(&stack, "vcenter", &vcenter, folder.path(), None);
+    plan(&stack, name, "vcenter", name, &["--skip-guest-conversion", "--target-power-state", "on"]);
+    vcenter.reset_calls().expect("counters");
+    stack.mtv(&["start", "plan", name, "-n", NS]);
+    let done = succeeded(&stack, name, SHORT);
+
+    // the source: shut down through its tools, nothing else changed
+    let machine = vcenter.machine(name).expect("it is there");
+    assert_eq!(machine["power"], "poweredOff", "{machine:#}");
+    assert_eq!(left(&vcenter, name), Vec::<String>::new());
+    let calls = vcenter.calls().expect("counters");
+    assert_eq!((calls.of("ShutdownGuest"), calls.of("PowerOffVM_Task")), (1, 0), "{:?}", calls.methods());
+    assert_eq!(calls.of("Destroy_Task") + calls.of("UnregisterVM"), 0);
+    no_lease(&vcenter);
+
+    // the way that the bytes took
+    let (lease, range) = (calls.lease_bytes("/disk"), calls.range_bytes("/disk"));
+    println!(
+        "{name}: {lease} bytes by lease, {range} by ranges; {:#}",
+        done["status"]["migration"]["vms"][0]["pipeline"]
+    );
+    if ranges {
+        assert!(range > 8 * MIB && lease == 0, "{lease} bytes by lease, {range} by ranges");
+    } else {
+        assert!(lease > 8 * MIB && range == 0, "{lease} bytes by lease, {range} by ranges");
+    }
+
+    // the target: the same bytes, and it boots
+    for index in 0..2 {
+        let source = folder.path().join(format!("source-{index}.raw"));
+        vcenter.dump_disk(name, index, None, &source).expect("the source's bytes");
+        assert_equal(&source, &copy(&stack, name, &base(&vcenter, name, index)));
+    }
+    wait_for("the guest runs", SHORT, || {
+        let text = console(&stack, name, name);
+        if text.contains(&format!("{name} is running")) { Ok(()) } else { Err(text) }
+    });
+}
+
+/// Makes every datastore one whose disks have no extents to read.
+fn no_ranges(vcenter: &Vcenter) {
+    let vsan = serde_json::json!({"summary.type": "vsan"});
+    vcenter.set("Datastore", "LocalDS_0", &vsan).expect("there is a datastore");
+    vcenter.fault(&Fault::NoRanges(vec!["vsan".into()])).expect("a switch");
+}
+
+#[test]
+fn a_machine_is_migrated_through_its_export_lease() {
+    migrate(false);
+}
+
+#[test]
+fn a_machine_is_migrated_through_datastore_ranges() {
+    migrate(true);
+}
+
+/// Makes a raw disk of the sample appliance's, which the set-up makes.
+fn sample(folder: &std::path::Path) -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"));
+    let ova = std::env::var_os("FORKLIFT_GUEST_OVA")
+        .map_or_else(|| cache.join("forklift/guest/webserver01.ova"), PathBuf::from);
+    assert!(ova.exists(), "{} is missing: `./x guest` makes the sample appliance", ova.display());
+    let run = |program: &str, args: &[&str]| {
+        let done = Command::new(program).args(args).current_dir(folder).status().expect("the program is installed");
+        assert!(done.success(), "{program} {args:?}");
+    };
+    run("tar", &["-xf", ova.to_str().expect("UTF-8")]);
+    let names = std::fs::read_dir(folder).expect("the folder").flatten().map(|entry| entry.path());
+    let disk = names.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "vmdk"));
+    let disk = disk.expect("the appliance has a disk");
+    run("qemu-img", &["convert", "-O", "raw", disk.to_str().expect("UTF-8"), "guest.raw"]);
+    std::fs::remove_file(disk).expect("the disk of the appliance");
+    folder.join("guest.raw")
+}
+
+#[test]
+fn a_real_guest_is_converted_and_reaches_its_login_prompt() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let name = "webserver01";
+    let Some(vcenter) = Vcenter::start(Options {
+        vms: 1,
+        names: vec![name.into()],
+        guest: "debian12_64Guest".into(),
+        ..Options::default()
+    }) else {
+        return;
+    };
+    vcenter.put_disk(name, 0, &sample(folder.path())).expect("the disk can be put");
+    if std::env::var_os("VSPHERE_GUEST_RANGES").is_none() {
+        no_ranges(&vcenter);
+    }
+    let stack = Stack::start(folder.path());
+    provider(&stack, "vcenter", &vcenter, folder.path(), None);
+    plan(&stack, "web", "vcenter", name, &["--target-power-state", "on"]);
+    stack.mtv(&["start", "plan", "web", "-n", NS]);
+    succeeded(&stack, "web", CONVERSION);
+    let calls = vcenter.calls().expect("counters");
+    let file = base(&vcenter, name, 0);
+    println!("{} bytes by lease, {} by ranges", calls.lease_bytes(&file), calls.range_bytes(&file));
+    wait_for("the login prompt", CONVERSION, || {
+        let text = console(&stack, "web", name);
+        if text.contains(&format!("{name} login:")) { Ok(()) } else { Err(text) }
+    });
+}
