@@ -1,12 +1,16 @@
 //! The client: sessions, watches, operations, TLS, tags.
 
 use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use forklift_providers::vsphere::vim::{
     Client, Endpoint, MoRef, Secret, Tags, Tls, UpdateKind, VimError, Watch, peer_certificate, thumbprints,
 };
-use forklift_testkit::peers::vcenter::{Fault, Options, Vcenter};
+use forklift_testkit::peers::{
+    self,
+    vcenter::{Fault, Options, Vcenter},
+};
 use serde_json::json;
 
 use crate::{connect, endpoint, start, vm};
@@ -369,4 +373,42 @@ impl Tagging {
             serde_json::from_slice(&answer.bytes().await.expect("a body")).unwrap_or_default();
         answer["value"].clone()
     }
+}
+
+#[tokio::test]
+async fn a_server_of_old_tls_is_told_apart() {
+    let Some(openssl) = peers::program("openssl") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (key, cert) = (folder.path().join("key.pem"), folder.path().join("cert.pem"));
+    let made = Command::new(&openssl)
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-keyout"])
+        .args([key.as_os_str(), "-out".as_ref(), cert.as_os_str()])
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.expect("openssl runs").success());
+    let port = peers::free_port().expect("a port");
+    let mut server = Command::new(&openssl)
+        .args(["s_server", "-quiet", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0", "-accept", &format!("127.0.0.1:{port}")])
+        .args(["-key".as_ref(), key.as_os_str(), "-cert".as_ref(), cert.as_os_str()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl runs");
+    let url = format!("https://127.0.0.1:{port}/sdk");
+    let secret = [("user", "u"), ("password", "p"), ("insecureSkipVerify", "true")];
+    let secret = secret.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
+    let old = Endpoint::from_secret(&url, &secret).expect("complete");
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let error = loop {
+        match Client::connect(&old).await.expect_err("too old") {
+            VimError::Unreachable { .. } if std::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            error => break error.to_string(),
+        }
+    };
+    let _ = server.kill();
+    let _ = server.wait();
+    assert!(error.contains("only TLS 1.0/1.1"), "{error}");
 }

@@ -2,57 +2,25 @@
 
 use std::time::Duration;
 
-use super::{Arg, Client, Element, Fault, FilterSpec, MoRef, VimError};
+use super::{Client, Element, Fault, MoRef, VimError};
 
 /// What is read of a task.
 const PATHS: [&str; 3] = ["info.state", "info.error", "info.result"];
+/// The first pause between two looks, and the longest; each is twice the one before.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 impl Client {
     /// Waits until a task is done; returns its result (empty where it has none), or its fault. Dropping the future
-    /// ends the wait and not the task.
+    /// ends the wait and not the task, and leaves nothing behind in the session, as a filter of its own would. A new
+    /// login in between does not matter.
     pub async fn wait_task(&self, task: &MoRef) -> Result<Element, VimError> {
-        // a collector of its own, so that nobody else's filters wake it
-        let made = self.call("CreatePropertyCollector", &self.content().property_collector, &[]).await?;
-        let Some(collector) = made.moref("returnval") else { return self.poll_task(task).await };
-        let filter = FilterSpec::of("Task", &["info.state"]).object(task).into_arg("spec");
-        let waited = match self.call("CreateFilter", &collector, &[filter, Arg::bool("partialUpdates", false)]).await {
-            Ok(_) => self.follow(task, &collector).await,
-            Err(error) => Err(error),
-        };
-        let lost =
-            |error: &VimError| error.is_fault("ManagedObjectNotFound") || error.is_fault("InvalidCollectorVersion");
-        match waited {
-            // a new login: the collector is gone with the old session, the task is not
-            Err(error) if lost(&error) => self.poll_task(task).await,
-            waited => {
-                let _ = self.call("DestroyPropertyCollector", &collector, &[]).await;
-                waited
-            }
-        }
-    }
-
-    async fn follow(&self, task: &MoRef, collector: &MoRef) -> Result<Element, VimError> {
-        let mut version = String::new();
+        let mut pause = PAUSE.0;
         loop {
             if let Some(result) = self.task_result(task).await? {
                 return Ok(result);
             }
-            let options = Arg::object("options", [Arg::int("maxWaitSeconds", 60)]);
-            let args = [Arg::text("version", version.clone()), options];
-            let limit = Duration::from_secs(180);
-            let answer = self.call_within("WaitForUpdatesEx", collector, &args, limit).await?;
-            if let Some(new) = answer.text("returnval.version") {
-                version = new.to_owned();
-            }
-        }
-    }
-
-    async fn poll_task(&self, task: &MoRef) -> Result<Element, VimError> {
-        loop {
-            if let Some(result) = self.task_result(task).await? {
-                return Ok(result);
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE.1);
         }
     }
 
