@@ -27,9 +27,11 @@ pub fn provider(stack: &Stack, name: &str, vcenter: &Vcenter, folder: &Path, lim
         args.extend(["--bandwidth-limit", limit]);
     }
     stack.mtv(&args);
-    stack.wait("providers.forklift.konveyor.io", NS, name, SHORT, |provider| {
-        has_condition(provider, "Ready") && has_condition(provider, "InventoryCreated")
-    });
+    for name in [name, "host"] {
+        stack.wait("providers.forklift.konveyor.io", NS, name, SHORT, |provider| {
+            has_condition(provider, "Ready") && has_condition(provider, "InventoryCreated")
+        });
+    }
     wait_for("machines are in the inventory", SHORT, || {
         let text = stack.mtv(&["get", "inventory", "vm", "--provider", name, "-n", NS, "-o", "json"]);
         let list: Vec<Value> = serde_json::from_str(&text).map_err(|error| error.to_string())?;

@@ -1,7 +1,10 @@
 //! Warm migration from vSphere: what the guest had written at the cutover is what the target has, whatever happens on
 //! the way.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use forklift_testkit::peers::vcenter::{Fault, Options, Vcenter};
@@ -177,17 +180,21 @@ fn importers(stack: &Stack) -> Vec<u32> {
     tree.into_iter().filter(|pid| *pid != stack.pid() && process::command_line(*pid).contains("importer")).collect()
 }
 
-fn kill(pid: u32) {
-    process::kill_tree(pid);
-}
-
-/// Lets something happen; returns what it left on the machine.
-fn happen(mishap: Mishap, stack: &mut Stack, vcenter: &Vcenter, name: &str, dice: &mut Dice) {
+/// Lets something happen; returns whether it met anybody: an importer may be between two disks.
+fn happen(mishap: Mishap, stack: &mut Stack, vcenter: &Vcenter, name: &str, dice: &mut Dice) -> bool {
+    let mut met = true;
     let done = match mishap {
         Mishap::SessionExpiry => vcenter.fault(&Fault::ExpireSessions),
-        Mishap::LeaseAbort => vcenter.fault(&Fault::AbortLeases),
+        Mishap::LeaseAbort => {
+            met = vcenter.calls().is_ok_and(|calls| calls.leases() > 0);
+            vcenter.fault(&Fault::AbortLeases)
+        }
         Mishap::KillImporter => {
-            importers(stack).first().copied().map(kill);
+            let found = importers(stack).first().copied();
+            met = found.is_some();
+            if let Some(pid) = found {
+                process::kill_tree(pid);
+            }
             Ok(())
         }
         Mishap::KillController => {
@@ -205,10 +212,11 @@ fn happen(mishap: Mishap, stack: &mut Stack, vcenter: &Vcenter, name: &str, dice
         }
     };
     done.unwrap_or_else(|error| panic!("{mishap:?}: {error:#}"));
+    met
 }
 
 /// One migration with mishaps drawn from a seed; returns what happened and the bytes read.
-fn campaign(stack: &mut Stack, folder: &Path, seed: u64) -> (Vec<Mishap>, u64) {
+fn campaign(stack: &mut Stack, folder: &Path, seed: u64) -> (Vec<(Mishap, bool)>, u64) {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let (name, size) = (format!("warm-{seed}"), (16 + 8 * dice.below(5)) * MIB);
     let name = name.as_str();
@@ -243,18 +251,18 @@ fn campaign(stack: &mut Stack, folder: &Path, seed: u64) -> (Vec<Mishap>, u64) {
         wait_for("the moment", Duration::from_secs(30), || {
             if begin.elapsed() >= moment { Ok(()) } else { Err("not yet".to_owned()) }
         });
-        happened.push(mishap);
-        println!("seed {seed}: round {round} of {wanted}: {mishap:?} after {moment:?}");
-        happen(mishap, stack, &vcenter, name, &mut dice);
+        let met = happen(mishap, stack, &vcenter, name, &mut dice);
+        println!("seed {seed}: round {round} of {wanted}: {mishap:?} after {moment:?}, met somebody: {met}");
+        happened.push((mishap, met));
         wait_rounds(stack, name, name, round, ROUND);
         let _ = vcenter.remove_snapshot(name, "backup"); // the backup ends, where there is one
     }
     stack.mtv(&["cutover", "plan", name, "-n", NS]);
     if dice.below(2) == 0 {
         let mishap = MISHAPS[dice.below(5) as usize];
-        happened.push(mishap);
-        println!("seed {seed}: after the cutover was asked for: {mishap:?}");
-        happen(mishap, stack, &vcenter, name, &mut dice);
+        let met = happen(mishap, stack, &vcenter, name, &mut dice);
+        println!("seed {seed}: after the cutover was asked for: {mishap:?}, met somebody: {met}");
+        happened.push((mishap, met));
     }
     let done = stack
         .wait("plan", NS, name, ROUND * 2, |plan| has_condition(plan, "Succeeded") || has_condition(plan, "Failed"));
@@ -277,23 +285,36 @@ fn campaign(stack: &mut Stack, folder: &Path, seed: u64) -> (Vec<Mishap>, u64) {
 fn warm_migrations_survive_mishaps_byte_for_byte() {
     let seeds: u64 = std::env::var("VSPHERE_WARM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     let first: u64 = std::env::var("VSPHERE_WARM_FIRST").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let folder = tempfile::tempdir().expect("a folder");
+    let lanes: u64 = std::env::var("VSPHERE_WARM_LANES").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
     if forklift_testkit::peers::go("vcsim", "vcsim").is_none() {
         return;
     }
-    let mut stack = Stack::start_env(folder.path(), &[INTERVAL, ("IMPORTER_RETRY", "10")]);
-    let mut counts = std::collections::BTreeMap::new();
-    let mut bytes = 0;
-    for seed in first..first + seeds {
-        let (happened, read) = campaign(&mut stack, folder.path(), seed);
-        bytes += read;
-        for mishap in happened {
-            *counts.entry(format!("{mishap:?}")).or_insert(0u64) += 1;
+    let totals = Mutex::new((BTreeMap::<String, u64>::new(), 0));
+    let next = AtomicU64::new(first);
+    std::thread::scope(|scope| {
+        for _ in 0..lanes.clamp(1, seeds.max(1)) {
+            scope.spawn(|| lane(&next, first + seeds, &totals));
         }
+    });
+    let (counts, bytes) = totals.into_inner().expect("no lane has failed");
+    println!("{seeds} warm migrations equal byte for byte, {} MiB read, no {SNAPSHOT}-… left; {counts:?}", bytes / MIB);
+}
+
+/// Takes seeds until none is left, in a stack of its own.
+fn lane(next: &AtomicU64, end: u64, totals: &Mutex<(BTreeMap<String, u64>, u64)>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut stack = Stack::start_env(folder.path(), &[INTERVAL, ("IMPORTER_RETRY", "10")]);
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end {
+            return;
+        }
+        let (happened, read) = campaign(&mut stack, folder.path(), seed);
         println!("seed {seed} is equal; {:.1} MiB read", read as f64 / MIB as f64);
+        let mut totals = totals.lock().expect("no lane has failed");
+        totals.1 += read;
+        for (mishap, met) in happened {
+            *totals.0.entry(format!("{mishap:?}{}", if met { "" } else { " (nobody there)" })).or_default() += 1;
+        }
     }
-    println!(
-        "{seeds} warm migrations equal byte for byte, {} MiB read, no snapshot {SNAPSHOT}-… left; {counts:?}",
-        bytes / MIB
-    );
 }
