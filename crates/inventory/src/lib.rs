@@ -1,16 +1,16 @@
 //! Inventory: what the providers hold, in memory, and the REST service over it.
 //!
 //! ```text
-//! collector ─► Writer ─► Store (records, revisions) ─┬─► rest::router   GET /providers/…, watch
-//!                 └─► Rules (concerns on each VM)     └─► find           references of maps and plans
-//! openshift ────────────► Live (lists per request) ────┘
+//! collector ─► Writer ─► Store (records, revisions) ─┬─► rest::router   GET /providers/…, query, watch
+//!                 └─► Validation ─► Rules (concerns)   ├─► find           references of maps and plans
+//! openshift ────────────► Live (lists per request) ────┘─► disk           the last run's records
 //! ```
 //!
 //! Records are immutable and shared; a change replaces one and raises its
-//! revision. Nothing is kept on disk: a collector fills the store again from its
-//! source. The crate knows no provider's format: each provider describes its
-//! collections with a [`ProviderSpec`], a table of names and of the keys that
-//! each detail level shows.
+//! revision. The source is read anew at each start; what the last run knew is
+//! shown until then as what it is. The crate knows no provider's format: each
+//! provider describes its collections with a [`ProviderSpec`] and keeps its own
+//! type in the record ([`Native`]), from which JSON is made when it is asked for.
 
 pub mod client;
 mod disk;
