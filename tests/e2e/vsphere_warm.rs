@@ -180,17 +180,29 @@ fn importers(stack: &Stack) -> Vec<u32> {
     tree.into_iter().filter(|pid| *pid != stack.pid() && process::command_line(*pid).contains("importer")).collect()
 }
 
+/// Looks for something for a few seconds: a round begins soon, and is short.
+fn soon<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let begin = Instant::now();
+    loop {
+        let found = look();
+        if found.is_some() || begin.elapsed() > Duration::from_secs(5) {
+            return found;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
 /// Lets something happen; returns whether it met anybody: an importer may be between two disks.
 fn happen(mishap: Mishap, stack: &mut Stack, vcenter: &Vcenter, name: &str, dice: &mut Dice) -> bool {
     let mut met = true;
     let done = match mishap {
         Mishap::SessionExpiry => vcenter.fault(&Fault::ExpireSessions),
         Mishap::LeaseAbort => {
-            met = vcenter.calls().is_ok_and(|calls| calls.leases() > 0);
+            met = soon(|| vcenter.calls().is_ok_and(|calls| calls.leases() > 0).then_some(())).is_some();
             vcenter.fault(&Fault::AbortLeases)
         }
         Mishap::KillImporter => {
-            let found = importers(stack).first().copied();
+            let found = soon(|| importers(stack).first().copied());
             met = found.is_some();
             if let Some(pid) = found {
                 process::kill_tree(pid);
