@@ -8,6 +8,7 @@
 
 mod api;
 pub mod disk;
+mod lease;
 pub mod pair;
 mod vsphere;
 
@@ -31,6 +32,16 @@ pub const BENCHES: &[Bench] = &[
     Bench { name: "copy", about: "sparse raw to raw, against the faster of qemu-img -W and nbdcopy", run: disk::copy },
     Bench { name: "qcow2", about: "qcow2 to raw, against qemu-img convert -W", run: disk::qcow2 },
     Bench { name: "nbd", about: "from nbdkit to raw, against nbdcopy", run: disk::nbd },
+    Bench {
+        name: "vsphere-nfc",
+        about: "a disk from an export lease to a sparse file, digested, against curl of the same bytes to a file",
+        run: lease::nfc,
+    },
+    Bench {
+        name: "vsphere-ranges",
+        about: "a disk from datastore ranges to a sparse file, digested, against curl of the same bytes to a file",
+        run: lease::ranges,
+    },
     Bench {
         name: "startup",
         about: "the whole stack from its start to ready, against kube-apiserver and etcd to /readyz",

@@ -478,6 +478,35 @@ impl Source for HttpSource {
     }
 }
 
+/// A URL that gives one stream from front to back, without ranges or a length.
+pub struct Export {
+    http: Http,
+    url: Url,
+    name: String,
+}
+
+impl Export {
+    /// Returns the stream of a URL.
+    pub fn new(url: Url, access: &Access) -> Result<Self> {
+        Ok(Self { http: Http::new(&url, access)?, name: shown(&url), url })
+    }
+}
+
+impl crate::stream::Export for Export {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn begin(&self) -> io::Result<Box<dyn Read + Send>> {
+        self.http.stream(&self.url)
+    }
+
+    fn stamp(&self) -> io::Result<String> {
+        // nobody tells its state: the URL of an export is new for each
+        Ok(format!("stream:{}", self.name))
+    }
+}
+
 /// The folder of a URL.
 pub struct Folder {
     http: Http,

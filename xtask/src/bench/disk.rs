@@ -132,7 +132,7 @@ fn compare(machine: &Machine, plan: Plan, source: &str, ways: &[&Way]) -> Result
 }
 
 /// Removes what a run left.
-fn clean(target: &Path) -> Result<()> {
+pub(super) fn clean(target: &Path) -> Result<()> {
     for suffix in ["", ".chunks", ".manifest.json"] {
         let mut path = target.as_os_str().to_owned();
         path.push(suffix);
@@ -144,7 +144,7 @@ fn clean(target: &Path) -> Result<()> {
     Ok(())
 }
 
-fn text(path: &Path) -> Result<&str> {
+pub(super) fn text(path: &Path) -> Result<&str> {
     path.to_str().context("the folder's path is no text")
 }
 
@@ -161,9 +161,14 @@ fn converted(machine: &Machine, suffix: &str, args: &[&str]) -> Result<String> {
 
 /// Makes the image: in each 16 MiB 6 MiB are random, 6 MiB compress to a third and 4 MiB are a hole.
 fn image(machine: &Machine) -> Result<PathBuf> {
+    image_of(machine, SIZE)
+}
+
+/// Makes such an image of another size.
+pub(super) fn image_of(machine: &Machine, size: u64) -> Result<PathBuf> {
     let path = machine.folder.join("source.img");
     let file = File::create(&path)?;
-    file.set_len(SIZE)?;
+    file.set_len(size)?;
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = || {
         // xorshift64
@@ -173,7 +178,7 @@ fn image(machine: &Machine) -> Result<PathBuf> {
         state
     };
     let mut piece = vec![0u8; 6 << 20];
-    for start in (0..SIZE).step_by(16 << 20) {
+    for start in (0..size).step_by(16 << 20) {
         piece.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&next().to_le_bytes()));
         file.write_all_at(&piece, start)?;
         // words of a small language

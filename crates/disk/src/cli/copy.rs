@@ -9,9 +9,10 @@ use clap::{Args, ValueEnum};
 use crate::changed::ChangedRanges;
 use crate::copy;
 use crate::digest::Algorithm;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::http;
 use crate::image::Format;
-use crate::job::{Job, Resume, Watch};
+use crate::job::{Job, Origin, Resume, Watch};
 use crate::limit::{Gate, Limit};
 use crate::location::Location;
 use crate::manifest::sign::SignKey;
@@ -71,6 +72,9 @@ pub(super) struct CopyArgs {
     /// Begin anew if the source is not the one that an interrupted copy began with
     #[arg(long)]
     start_over: bool,
+    /// The URL gives one streamOptimized VMDK from front to back, without ranges or a length (an export lease)
+    #[arg(long)]
+    stream: bool,
     /// Bring a target that holds another state of the disk to this one by writing only what differs
     #[arg(long)]
     compare: bool,
@@ -124,6 +128,20 @@ fn parse_digest(text: &str) -> Result<(Algorithm, String), String> {
 }
 
 impl CopyArgs {
+    /// Returns what opens the source, where it is a stream.
+    fn origin(&self) -> Result<Option<Origin>> {
+        if !self.stream {
+            return Ok(None);
+        }
+        match Location::of(&self.source.image)? {
+            Location::Http(url) => {
+                let export = http::Export::new(url, &self.source.access())?;
+                Ok(Some(Origin::Stream(Arc::new(export))))
+            }
+            other => Err(Error::Usage { what: format!("{}: --stream is for HTTP and HTTPS", other.shown()) }),
+        }
+    }
+
     fn job(&self) -> Result<Job> {
         let path = self.source.image.canonicalize().unwrap_or_else(|_| self.source.image.clone());
         // without what a URL keeps secret
@@ -155,7 +173,7 @@ impl CopyArgs {
                 ResumeArg::Never => Resume::Never,
             },
             start_over: self.start_over,
-            origin: None,
+            origin: self.origin()?,
             compare: self.compare,
             gate: self.share.as_deref().map(|folder| Gate::new(folder, self.share_slots)).transpose()?,
             copy: copy::Options {
