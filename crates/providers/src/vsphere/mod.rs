@@ -23,6 +23,7 @@ pub mod os;
 mod properties;
 mod snapshots;
 mod spec;
+mod table;
 mod tagging;
 mod world;
 

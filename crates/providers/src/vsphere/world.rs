@@ -8,21 +8,25 @@
 //! Records are shared with the store; a change makes a new one. A full set
 //! (`begin` … `end`) forgets what it does not tell.
 
-use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use forklift_inventory::{Action, Draft, Native, Store};
+use forklift_inventory::{Action, Draft, Store};
 
 use super::adapters::{Networks, adapters};
-use super::model::{
-    Cluster, Datacenter, Datastore, Folder, Host, Network, Partial, Ref, Tag, Tracked, Vm, datastore_id,
-};
+use super::model::{Cluster, Datacenter, Datastore, Folder, Host, Network, Ref, Tag, Vm, datastore_id};
 use super::spec::kinds::{CLUSTERS, DATACENTERS, DATASTORES, FOLDERS, HOSTS, NETWORKS, VMS};
+use super::table::{Row, Rows, Table};
 use super::vim::{self, MoRef, ObjectUpdate, UpdateKind};
 
 /// Parents that a path is followed over; more is a loop.
 const DEPTH: usize = 64;
+/// The property of all devices.
+const DEVICES: &str = "config.hardware.device";
+/// What the properties of a host's networking begin with.
+const NETWORKING: &str = "config.network.";
+/// The collections, containers first: VMs find their hosts.
+const KINDS: [&str; 7] = [DATACENTERS, FOLDERS, CLUSTERS, HOSTS, NETWORKS, DATASTORES, VMS];
 
 /// Everything that the vCenter told.
 #[derive(Default)]
@@ -53,24 +57,6 @@ pub struct World {
     networks_changed: bool,
 }
 
-struct Table<T> {
-    rows: HashMap<Arc<str>, Row<T>>,
-}
-
-struct Row<T> {
-    it: Arc<T>,
-    /// What the store was given.
-    published: Option<Arc<T>>,
-    pass: u32,
-    touched: bool,
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Self { rows: HashMap::new() }
-    }
-}
-
 /// What the store has to be told.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -93,8 +79,9 @@ impl World {
     /// Returns the world as an earlier run left it in the store: facts that guests reported survive a restart.
     pub fn restored(store: &Store) -> Self {
         let mut world = Self::default();
-        world.vms.restore(store, VMS);
-        world.hosts.restore(store, HOSTS);
+        for kind in [HOSTS, VMS] {
+            world.table_mut(kind).restore(store, kind);
+        }
         world
     }
 
@@ -112,18 +99,34 @@ impl World {
     /// Ends a full set: what it did not tell is gone.
     pub fn end(&mut self) {
         self.complete = true;
-        let pass = self.pass;
-        let gone = [
-            (DATACENTERS, self.datacenters.not_in(pass)),
-            (FOLDERS, self.folders.not_in(pass)),
-            (CLUSTERS, self.clusters.not_in(pass)),
-            (HOSTS, self.hosts.not_in(pass)),
-            (NETWORKS, self.networks.not_in(pass)),
-            (DATASTORES, self.datastores.not_in(pass)),
-            (VMS, self.vms.not_in(pass)),
-        ];
-        for (kind, id) in gone.into_iter().flat_map(|(kind, ids)| ids.into_iter().map(move |id| (kind, id))) {
-            self.remove(kind, &id);
+        for kind in KINDS {
+            for id in self.table(kind).not_in(self.pass) {
+                self.remove(kind, &id);
+            }
+        }
+    }
+
+    fn table(&self, kind: &str) -> &dyn Rows {
+        match kind {
+            DATACENTERS => &self.datacenters,
+            FOLDERS => &self.folders,
+            CLUSTERS => &self.clusters,
+            HOSTS => &self.hosts,
+            NETWORKS => &self.networks,
+            DATASTORES => &self.datastores,
+            _ => &self.vms,
+        }
+    }
+
+    fn table_mut(&mut self, kind: &str) -> &mut dyn Rows {
+        match kind {
+            DATACENTERS => &mut self.datacenters,
+            FOLDERS => &mut self.folders,
+            CLUSTERS => &mut self.clusters,
+            HOSTS => &mut self.hosts,
+            NETWORKS => &mut self.networks,
+            DATASTORES => &mut self.datastores,
+            _ => &mut self.vms,
         }
     }
 
@@ -154,22 +157,15 @@ impl World {
             self.remove(kind, &id);
             return Vec::new();
         }
+        let rewrites_disks = kind == VMS
+            && (update.kind == UpdateKind::Enter || update.changes.iter().any(|(path, _)| path.starts_with(DEVICES)));
+        let before = if rewrites_disks { self.files_of(&id) } else { HashSet::new() };
         let pass = self.pass;
-        let partial = match kind {
-            FOLDERS => self.folders.apply(&id, update, pass, Folder::default),
-            DATACENTERS => self.datacenters.apply(&id, update, pass, Datacenter::default),
-            CLUSTERS => self.clusters.apply(&id, update, pass, || Cluster {
-                standalone: managed_type == "ComputeResource",
-                ..Cluster::default()
-            }),
-            HOSTS => self.hosts.apply(&id, update, pass, Host::default),
-            NETWORKS => self.networks.apply(&id, update, pass, || Network {
-                variant: Network::variant_of(managed_type).into(),
-                ..Network::default()
-            }),
-            DATASTORES => self.datastores.apply(&id, update, pass, Datastore::default),
-            _ => self.apply_vm(&id, update),
-        };
+        let partial = self.table_mut(kind).apply(&id, update, pass);
+        if rewrites_disks {
+            let after = self.files_of(&id);
+            self.count_files(&id, &before, &after);
+        }
         self.networks_changed |= kind == NETWORKS;
         if kind == HOSTS
             && (update.kind == UpdateKind::Enter || update.changes.iter().any(|(path, _)| path.starts_with(NETWORKING)))
@@ -182,22 +178,14 @@ impl World {
             self.moved.insert(id.clone());
         }
         self.touch(kind, &id);
-        let reread = |partial: Partial| Reread { object: update.object.clone(), property: partial.property };
-        partial.into_iter().map(reread).collect()
+        let object = || update.object.clone();
+        partial.into_iter().map(|partial| Reread { object: object(), property: partial.property }).collect()
     }
 
-    fn apply_vm(&mut self, id: &Arc<str>, update: &ObjectUpdate) -> Vec<Partial> {
-        let pass = self.pass;
-        let rewrites_disks =
-            update.kind == UpdateKind::Enter || update.changes.iter().any(|(path, _)| path.starts_with(DEVICES));
-        if !rewrites_disks {
-            return self.vms.apply(id, update, pass, Vm::default);
-        }
-        let before = self.vms.files(id);
-        let partial = self.vms.apply(id, update, pass, Vm::default);
-        let after = self.vms.files(id);
-        self.count_files(id, &before, &after);
-        partial
+    /// Returns the files of a VM's disks.
+    fn files_of(&self, id: &str) -> HashSet<Box<str>> {
+        let disks = self.vms.get(id).map(|row| &row.it.disks);
+        disks.into_iter().flatten().map(|disk| disk.file.clone()).collect()
     }
 
     fn count_files(&mut self, id: &Arc<str>, before: &HashSet<Box<str>>, after: &HashSet<Box<str>>) {
@@ -222,36 +210,18 @@ impl World {
     }
 
     fn remove(&mut self, kind: &'static str, id: &Arc<str>) {
-        let there = match kind {
-            FOLDERS => self.folders.rows.remove(id).is_some(),
-            DATACENTERS => self.datacenters.rows.remove(id).is_some(),
-            CLUSTERS => self.clusters.rows.remove(id).is_some(),
-            HOSTS => self.hosts.rows.remove(id).is_some(),
-            NETWORKS => self.networks.rows.remove(id).is_some(),
-            DATASTORES => self.datastores.rows.remove(id).is_some(),
-            _ => {
-                let files = self.vms.files(id);
-                self.count_files(id, &files, &HashSet::new());
-                self.vms.rows.remove(id).is_some()
-            }
-        };
+        if kind == VMS {
+            let files = self.files_of(id);
+            self.count_files(id, &files, &HashSet::new());
+        }
         self.networks_changed |= kind == NETWORKS;
-        if there {
+        if self.table_mut(kind).remove(id) {
             self.gone.push((kind, id.clone()));
         }
     }
 
     fn touch(&mut self, kind: &'static str, id: &Arc<str>) {
-        let fresh = match kind {
-            FOLDERS => self.folders.touch(id),
-            DATACENTERS => self.datacenters.touch(id),
-            CLUSTERS => self.clusters.touch(id),
-            HOSTS => self.hosts.touch(id),
-            NETWORKS => self.networks.touch(id),
-            DATASTORES => self.datastores.touch(id),
-            _ => self.vms.touch(id),
-        };
-        if fresh {
+        if self.table_mut(kind).touch(id) {
             self.touched.push((kind, id.clone()));
         }
     }
@@ -260,12 +230,12 @@ impl World {
     pub fn set_tags(&mut self, of: Option<&[MoRef]>, found: &BTreeMap<MoRef, Vec<vim::Tag>>) {
         let ids: Vec<Arc<str>> = match of {
             Some(objects) => objects.iter().map(|object| object.value.as_str().into()).collect(),
-            None => self.vms.rows.keys().cloned().collect(),
+            None => self.vms.iter().map(|(id, _)| id.clone()).collect(),
         };
         for id in ids {
             let tags = found.get(&MoRef::vm(&*id)).map(Vec::as_slice).unwrap_or_default();
             let tags: Box<[Arc<Tag>]> = tags.iter().map(|tag| self.shared_tag(tag)).collect();
-            let Some(row) = self.vms.rows.get_mut(&id).filter(|row| row.it.tags != tags) else { continue };
+            let Some(row) = self.vms.get_mut(&id).filter(|row| row.it.tags != tags) else { continue };
             Arc::make_mut(&mut row.it).tags = tags;
             self.touch(VMS, &id);
         }
@@ -298,46 +268,20 @@ impl World {
         // hosts and clusters that changed, came or went
         let mut around: HashSet<Arc<str>> = HashSet::new();
         for (kind, id) in std::mem::take(&mut self.gone) {
-            let back = match kind {
-                FOLDERS => self.folders.rows.contains_key(&id),
-                DATACENTERS => self.datacenters.rows.contains_key(&id),
-                CLUSTERS => self.clusters.rows.contains_key(&id),
-                HOSTS => self.hosts.rows.contains_key(&id),
-                NETWORKS => self.networks.rows.contains_key(&id),
-                DATASTORES => self.datastores.rows.contains_key(&id),
-                _ => self.vms.rows.contains_key(&id),
-            };
-            if !back {
-                changes.actions.push(Action::Delete(kind, id.to_string()));
-                if matches!(kind, CLUSTERS | HOSTS) {
-                    around.insert(id);
-                }
+            if self.table(kind).contains(&id) {
+                continue;
+            }
+            changes.actions.push(Action::Delete(kind, id.to_string()));
+            if matches!(kind, CLUSTERS | HOSTS) {
+                around.insert(id);
             }
         }
         let touched = std::mem::take(&mut self.touched);
-        let mut changed_vms: HashSet<&Arc<str>> = HashSet::new();
-        for kind in [DATACENTERS, FOLDERS, CLUSTERS, HOSTS, NETWORKS, DATASTORES, VMS] {
+        let mut changed_vms: HashSet<&str> = HashSet::new();
+        for kind in KINDS {
             for (_, id) in touched.iter().filter(|(of, _)| *of == kind) {
-                let draft = match kind {
-                    FOLDERS => draft(self, id, |world| &world.folders),
-                    DATACENTERS => draft(self, id, |world| &world.datacenters),
-                    CLUSTERS => draft(self, id, |world| &world.clusters),
-                    HOSTS => draft(self, id, |world| &world.hosts),
-                    NETWORKS => draft(self, id, |world| &world.networks),
-                    DATASTORES => draft(self, id, |world| &world.datastores),
-                    _ => draft(self, id, |world| &world.vms),
-                };
-                let Some(draft) = draft else { continue };
-                let told = match kind {
-                    FOLDERS => self.folders.told(id),
-                    DATACENTERS => self.datacenters.told(id),
-                    CLUSTERS => self.clusters.told(id),
-                    HOSTS => self.hosts.told(id),
-                    NETWORKS => self.networks.told(id),
-                    DATASTORES => self.datastores.told(id),
-                    _ => self.vms.told(id),
-                };
-                if told && matches!(kind, CLUSTERS | HOSTS) {
+                let Some(draft) = self.draft(kind, id) else { continue };
+                if self.table_mut(kind).told(id) && matches!(kind, CLUSTERS | HOSTS) {
                     around.insert(id.clone());
                 }
                 if kind == VMS {
@@ -347,12 +291,12 @@ impl World {
             }
         }
         if !around.is_empty() {
-            let host_of = |vm: &Row<Vm>| self.hosts.rows.get(vm.it.host.as_str());
+            let host_of = |vm: &Row<Vm>| self.hosts.get(&vm.it.host);
             let is_around = |vm: &Row<Vm>| {
                 around.contains(vm.it.host.as_str())
                     || host_of(vm).is_some_and(|host| around.contains(host.it.parent.id.as_str()))
             };
-            let concerned = self.vms.rows.iter().filter(|(id, vm)| is_around(vm) && !changed_vms.contains(id));
+            let concerned = self.vms.iter().filter(|(id, vm)| is_around(vm) && !changed_vms.contains(&***id));
             changes.stale = concerned.map(|(id, _)| id.to_string()).collect();
         }
         changes
@@ -366,7 +310,7 @@ impl World {
         let mut vms: Vec<Arc<str>> = users.collect();
         vms.extend(self.touched.iter().filter(|(kind, _)| *kind == VMS).map(|(_, id)| id.clone()));
         for id in vms {
-            let Some(row) = self.vms.rows.get_mut(&id) else { continue };
+            let Some(row) = self.vms.get_mut(&id) else { continue };
             let is_shared = |file: &str| self.files.get(file).is_some_and(|users| users.len() > 1);
             if row.it.disks.iter().all(|disk| disk.shared == is_shared(&disk.file)) {
                 continue;
@@ -385,15 +329,15 @@ impl World {
         if rewired.is_empty() && !all {
             return;
         }
-        let networks = Networks::new(self.networks.rows.iter().map(|(id, row)| (&**id, &*row.it)));
-        let concerned = self.hosts.rows.iter().filter(|(id, _)| all || rewired.contains(*id));
+        let networks = Networks::new(self.networks.iter().map(|(id, row)| (&**id, &*row.it)));
+        let concerned = self.hosts.iter().filter(|(id, _)| all || rewired.contains(*id));
         let derived: Vec<_> = concerned
             .map(|(id, row)| (id.clone(), adapters(id, &row.it, &networks), &row.it.adapters))
             .filter(|(_, found, before)| found != *before)
             .map(|(id, found, _)| (id, found))
             .collect();
         for (id, found) in derived {
-            if let Some(row) = self.hosts.rows.get_mut(&id) {
+            if let Some(row) = self.hosts.get_mut(&id) {
                 Arc::make_mut(&mut row.it).adapters = found;
                 self.touch(HOSTS, &id);
             }
@@ -407,14 +351,8 @@ impl World {
             return;
         }
         let below = |parent: &Ref| self.ancestors(parent).any(|id| moved.contains(id));
-        let mut found: Vec<(&'static str, Arc<str>)> = Vec::new();
-        found.extend(self.datacenters.below(DATACENTERS, &below));
-        found.extend(self.folders.below(FOLDERS, &below));
-        found.extend(self.clusters.below(CLUSTERS, &below));
-        found.extend(self.hosts.below(HOSTS, &below));
-        found.extend(self.networks.below(NETWORKS, &below));
-        found.extend(self.datastores.below(DATASTORES, &below));
-        found.extend(self.vms.below(VMS, &below));
+        let found: Vec<_> =
+            KINDS.iter().flat_map(|kind| self.table(kind).below(&below).into_iter().map(|id| (*kind, id))).collect();
         for (kind, id) in found {
             self.touch(kind, &id);
         }
@@ -451,77 +389,12 @@ impl World {
         }
         parts.iter().rev().flat_map(|part| ["/", *part]).collect()
     }
-}
 
-/// The property of all devices.
-const DEVICES: &str = "config.hardware.device";
-/// What the properties of a host's networking begin with.
-const NETWORKING: &str = "config.network.";
-
-/// Returns a record for the store.
-fn draft<T: Tracked + Native>(world: &World, id: &Arc<str>, table: fn(&World) -> &Table<T>) -> Option<Draft> {
-    let row = table(world).rows.get(id)?;
-    let (name, parent) = row.it.place();
-    let path = world.path(name, parent);
-    Some(Draft { id: id.to_string(), name: name.to_owned(), path, resource: row.it.clone() })
-}
-
-impl<T: Tracked + Native> Table<T> {
-    fn restore(&mut self, store: &Store, kind: &str) {
-        for record in store.list(kind).iter() {
-            let known: Arc<dyn Any + Send + Sync> = record.resource().clone();
-            if let Ok(it) = known.downcast::<T>() {
-                self.rows.insert(record.id.clone(), Row { it, published: None, pass: 0, touched: false });
-            }
-        }
-    }
-
-    fn apply(&mut self, id: &Arc<str>, update: &ObjectUpdate, pass: u32, new: impl FnOnce() -> T) -> Vec<Partial> {
-        let row = self.rows.entry(id.clone()).or_insert_with(|| Row {
-            it: Arc::new(new()),
-            published: None,
-            pass,
-            touched: false,
-        });
-        row.pass = pass;
-        if update.kind == UpdateKind::Enter {
-            row.it = Arc::new(row.it.entered());
-        }
-        let it = Arc::make_mut(&mut row.it);
-        update.changes.iter().filter_map(|(path, value)| it.apply(path, value.as_ref()).err()).collect()
-    }
-
-    fn not_in(&self, pass: u32) -> Vec<Arc<str>> {
-        self.rows.iter().filter(|(_, row)| row.pass != pass).map(|(id, _)| id.clone()).collect()
-    }
-
-    /// Marks a record; returns whether it was not marked before.
-    fn touch(&mut self, id: &Arc<str>) -> bool {
-        self.rows.get_mut(id).is_some_and(|row| !std::mem::replace(&mut row.touched, true))
-    }
-
-    /// Takes a record for told; returns whether it differs from what was told before.
-    fn told(&mut self, id: &Arc<str>) -> bool {
-        let Some(row) = self.rows.get_mut(id) else { return false };
-        row.touched = false;
-        let differs = row.published.as_ref().is_none_or(|before| **before != *row.it);
-        row.published = Some(row.it.clone());
-        differs
-    }
-
-    fn place(&self, id: &str) -> Option<(&str, &Ref)> {
-        self.rows.get(id).map(|row| row.it.place())
-    }
-
-    fn below(&self, kind: &'static str, is_below: &impl Fn(&Ref) -> bool) -> Vec<(&'static str, Arc<str>)> {
-        let rows = self.rows.iter().filter(|(_, row)| is_below(row.it.place().1));
-        rows.map(|(id, _)| (kind, id.clone())).collect()
-    }
-}
-
-impl Table<Vm> {
-    fn files(&self, id: &Arc<str>) -> HashSet<Box<str>> {
-        let disks = self.rows.get(id).map(|row| &row.it.disks);
-        disks.into_iter().flatten().map(|disk| disk.file.clone()).collect()
+    /// Returns a record for the store.
+    fn draft(&self, kind: &str, id: &str) -> Option<Draft> {
+        let table = self.table(kind);
+        let (name, parent) = table.place(id)?;
+        let (name, path) = (name.to_owned(), self.path(name, parent));
+        Some(Draft { id: id.to_owned(), name, path, resource: table.resource(id)? })
     }
 }

@@ -94,6 +94,11 @@ pub struct Partial {
 
 /// A record that property changes are applied to.
 pub trait Tracked: Default + Clone + PartialEq {
+    /// Returns a new record of an object of this managed object type.
+    fn of_type(_managed_type: &str) -> Self {
+        Self::default()
+    }
+
     /// Takes one property; no value where it is unset.
     ///
     /// Values that cannot be understood leave the property as it was: one odd

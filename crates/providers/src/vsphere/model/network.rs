@@ -40,16 +40,6 @@ pub struct SwitchHost {
 }
 
 impl Network {
-    /// Returns the variant of a managed object type.
-    pub fn variant_of(managed_type: &str) -> &'static str {
-        match managed_type {
-            "DistributedVirtualPortgroup" => "DvPortGroup",
-            "DistributedVirtualSwitch" | "VmwareDistributedVirtualSwitch" => "DvSwitch",
-            "OpaqueNetwork" => "OpaqueNetwork",
-            _ => "Standard",
-        }
-    }
-
     /// Returns whether a NIC's network means this one.
     pub fn is_meant(&self, id: &str, network: &str) -> bool {
         id == network || (!self.key.is_empty() && self.key == network)
@@ -57,6 +47,16 @@ impl Network {
 }
 
 impl Tracked for Network {
+    fn of_type(managed_type: &str) -> Self {
+        let variant = match managed_type {
+            "DistributedVirtualPortgroup" => "DvPortGroup",
+            "DistributedVirtualSwitch" | "VmwareDistributedVirtualSwitch" => "DvSwitch",
+            "OpaqueNetwork" => "OpaqueNetwork",
+            _ => "Standard",
+        };
+        Self { variant: variant.into(), ..Self::default() }
+    }
+
     fn apply(&mut self, path: &str, value: Option<&Element>) -> Result<(), Partial> {
         match path {
             "name" => set_name(&mut self.name, value),

@@ -132,6 +132,10 @@ impl Tracked for Folder {
 }
 
 impl Tracked for Cluster {
+    fn of_type(managed_type: &str) -> Self {
+        Self { standalone: managed_type == "ComputeResource", ..Self::default() }
+    }
+
     fn apply(&mut self, path: &str, value: Option<&Element>) -> Result<(), Partial> {
         let keys = || value.into_iter().flat_map(Element::items).map(|item| Ref::read(item.get("key"))).collect();
         match path {
