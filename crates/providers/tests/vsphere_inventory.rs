@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A vCenter that is being collected.
 struct Followed {
@@ -185,11 +185,12 @@ fn known(vm: &Vm, path: &str) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_machines_and_their_changes_are_followed() {
-    let Some(vcenter) = tokio::task::block_in_place(|| Vcenter::prepared(10_000)) else { return };
+async fn many_machines_and_their_changes_are_followed() {
+    let machines = std::env::var("INVENTORY_MACHINES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let Some(vcenter) = tokio::task::block_in_place(|| Vcenter::prepared(machines)) else { return };
     let followed = Followed::follow(vcenter);
     followed.until("the inventory is loaded", |store| store.has_parity().then_some(())).await;
-    assert!(followed.store.count(kinds::VMS) >= 10_000, "{}", followed.store.count(kinds::VMS));
+    assert!(followed.store.count(kinds::VMS) >= machines as usize, "{}", followed.store.count(kinds::VMS));
     let serial = followed.store.serial();
     followed.vcenter.change(1000).expect("it changes");
     followed.until("changes arrive", |store| (store.serial() > serial + 2000).then_some(())).await;
