@@ -13,6 +13,8 @@ pub enum Name {
     OvaServer,
     /// Runs a migration hook's playbook
     HookRunner,
+    /// Loads the user's VDDK and says whether it can be used
+    VddkCheck,
     /// Reads a disk with the user's VDDK for an importer, which starts it
     #[value(hide = true)]
     Vddk,
@@ -26,6 +28,7 @@ impl Name {
             Name::Conversion => forklift_workers::conversion::run().await,
             Name::OvaServer => forklift_workers::ova_server::run().await,
             Name::HookRunner => forklift_workers::hook_runner::run().await,
+            Name::VddkCheck => forklift_workers::vddk_check::run().await,
             // the library is called from one thread, which it may block
             Name::Vddk => {
                 tokio::task::spawn_blocking(forklift_workers::importer::serve_vddk).await.unwrap_or(ExitCode::FAILURE)

@@ -6,3 +6,4 @@ pub mod conversion;
 pub mod hook_runner;
 pub mod importer;
 pub mod ova_server;
+pub mod vddk_check;

@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
+use super::vddk;
 use crate::caches::named;
 use crate::context::Context;
 use crate::hook::decoded_playbook;
@@ -82,7 +83,6 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
         store: named.source.as_deref().and_then(store),
         bandwidth: named.source.as_deref().and_then(bandwidth_limit).or(context.config.bandwidth),
         udn: has_udn(context, &spec.target_namespace),
-        vddk_image: named.source.as_deref().and_then(|source| vddk_image(context, source)),
         precopy_seconds: precopy_seconds(&context.config.settings),
         worker_retries: u32::try_from(context.config.settings.importer_retry.get()).unwrap_or(3),
         ..PlanFacts::default()
@@ -90,6 +90,8 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
     if capabilities.guest_ids && migration.is_some() {
         facts.preferences = context.preferences.of(context, &spec.target_namespace).await;
     }
+    let image = named.source.as_deref().and_then(|source| vddk_image(context, source));
+    facts.vddk_image = image.filter(|image| vddk::usable(context, &facts, image));
     if let (Some(source), Some(map)) = (&named.source, &named.network_map) {
         for pair in &map.spec.map {
             let destination = match pair.destination.type_ {

@@ -14,6 +14,7 @@ pub mod record;
 pub mod stale;
 pub mod target;
 pub mod validate;
+pub mod vddk;
 pub mod vm;
 pub mod vms;
 

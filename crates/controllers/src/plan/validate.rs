@@ -10,9 +10,9 @@ use forklift_core::plan::PlanFacts;
 use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
 use kube::{Api, ResourceExt};
 
-use super::facts::Named;
-use super::record;
+use super::facts::{Named, vddk_image};
 use super::vms::check_vms;
+use super::{record, vddk};
 use crate::caches::named;
 use crate::context::{Context, is_set};
 use crate::hook::image_reference;
@@ -31,6 +31,10 @@ pub async fn validate(
     }
     surroundings(context, pass).await?;
     if record::running(&pass.status.migration).is_none() {
+        let image = named.source.as_deref().and_then(|source| vddk_image(context, source));
+        if let Some(image) = image.filter(|_| !pass.conditions().has_blocker()) {
+            vddk::check(context, pass, facts, &image).await?;
+        }
         let conditions = check_vms(context, pass, named, facts).await?;
         conditions.into_iter().for_each(|condition| pass.set(condition));
     }

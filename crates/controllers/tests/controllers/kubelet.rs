@@ -30,6 +30,7 @@ impl Fate {
     /// The disk can be copied again.
     pub fn repair(&self, disk: &str) {
         self.broken.lock().expect("not poisoned").remove(disk);
+        self.stuck.lock().expect("not poisoned").remove(disk);
     }
 
     /// The disk's importer runs and never ends.

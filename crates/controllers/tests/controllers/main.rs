@@ -9,5 +9,6 @@ mod kubelet;
 mod plans;
 mod providers;
 mod source;
+mod vddk;
 mod vsphere_table;
 mod webhooks;

@@ -1,9 +1,9 @@
 //! The importer of a disk: one Job, one container, one volume.
-use forklift_api::worker::{self, ImportOptions, ImportSpec, VolumeMode};
+use forklift_api::worker::{self, ImportOptions, ImportSource, ImportSpec, VolumeMode};
 use forklift_api::{annotations, labels};
 use serde_json::{Value, json};
 
-use super::{container_security, pod_ip, pod_security, put, store, vm_labels};
+use super::{container_security, pod_ip, pod_security, put, store, vddk, vm_labels};
 use crate::names::{self, Kind};
 use crate::plan::effect::TargetObject;
 use crate::plan::world::{PlanFacts, PlanVm};
@@ -50,8 +50,15 @@ pub fn name(plan: &PlanFacts, vm: &PlanVm, index: usize, round: u32) -> String {
 /// Builds the importer Job of a disk.
 pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> TargetObject {
     let block = import.volume_mode == "Block";
+    let mut source = import.source.source.clone();
+    let mut vddk = None;
+    if let ImportSource::Vsphere(disk) = &mut source {
+        // only an image that was found good: one that cannot be pulled would keep the pod from starting
+        disk.vddk = plan.vddk_image.as_ref().map(|_| worker::VDDK_MOUNT.to_owned());
+        vddk = plan.vddk_image.as_deref().map(vddk::library);
+    }
     let spec = ImportSpec {
-        source: import.source.source.clone(),
+        source,
         target: if block { DEVICE.into() } else { format!("{MOUNT}/disk.img") },
         volume_mode: if block { VolumeMode::Block } else { VolumeMode::Filesystem },
         virtual_size: import.source.virtual_size,
@@ -81,6 +88,12 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         volumes.push(json!({"name": "secret", "secret": {"secretName": secret}}));
         mounts.push(json!({"name": "secret", "mountPath": worker::SECRET_MOUNT, "readOnly": true}));
     }
+    let mut init_containers = None;
+    if let Some(library) = vddk {
+        volumes.push(library.volume);
+        mounts.push(library.mount);
+        init_containers = library.init_container.map(|container| json!([container]));
+    }
     let mut container = json!({
         "name": "importer", "image": plan.image, "imagePullPolicy": "IfNotPresent", "args": ["worker", "importer"],
         "env": [{"name": worker::IMPORT_ENV, "value": serde_json::to_string(&spec).unwrap_or_default()}, pod_ip()],
@@ -99,6 +112,7 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
     let mut pod = json!({
         "restartPolicy": "OnFailure", "securityContext": pod_security(), "containers": [container], "volumes": volumes
     });
+    put(&mut pod, "initContainers", init_containers);
     put(&mut pod, "serviceAccountName", plan.options.service_account.clone());
     TargetObject::new(json!({
         "apiVersion": "batch/v1", "kind": "Job",

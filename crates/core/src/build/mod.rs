@@ -10,6 +10,7 @@ pub mod ova_server;
 pub mod pvc;
 pub mod source_metadata;
 pub mod store;
+pub mod vddk;
 pub mod virtual_machine;
 
 use forklift_api::labels;

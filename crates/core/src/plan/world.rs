@@ -133,7 +133,7 @@ pub struct PlanFacts {
     pub udn_subnets: Vec<String>,
     /// The target namespace's user-defined networks are of a kind that VMs cannot use.
     pub udn_unsupported: bool,
-    /// Image or folder with VMware's VDDK, when the user has it.
+    /// Image or folder with VMware's VDDK, when the user has it and it was found good.
     pub vddk_image: Option<String>,
     /// Seconds between the rounds of a warm migration.
     pub precopy_seconds: u32,

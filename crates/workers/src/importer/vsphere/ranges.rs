@@ -108,7 +108,9 @@ mod tests {
     fn files(names: &[&str]) -> Result<Files> {
         let server = Url::parse("https://vc.example:8443/sdk").expect("a URL");
         let machine = Machine::with_files(names);
-        Files::new(&machine, &server, "F 1/D&C", &Access { insecure: true, ..Access::default() })
+        let mut access = Access::default();
+        access.insecure = true;
+        Files::new(&machine, &server, "F 1/D&C", &access)
     }
 
     #[test]
