@@ -19,6 +19,7 @@ mod letters;
 mod lex;
 pub mod limits;
 pub mod parse;
+mod pattern;
 pub mod plan;
 mod sprintf;
 pub mod value;

@@ -11,7 +11,7 @@ use forklift_validation::{BUNDLED, Validator};
 use serde_json::{Value, json};
 
 use crate::random::Rng;
-use crate::{bundled, inputs, shape};
+use crate::{bundled, inputs, number, shape};
 
 /// Documents in one request.
 const BATCH: u64 = 200;
@@ -210,11 +210,4 @@ fn ids(package: &str) -> BTreeSet<String> {
     let of_package = files.filter(|(name, _)| name.split('/').rev().nth(1) == Some(package));
     let lines = of_package.flat_map(|(_, text)| text.lines());
     lines.filter_map(|line| line.trim().strip_prefix("\"id\": \"")?.split('"').next()).map(str::to_owned).collect()
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is to be a number, not {text:?}")),
-        Err(_) => default,
-    }
 }

@@ -15,3 +15,11 @@ use std::path::PathBuf;
 fn bundled() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/rules"))
 }
+
+/// Returns a number from the environment.
+fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is to be a number, not {text:?}")),
+        Err(_) => default,
+    }
+}

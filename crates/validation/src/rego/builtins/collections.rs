@@ -41,6 +41,13 @@ pub const ALL: &[Builtin] = &[
     }),
     ours("all", 1, |_, a| items(&a[0]).map_or(Ok(None), |items| yes(items.iter().all(|i| *i == Value::Bool(true))))),
     ours("any", 1, |_, a| items(&a[0]).map_or(Ok(None), |items| yes(items.contains(&Value::Bool(true))))),
+    ours("object.subset", 2, |_, a| match (&a[0], &a[1]) {
+        (Value::Object(_), Value::Object(_)) | (Value::Set(_), Value::Set(_)) | (Value::Array(_), Value::Array(_)) => {
+            yes(holds_all(&a[0], &a[1]))
+        }
+        (Value::Array(items), Value::Set(wanted)) => yes(holds_as_many(items, wanted)),
+        _ => Ok(None),
+    }),
     ours("array.concat", 2, |budget, a| match (&a[0], &a[1]) {
         (Value::Array(left), Value::Array(right)) => {
             budget.charge((left.len() + right.len()) * 24)?;
@@ -179,4 +186,27 @@ fn united(budget: &mut Budget, left: &Value, right: &Value) -> Result<Value, cra
     }
     members.extend(b.iter().filter(|(key, _)| left.get(key).is_none()).cloned());
     Ok(Value::object(members))
+}
+
+/// Whether all of `part` is in `whole`: keys with their values, members, or items one after the other.
+fn holds_all(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(_), Value::Object(part)) => {
+            part.iter().all(|(key, part)| whole.get(key).is_some_and(|whole| whole == part || holds_all(whole, part)))
+        }
+        (Value::Set(whole), Value::Set(part)) => part.iter().all(|member| whole.binary_search(member).is_ok()),
+        (Value::Array(whole), Value::Array(part)) => {
+            part.is_empty() || whole.windows(part.len()).any(|window| window == part.as_slice())
+        }
+        _ => false,
+    }
+}
+
+/// OPA counts the items that are in the set, and an item that comes twice counts twice.
+fn holds_as_many(items: &[Value], wanted: &[Value]) -> bool {
+    let mut missing = wanted.len();
+    items.iter().any(|item| {
+        missing -= usize::from(missing > 0 && wanted.binary_search(item).is_ok());
+        missing == 0
+    })
 }

@@ -57,7 +57,7 @@ pub const ALL: &[Builtin] = &[
     }),
     ours("format_int", 2, |_, a| {
         let Some((value, base)) = pair(a) else { return Ok(None) };
-        let whole = value.integral().unwrap_or(value.float().floor() as i128);
+        let whole = value.integral().unwrap_or(value.float() as i128);
         let digits = match base.integral() {
             Some(2) => format!("{:b}", whole.unsigned_abs()),
             Some(8) => format!("{:o}", whole.unsigned_abs()),

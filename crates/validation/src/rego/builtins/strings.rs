@@ -9,6 +9,7 @@ use regex::Regex;
 use super::{Builtin, Outcome, ours, yes};
 use crate::rego::letters;
 use crate::rego::limits::{Budget, Stop};
+use crate::rego::pattern;
 use crate::rego::sprintf;
 use crate::rego::value::Value;
 
@@ -104,18 +105,18 @@ pub const ALL: &[Builtin] = &[
     ours("regex.split", 2, |budget, a| {
         matching(a, |regex, text| {
             budget.charge(text.len() * 40 + 64)?;
-            Ok(Some(Value::array(regex.split(text).map(Value::string).collect())))
+            Ok(Some(Value::array(split(regex, text).into_iter().map(Value::string).collect())))
         })
     }),
     ours("regex.find_n", 3, |budget, a| {
-        let most = limit(&a[2]);
+        let Some(most) = limit(&a[2]) else { return Ok(None) };
         matching(&a[..2], |regex, text| {
             budget.charge(text.len() * 40 + 64)?;
             Ok(Some(Value::array(regex.find_iter(text).take(most).map(|m| Value::string(m.as_str())).collect())))
         })
     }),
     ours("regex.find_all_string_submatch_n", 3, |budget, a| {
-        let most = limit(&a[2]);
+        let Some(most) = limit(&a[2]) else { return Ok(None) };
         matching(&a[..2], |regex, text| {
             budget.charge((text.len() + 1) * 40 * regex.captures_len())?;
             let groups = |found: regex::Captures<'_>| {
@@ -135,6 +136,14 @@ pub const ALL: &[Builtin] = &[
     ours("json.marshal", 1, |budget, a| {
         let text = serde_json::to_string(&a[0]).unwrap_or_default();
         budget.charge(text.len())?;
+        // Go writes JSON that can stand in HTML and in JavaScript
+        let text =
+            [("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u{2028}", "\\u2028"), ("\u{2029}", "\\u2029")]
+                .into_iter()
+                .fold(
+                    text,
+                    |text, (letter, escape)| if text.contains(letter) { text.replace(letter, escape) } else { text },
+                );
         Ok(Some(Value::string(text)))
     }),
     ours("json.unmarshal", 1, |budget, a| {
@@ -204,11 +213,29 @@ fn replaced(budget: &mut Budget, text: &str, old: &str, new: &str) -> Result<Str
     Ok(text.replace(old, new))
 }
 
-fn limit(value: &Value) -> usize {
-    match value {
-        Value::Number(number) => number.integral().and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX),
-        _ => 0,
+/// How many are wanted: all when negative.
+fn limit(value: &Value) -> Option<usize> {
+    let Value::Number(number) = value else { return None };
+    number.integral().map(|most| usize::try_from(most).unwrap_or(usize::MAX))
+}
+
+/// The parts between the matches, as Go's `Split`: an empty match at the beginning or the end parts nothing.
+fn split<'t>(regex: &Regex, text: &'t str) -> Vec<&'t str> {
+    if text.is_empty() {
+        return vec![""];
     }
+    let (mut parts, mut begin, mut end) = (Vec::new(), 0, 0);
+    for found in regex.find_iter(text) {
+        end = found.start();
+        if found.end() != 0 {
+            parts.push(&text[begin..end]);
+        }
+        begin = found.end();
+    }
+    if end != text.len() {
+        parts.push(&text[begin..]);
+    }
+    parts
 }
 
 fn matching(arguments: &[Value], work: impl FnOnce(&Regex, &str) -> Outcome) -> Outcome {
@@ -231,7 +258,8 @@ fn compiled(pattern: &str) -> Option<Regex> {
         if kept.len() >= KEPT {
             kept.clear();
         }
-        let regex = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build().ok();
+        let regex = pattern::translate(pattern)
+            .and_then(|pattern| regex::RegexBuilder::new(&pattern).size_limit(1 << 20).build().ok());
         kept.insert(pattern.to_owned(), regex.clone());
         regex
     })

@@ -4,14 +4,14 @@ import rego.v1
 
 is_windows_guest if contains(lower(input.guestId), "windows")
 
-unmapped_guest_disks contains idx if {
+invalid_guest_disk_mappings contains idx if {
 	is_windows_guest
 	some idx
 	object.get(input.guestDisks[idx], "key", 0) == 0
 }
 
 concerns contains flag if {
-	some idx in unmapped_guest_disks
+	some idx in invalid_guest_disk_mappings
 	disk := input.guestDisks[idx]
 	flag := {
 		"id": "vmware.guestDisks.key.not_found",
