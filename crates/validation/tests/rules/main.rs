@@ -3,6 +3,7 @@
 //! The peer is built by `./x peers`; without it the comparisons are skipped.
 
 mod campaign;
+mod functions;
 mod inputs;
 mod random;
 mod shape;
