@@ -10,6 +10,7 @@ mod api;
 pub mod disk;
 mod lease;
 pub mod pair;
+mod validation;
 mod vsphere;
 
 use anyhow::{Context, Result, bail};
@@ -55,6 +56,16 @@ pub const BENCHES: &[Bench] = &[
     Bench { name: "creates", about: "2,000 config maps of 1 KiB made by 16 writers", run: api::creates },
     Bench { name: "list-10000", about: "10,000 config maps of 1 KiB read in one answer", run: api::list_whole },
     Bench { name: "list-10000-chunks", about: "the same read in chunks of 500, as by kubectl", run: api::list_chunks },
+    Bench {
+        name: "validation",
+        about: "all rules on one vSphere VM over HTTP, against the OPA server with the same rules",
+        run: validation::one,
+    },
+    Bench {
+        name: "validation-bulk",
+        about: "all rules on 10,000 vSphere VMs over HTTP, against the OPA server",
+        run: validation::bulk,
+    },
     Bench { name: "watch-100", about: "1,000 new config maps seen by 100 watchers", run: api::watch },
     Bench {
         name: "inventory-load",

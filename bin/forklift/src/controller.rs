@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use forklift_api::Settings;
-use forklift_controllers::rules::Concerns;
+use forklift_controllers::rules::{self, Concerns};
 use forklift_controllers::{ControllerConfig, certificate, tls, webhook};
 use forklift_inventory::Inventory;
 use forklift_providers::openshift::auth::ClusterAuthorizer;
@@ -43,19 +43,28 @@ pub struct ControllerArgs {
     /// Namespace of the product
     #[arg(long, default_value = forklift_api::DEFAULT_NAMESPACE, env = "POD_NAMESPACE")]
     pub namespace: String,
-    /// Folder with rules of your own, .rego files
+    /// Folder with rules of your own, .rego files; read again when it changes
     #[arg(long, env = "VALIDATION_RULES")]
     pub rules: Option<PathBuf>,
     /// Folder in which the inventory is kept for the next start; without it, each start waits for the sources
     #[arg(long, env = "WORKING_DIR")]
     pub working_dir: Option<PathBuf>,
+    /// ConfigMap with rules of your own, beside validation-service-config and forklift-validation-config
+    #[arg(long, env = "VALIDATION_CONFIGMAP_NAME")]
+    pub rules_config_map: Option<String>,
+    /// Address of the validation service, which answers as OPA's data API does; without it only the inventory asks
+    #[arg(long, env = "VALIDATION_LISTEN")]
+    pub validation_listen: Option<SocketAddr>,
 }
 
 /// The controllers' parts, ready to run.
+#[derive(Clone)]
 pub struct Controller {
     client: kube::Client,
     registry: Registry,
     namespace: String,
+    validator: Validator,
+    rules: rules::Places,
 }
 
 /// Runs the controllers against the cluster that the environment names.
@@ -64,8 +73,13 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let client = kube::Client::try_from(config.clone())?;
     let read = |path: &Path| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     let (cert, key) = (read(&args.tls_certificate)?, read(&args.tls_key)?);
+    let places = rules::Places {
+        namespace: args.namespace.clone(),
+        config_map: args.rules_config_map.clone(),
+        folder: args.rules.clone(),
+    };
     let keep = args.working_dir.clone();
-    let controller = Controller::new(client, Some(config), &args.namespace, args.rules.as_deref(), keep);
+    let controller = Controller::new(client, Some(config), &args.namespace, places, keep);
     let shutdown = CancellationToken::new();
     let listener = TcpListener::bind(args.inventory_listen)
         .await
@@ -78,10 +92,17 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         let reach = webhook::Reach::Service { namespace: args.namespace.clone(), name: service.clone() };
         webhook::register(&controller.client, &reach, &read(ca)?).await?;
     }
+    let validation = async {
+        let Some(address) = args.validation_listen else { return Ok(()) };
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        tls::serve(listener, &cert, &key, controller.validation_router(), shutdown.clone()).await
+    };
+    let controllers = controller.clone().run(shutdown.clone());
     tokio::try_join!(
+        validation,
         tls::serve(listener, &cert, &key, router, shutdown.clone()),
         tls::serve(hooks, &cert, &key, webhooks, shutdown.clone()),
-        controller.run(shutdown.clone()),
+        controllers,
         async {
             tokio::signal::ctrl_c().await?;
             shutdown.cancel();
@@ -98,20 +119,18 @@ impl Controller {
         client: kube::Client,
         config: Option<kube::Config>,
         namespace: &str,
-        rules: Option<&Path>,
+        rules: rules::Places,
         keep: Option<PathBuf>,
     ) -> Self {
-        let validator = rules.map_or_else(Validator::new, Validator::with_user_rules);
-        for error in validator.rule_errors() {
-            tracing::error!(%error, "a rule file is left out");
-        }
-        let mut inventory = Inventory::new(Some(Arc::new(Concerns(validator))));
+        let validator = Validator::new();
+        let mut inventory = Inventory::new(Some(Arc::new(Concerns(validator.clone()))));
         if let Some(folder) = keep {
             inventory = inventory.kept_in(folder);
         }
         let context =
             Context { client: client.clone(), config, namespace: namespace.into(), shared: Default::default() };
-        Controller { client, registry: Registry::new(inventory, context), namespace: namespace.into() }
+        let registry = Registry::new(inventory, context);
+        Controller { client, registry, namespace: namespace.into(), validator, rules }
     }
 
     /// Returns the inventory's REST service and the certificates of sources; both ask the cluster who may see what.
@@ -119,6 +138,11 @@ impl Controller {
         let authorizer = Arc::new(ClusterAuthorizer::new(self.client.clone()));
         forklift_inventory::rest::router(self.registry.inventory().clone(), authorizer.clone())
             .merge(certificate::router(authorizer, CERTIFICATE))
+    }
+
+    /// Returns the validation service.
+    pub fn validation_router(&self) -> axum::Router {
+        forklift_validation::rest::router(self.validator.clone())
     }
 
     /// Returns the admission webhooks.
@@ -131,7 +155,17 @@ impl Controller {
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let settings = Settings::from_env().context("cannot read the settings from the environment")?;
         let config = ControllerConfig::new(self.namespace, Arc::new(self.registry.clone()), settings);
-        let ended = forklift_controllers::run(self.client, config, shutdown).await;
+        // every replica serves an inventory, so every replica has the rules, whoever leads
+        let inventory = self.registry.inventory().clone();
+        let changed = move || inventory.revalidate();
+        let following = shutdown.child_token();
+        let rules = rules::follow(self.client.clone(), self.rules, self.validator, changed, following.clone());
+        let controllers = async {
+            let ended = forklift_controllers::run(self.client, config, shutdown).await;
+            following.cancel();
+            ended
+        };
+        let (ended, ()) = tokio::join!(controllers, rules);
         self.registry.inventory().save().await;
         self.registry.release().await;
         ended

@@ -3,6 +3,7 @@
 mod controller;
 mod live;
 mod migrate;
+mod policy;
 mod snapshot;
 mod stack;
 mod worker;
@@ -30,6 +31,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Run the controllers against the cluster of the kubeconfig (or of the pod's service account)
     Controller(controller::ControllerArgs),
+    /// Test, try and compare validation rules, and serve them
+    Policy(forklift_validation::cli::PolicyArgs),
     /// Print the CustomResourceDefinitions as YAML, for `kubectl apply -f -`
     Crds,
     /// Inspect, copy, map and verify disk images
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Snapshot(args) => snapshot::take(&args),
         Command::Migrate(args) => runtime.block_on(migrate::run(args)),
         Command::Controller(args) => runtime.block_on(controller::run(args)),
+        Command::Policy(args) => return policy::run(&args, &runtime),
         Command::Crds => print_crds(),
         Command::Disk(args) => return forklift_disk::cli::run(args),
         Command::Verify(args) => return forklift_disk::cli::run_verify(args),

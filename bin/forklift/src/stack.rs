@@ -133,8 +133,12 @@ impl Stack {
         );
         tasks.spawn(async move { ("node", node.await) });
 
+        let rules = forklift_controllers::rules::Places {
+            namespace: forklift_api::DEFAULT_NAMESPACE.to_owned(),
+            ..Default::default()
+        };
         let keep = Some(data.join("inventory"));
-        let controller = Controller::new(client.clone(), Some(config), forklift_api::DEFAULT_NAMESPACE, None, keep);
+        let controller = Controller::new(client.clone(), Some(config), forklift_api::DEFAULT_NAMESPACE, rules, keep);
         let inventory_listener =
             bind(kept_address(data, "inventory.listen", SocketAddr::from(([127, 0, 0, 1], 0)))?).await?;
         let inventory_address = inventory_listener.local_addr()?;
@@ -144,7 +148,17 @@ impl Stack {
         let router = controller.inventory_router();
         let stop = shutdown.clone();
         tasks.spawn(async move { ("inventory", tls::serve(inventory_listener, &cert, &key, router, stop).await) });
-        publish_inventory(&client, inventory_address).await?;
+        publish_service(&client, "forklift-inventory", inventory_address).await?;
+
+        let validation_listener =
+            bind(kept_address(data, "validation.listen", SocketAddr::from(([127, 0, 0, 1], 0)))?).await?;
+        let validation_address = validation_listener.local_addr()?;
+        keep_address(data, "validation.listen", validation_address)?;
+        let (cert, key) =
+            server.issue_certificate(&["127.0.0.1", "localhost", "forklift-validation"].map(String::from))?;
+        let (router, stop) = (controller.validation_router(), shutdown.clone());
+        tasks.spawn(async move { ("validation", tls::serve(validation_listener, &cert, &key, router, stop).await) });
+        publish_service(&client, "forklift-validation", validation_address).await?;
 
         // The API server asks them from now on: they are there before anybody writes a provider.
         let hooks = bind(kept_address(data, "webhook.listen", SocketAddr::from(([127, 0, 0, 1], 0)))?).await?;
@@ -296,18 +310,18 @@ async fn ensure_namespace(client: &kube::Client, name: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// Writes the Service by which clients find the inventory, as the operator does on a cluster.
-async fn publish_inventory(client: &kube::Client, address: SocketAddr) -> anyhow::Result<()> {
+/// Writes the Service by which clients find a part of the product, as the operator does on a cluster.
+async fn publish_service(client: &kube::Client, name: &str, address: SocketAddr) -> anyhow::Result<()> {
     let api: Api<k8s_openapi::api::core::v1::Service> =
         Api::namespaced(client.clone(), forklift_api::DEFAULT_NAMESPACE);
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "forklift-inventory", "labels": {"app": "forklift", "service": "forklift-inventory"}},
+        "metadata": {"name": name, "labels": {"app": "forklift", "service": name}},
         "spec": {"clusterIP": address.ip().to_string(), "ports": [{"name": "api-https", "port": address.port(), "protocol": "TCP"}]},
     });
-    api.patch("forklift-inventory", &PatchParams::apply(MANAGER).force(), &Patch::Apply(&service))
+    api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&service))
         .await
-        .context("cannot publish the inventory")?;
+        .with_context(|| format!("cannot publish {name}"))?;
     Ok(())
 }
 

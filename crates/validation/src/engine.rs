@@ -131,7 +131,7 @@ impl Validator {
 
     /// Returns a validator with the bundled rules and these.
     pub fn with_files(files: &[RuleFile]) -> Self {
-        Self { current: Arc::new(RwLock::new(Arc::new(compile(files)))), limits: Limits::default() }
+        Self { current: Arc::new(RwLock::new(Arc::new(compile(files, false)))), limits: Limits::default() }
     }
 
     /// Returns a validator that shares these rules and bounds each of the users' otherwise.
@@ -144,7 +144,7 @@ impl Validator {
     ///
     /// What is being evaluated ends with the rules it began with.
     pub fn replace(&self, files: &[RuleFile]) -> Vec<RuleError> {
-        let compiled = compile(files);
+        let compiled = compile(files, false);
         let errors = compiled.errors.clone();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(compiled);
         errors
@@ -161,6 +161,16 @@ impl Validator {
         }
     }
 
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Returns a validator with these files: those of a package that has its own `RULES_VERSION` there take the place
+    /// of the bundled ones, the others add to them.
+    pub fn with_own(files: &[RuleFile]) -> Self {
+        Self { current: Arc::new(RwLock::new(Arc::new(compile(files, true)))), limits: Limits::default() }
+    }
+
     /// Whether rules of users are in use.
     pub fn has_user_rules(&self) -> bool {
         self.compiled().base.is_some()
@@ -168,9 +178,10 @@ impl Validator {
 
     /// Returns the files in use, the bundled ones first.
     pub fn files(&self) -> Vec<RuleFile> {
-        let bundled = BUNDLED.iter().filter(|(name, _)| !name.ends_with("_test.rego"));
-        let bundled = bundled.map(|(name, text)| RuleFile::new(*name, *text));
-        bundled.chain(self.compiled().files.iter().cloned()).collect()
+        let compiled = self.compiled();
+        let used = |(name, _): &&(&str, &str)| compiled.program.files.iter().any(|file| **file == **name);
+        let bundled = BUNDLED.iter().filter(used).map(|(name, text)| RuleFile::new(*name, *text));
+        bundled.chain(compiled.files.iter().cloned()).collect()
     }
 
     /// Returns the rule files that were left out, and the rules that failed while they were evaluated.
@@ -361,7 +372,7 @@ fn nested(tree: BTreeMap<String, Value>) -> Value {
     Value::object(members)
 }
 
-fn concern(value: &Value) -> Concern {
+pub(crate) fn concern(value: &Value) -> Concern {
     let text = |name: &str| match value.field(name) {
         None => Some(String::new()),
         Some(Value::String(text)) => Some(text.to_string()),
@@ -414,9 +425,21 @@ fn bundled() -> &'static (Vec<Module>, Arc<Program>) {
 }
 
 /// Compiles the bundled rules with a user's files; those that cannot be used are left out and named.
-fn compile(files: &[RuleFile]) -> Compiled {
+///
+/// With `own`, packages whose version the files define replace the bundled ones.
+fn compile(files: &[RuleFile], own: bool) -> Compiled {
     let (modules, base) = bundled();
     let (mut users, mut errors) = user_rules::parse(files);
+    let defines_version = |module: &&Module| module.rules.iter().any(|rule| rule.name == "RULES_VERSION");
+    let replaced: Vec<Vec<String>> = match own {
+        true => users.iter().filter(defines_version).map(|module| module.package.clone()).collect(),
+        false => Vec::new(),
+    };
+    let kept: Vec<Module> = modules.iter().filter(|module| !replaced.contains(&module.package)).cloned().collect();
+    let (modules, base) = match replaced.is_empty() {
+        true => (modules, base.clone()),
+        false => (&kept, Arc::new(crate::rego::compile::program(&kept, kept.len()).unwrap_or_default())),
+    };
     let mut program = None;
     while !users.is_empty() {
         let all: Vec<Module> = modules.iter().cloned().chain(users.iter().cloned()).collect();
@@ -445,14 +468,15 @@ fn compile(files: &[RuleFile]) -> Compiled {
     }
     errors.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     let Some(mut program) = program else {
-        return Compiled { program: base.clone(), files: Vec::new(), base: None, errors, struck: Mutex::default() };
+        return Compiled { program: base, files: Vec::new(), base: None, errors, struck: Mutex::default() };
     };
-    renumber(&mut program, files, &users);
+    let added: Vec<Module> = users.iter().filter(|module| !replaced.contains(&module.package)).cloned().collect();
+    renumber(&mut program, files, &added);
     let in_use = files.iter().filter(|file| users.iter().any(|module| *module.file == *file.name));
     Compiled {
         program: Arc::new(program),
         files: in_use.cloned().collect(),
-        base: Some(base.clone()),
+        base: Some(base),
         errors,
         struck: Mutex::default(),
     }

@@ -15,18 +15,24 @@
 //! [`rego`] is the engine: OPA's meaning, bounds on time and memory.
 
 mod bulk;
+pub mod cli;
 mod engine;
+mod follow;
 mod metrics;
+pub mod reference;
 #[expect(missing_docs, reason = "the parts of an engine: what is not obvious is said where it is")]
 pub mod rego;
 pub mod rest;
 pub mod suite;
+mod trace;
 mod user_rules;
 
 pub use bulk::{cores, parallel};
 pub use engine::{Concern, EvaluationError, QueryError, Validator};
+pub use follow::{Folder, LOOK, follow_folder};
 pub use rego::limits::{Limits, Stop};
-pub use user_rules::{RuleError, RuleFile, is_rule, read as read_rules};
+pub use trace::{RuleTrace, TraceStep};
+pub use user_rules::{RuleError, RuleFile, is_rule, read as read_rules, read_tree};
 
 /// The bundled rule files and their tests: path below `rules/`, text.
 pub const BUNDLED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/rules.rs"));

@@ -67,6 +67,35 @@ pub fn read(folder: &Path) -> (Vec<RuleFile>, Vec<RuleError>) {
     (files, errors)
 }
 
+/// Reads all `.rego` files below a folder, tests too, or one file; names are relative to it.
+pub fn read_tree(path: &Path) -> std::io::Result<Vec<RuleFile>> {
+    fn collect(root: &Path, path: &Path, files: &mut Vec<RuleFile>) -> std::io::Result<()> {
+        let mut entries: Vec<_> = std::fs::read_dir(path)?.collect::<Result<_, _>>()?;
+        entries.sort_by_key(std::fs::DirEntry::path);
+        for entry in entries {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                continue;
+            }
+            if path.is_dir() {
+                collect(root, &path, files)?;
+            } else if name.ends_with(".rego") {
+                let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+                files.push(RuleFile { name, text: std::fs::read_to_string(&path)? });
+            }
+        }
+        Ok(())
+    }
+    if path.is_file() {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        return Ok(vec![RuleFile { name, text: std::fs::read_to_string(path)? }]);
+    }
+    let mut files = Vec::new();
+    collect(path, path, &mut files)?;
+    Ok(files)
+}
+
 /// Whether a file or a key of a ConfigMap holds rules.
 ///
 /// A mounted ConfigMap keeps its versions in folders that begin with two dots.

@@ -8,6 +8,7 @@ mod hosts;
 mod kubelet;
 mod plans;
 mod providers;
+mod rules;
 mod source;
 mod vddk;
 mod vsphere_table;

@@ -45,6 +45,8 @@ enum Known {
 pub struct Event {
     pub file: u32,
     pub line: u32,
+    /// The step's identity, so that steps of one line can be told apart; 0 the head of a rule.
+    pub step: usize,
     /// Nesting of rules, the asked one 0.
     pub depth: u32,
     /// Whether the statement held.
@@ -138,6 +140,15 @@ impl<'p> Evaluator<'p> {
             *known = value.clone().map_or(Known::Undefined, Known::Value);
         }
         Ok(value)
+    }
+
+    /// Returns what one definition of a set adds, without keeping it.
+    pub fn definition(&mut self, rule: usize, index: usize) -> Result<Vec<Value>, Stop> {
+        let mut members = Vec::new();
+        if let Some(definition) = self.program.rules.get(rule).and_then(|set| set.definitions.get(index)) {
+            self.members(definition, &mut members)?;
+        }
+        Ok(members)
     }
 
     fn rule_anew(&mut self, rule: usize) -> Result<Option<Value>, Stop> {
@@ -275,7 +286,7 @@ impl<'p> Evaluator<'p> {
             self.run(&branch.steps, frame, &mut |this, frame| {
                 any = true;
                 if this.events.is_some() {
-                    this.event(branch.line, true, None);
+                    this.event(branch.line, 0, true, None);
                 }
                 let BranchPlan { key, value, once, .. } = branch;
                 let (key, value) = (this.term(key, frame)?, this.term(value, frame)?);
@@ -338,7 +349,7 @@ impl<'p> Evaluator<'p> {
             Op::Not(body) => {
                 let held = !self.any(body, frame)?;
                 if self.events.is_some() {
-                    self.event(step.line, held, None);
+                    self.event(step.line, identity(step), held, None);
                 }
                 held
             }
@@ -359,7 +370,7 @@ impl<'p> Evaluator<'p> {
                     }
                 }
                 if self.events.is_some() {
-                    self.event(step.line, all, None);
+                    self.event(step.line, identity(step), all, None);
                 }
                 all
             }
@@ -410,7 +421,7 @@ impl<'p> Evaluator<'p> {
     fn found(&mut self, step: &Step, out: &Pattern, value: &Value, frame: &mut [Value]) -> Result<bool, Stop> {
         let held = self.matches(out, value, frame)?;
         if self.events.is_some() {
-            self.event(step.line, held, Some(value.clone()));
+            self.event(step.line, identity(step), held, Some(value.clone()));
         }
         Ok(held)
     }
@@ -418,15 +429,15 @@ impl<'p> Evaluator<'p> {
     /// Notes that a step found nothing.
     fn missed(&mut self, step: &Step) -> bool {
         if self.events.is_some() {
-            self.event(step.line, false, None);
+            self.event(step.line, identity(step), false, None);
         }
         false
     }
 
-    fn event(&mut self, line: u32, held: bool, value: Option<Value>) {
+    fn event(&mut self, line: u32, step: usize, held: bool, value: Option<Value>) {
         let (file, depth) = (self.file, self.budget.depth());
         if let Some(events) = self.events.as_mut().filter(|events| events.len() < EVENTS) {
-            events.push(Event { file, line, depth, held, value });
+            events.push(Event { file, line, step, depth, held, value });
         }
     }
 
@@ -669,6 +680,10 @@ impl<'p> Evaluator<'p> {
         self.known = known;
         result.map(|_| solutions)
     }
+}
+
+fn identity(step: &Step) -> usize {
+    std::ptr::from_ref(step).addr()
 }
 
 /// How a step ended.
