@@ -188,31 +188,55 @@ impl Connection {
         self.stream.write_all(request)?;
         self.buffer.clear();
         let mut piece = [0; 1 << 16];
-        let mut wanted = None;
+        let mut framing = None;
         loop {
             let n = self.stream.read(&mut piece)?;
             ensure!(n > 0, "the server closed the connection");
             self.buffer.extend_from_slice(&piece[..n]);
-            if wanted.is_none() {
+            if framing.is_none() {
                 if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-                    wanted = Some((end + 4, length(&self.buffer[..end])?));
+                    framing = Some((end + 4, length(&self.buffer[..end])?));
                 }
             }
-            if let Some((head, length)) = wanted {
-                if self.buffer.len() >= head + length {
+            match framing {
+                Some((head, Some(length))) if self.buffer.len() >= head + length => {
                     return Ok(&self.buffer[head..head + length]);
                 }
+                // Go sends what does not fit its buffer in chunks
+                Some((head, None)) if self.buffer[head..].ends_with(b"0\r\n\r\n") => {
+                    let body = joined(&self.buffer[head..])?;
+                    self.buffer = body;
+                    return Ok(&self.buffer);
+                }
+                _ => {}
             }
         }
     }
 }
 
-fn length(head: &[u8]) -> Result<usize> {
-    let head = String::from_utf8_lossy(head);
-    ensure!(head.starts_with("HTTP/1.1 200"), "the answer is {}", head.lines().next().unwrap_or_default());
-    let line =
-        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
-    line.context("the answer has no length")?.trim().parse().context("the answer's length is no number")
+/// Puts the chunks of a body together.
+fn joined(mut chunks: &[u8]) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.windows(2).position(|two| two == b"\r\n").context("a chunk has no size")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&chunks[..end])?.trim(), 16)?;
+        if size == 0 {
+            return Ok(body);
+        }
+        body.extend_from_slice(chunks.get(end + 2..end + 2 + size).context("a chunk is cut off")?);
+        chunks = chunks.get(end + 2 + size + 2..).context("a chunk is cut off")?;
+    }
+}
+
+/// Returns the length of the body; `None` when it comes in chunks.
+fn length(head: &[u8]) -> Result<Option<usize>> {
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    ensure!(head.starts_with("http/1.1 200"), "the answer is {}", head.lines().next().unwrap_or_default());
+    if head.contains("transfer-encoding: chunked") {
+        return Ok(None);
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    length.context("the answer has no length")?.trim().parse().map(Some).context("the answer's length is no number")
 }
 
 fn request(body: &str) -> Vec<u8> {
