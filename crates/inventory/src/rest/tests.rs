@@ -358,6 +358,27 @@ async fn a_long_list_comes_in_pieces_packed_and_from_memory() {
 }
 
 #[tokio::test]
+async fn what_the_last_run_knew_is_shown_as_what_it_is() {
+    let inventory = inventory();
+    let entry = inventory.get("u2").expect("inserted");
+    let record = crate::Record::new(Draft::new("1", "web", "", Json(json!({"id": "1", "name": "web"}))), 1);
+    let taken = std::time::SystemTime::now() - Duration::from_secs(90);
+    entry.store().restore(taken, vec![("vms", record)], serde_json::Map::new());
+    let service = router_with(inventory.clone(), Arc::new(Open), Duration::from_millis(10));
+    for path in ["/providers/ova/u2/vms?stale=true", "/providers/ova/u2/vms"] {
+        let (head, body) = ask(&service, path, &[], &["age", "etag"]).await;
+        assert!(head.starts_with("206, age: 9") && !head.contains("etag"), "{head}");
+        assert_eq!(String::from_utf8_lossy(&body), r#"[{"id":"1","name":"web"}]"#);
+    }
+    let (head, body) = ask(&service, "/providers/ova/u2/vms/1", &[], &[]).await;
+    assert_eq!((head.as_str(), body.len() > 2), ("206", true));
+    // the source is read, and has nothing
+    inventory.writer(&entry).loaded();
+    let (head, body) = ask(&service, "/providers/ova/u2/vms", &[], &["age"]).await;
+    assert_eq!((head, body), ("200".to_owned(), b"[]".to_vec()));
+}
+
+#[tokio::test]
 async fn the_service_counts_its_own_work() {
     let service = router_with(inventory(), Arc::new(Two), Duration::from_millis(10));
     ask(&service, "/providers/ova/u1/vms/", &[("Authorization", "Bearer admin")], &[]).await;
