@@ -9,6 +9,7 @@
 mod api;
 pub mod disk;
 mod lease;
+mod inventory;
 pub mod pair;
 mod validation;
 mod vsphere;
@@ -77,6 +78,12 @@ pub const BENCHES: &[Bench] = &[
         about: "resident memory with that inventory, against the same",
         run: vsphere::memory,
     },
+    Bench {
+        name: "inventory-get",
+        about: "GET of one VM among 10,000, against a Go server with the answers ready in memory",
+        run: inventory::get,
+    },
+    Bench { name: "inventory-list", about: "GET of 10,000 VMs in full, against the same", run: inventory::list },
 ];
 
 /// What a bench needs of the machine.
