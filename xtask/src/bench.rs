@@ -8,8 +8,8 @@
 
 mod api;
 pub mod disk;
-mod lease;
 mod inventory;
+mod lease;
 pub mod pair;
 mod validation;
 mod vsphere;
