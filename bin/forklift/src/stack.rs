@@ -151,11 +151,12 @@ impl Stack {
         publish_service(&client, "forklift-inventory", inventory_address).await?;
 
         let validation_listener =
-            bind(kept_address(data, "validation.listen", SocketAddr::from(([127, 0, 0, 1], 0)))?).await?;
+            // an address of its own: no two Services may have the same
+            bind(kept_address(data, "validation.listen", SocketAddr::from(([127, 0, 0, 2], 0)))?).await?;
         let validation_address = validation_listener.local_addr()?;
         keep_address(data, "validation.listen", validation_address)?;
         let (cert, key) =
-            server.issue_certificate(&["127.0.0.1", "localhost", "forklift-validation"].map(String::from))?;
+            server.issue_certificate(&["127.0.0.2", "localhost", "forklift-validation"].map(String::from))?;
         let (router, stop) = (controller.validation_router(), shutdown.clone());
         tasks.spawn(async move { ("validation", tls::serve(validation_listener, &cert, &key, router, stop).await) });
         publish_service(&client, "forklift-validation", validation_address).await?;

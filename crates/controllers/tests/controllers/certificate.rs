@@ -22,6 +22,7 @@ impl Authorizer for Known {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_shown_to_those_who_may_ask() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir().expect("a directory");
     let server = apiserver::start(apiserver::Config::new(directory.path())).await.expect("the API server starts");
     let names = ["127.0.0.1".to_owned()];
