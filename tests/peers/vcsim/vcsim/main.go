@@ -36,7 +36,7 @@ type options struct {
 	user, password, names, guest, version string
 	esx, nvram                            bool
 	disks, page, leaseSlots               int
-	size                                  int64
+	size, memory                          int64
 	leaseTimeout                          time.Duration
 }
 
@@ -60,6 +60,7 @@ func main() {
 	flag.BoolVar(&o.nvram, "nvram", true, "leases have a file that is no disk")
 	flag.IntVar(&o.disks, "disks", 1, "disks of each machine")
 	flag.Int64Var(&o.size, "disk-size", 64<<20, "size of each disk, bytes")
+	flag.Int64Var(&o.memory, "memory", 1024, "memory of each machine, MiB (a Linux guest does not boot with the simulator's own 32)")
 	flag.IntVar(&o.page, "areas-page", 2000, "changed areas in one answer")
 	flag.IntVar(&o.leaseSlots, "lease-slots", 0, "leases at once on a host, 0 for any number")
 	flag.DurationVar(&o.leaseTimeout, "lease-timeout", 5*time.Minute, "how long a lease lives without progress")

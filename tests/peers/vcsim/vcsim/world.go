@@ -266,7 +266,7 @@ func (w *world) dress() error {
 	names := strings.Split(w.options.names, ",")
 	for i, o := range w.ordered() {
 		vm := object.NewVirtualMachine(w.client, o.Self)
-		spec := types.VirtualMachineConfigSpec{GuestId: w.options.guest, Annotation: "made by the simulator"}
+		spec := types.VirtualMachineConfigSpec{GuestId: w.options.guest, Annotation: "made by the simulator", MemoryMB: w.options.memory}
 		if i < len(names) && names[i] != "" {
 			spec.Name = names[i]
 		}
