@@ -2,8 +2,11 @@
 //!
 //! The process with the library is this test's own executable, run again: see [`vddk_helper`].
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+#[path = "vddk/library.rs"]
+mod library;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Once;
 
 use forklift_api::worker::{ImportOptions, ImportResult, ImportSource, ImportSpec, Verify, VolumeMode, VsphereDisk};
@@ -54,16 +57,7 @@ impl Source {
             raw.write_all_at(&bytes, chunk * 4 * MIB + 128 * 1024).expect("writes");
         }
         vcenter.put_disk(VM, 0, &dir.path().join("raw")).expect("puts the disk");
-        std::fs::create_dir_all(dir.path().join("vddk/lib64")).expect("makes the distribution");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vddk/standin.c");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-pthread"])
-            .args(flags)
-            .arg("-o")
-            .arg(dir.path().join("vddk/lib64/libvixDiskLib.so.8"))
-            .arg(source)
-            .status();
-        assert!(built.expect("cc runs").success(), "the stand-in is built");
+        library::build(&dir.path().join("vddk"), flags);
         Some(Self { vcenter, dir })
     }
 

@@ -8,6 +8,7 @@
  *   STANDIN_ACCOUNT user, a slash, the password
  *   STANDIN_FAIL    init | connect | open | read:N (the Nth read fails) | crash:N (the process dies in the Nth read) |
  *                   once:N (as crash, but only while the file STANDIN_LOG.crashed is not there) | blocks
+ *   STANDIN_MILLIS  how long a read takes at least
  *   STANDIN_SYNC    hides the asynchronous functions' effect: ReadAsync answers at once
  */
 #define _GNU_SOURCE
@@ -210,6 +211,7 @@ static VixError check(Handle *handle, uint64_t first, uint64_t count, uint8_t *b
 }
 
 static VixError fill(Handle *handle, uint64_t offset, uint64_t length, uint8_t *buffer) {
+    if (getenv("STANDIN_MILLIS")) usleep((useconds_t)atoi(getenv("STANDIN_MILLIS")) * 1000);
     while (length) {
         ssize_t got = pread(handle->fd, buffer, length, (off_t)offset);
         if (got <= 0) return FAILED;
