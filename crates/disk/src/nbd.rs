@@ -9,7 +9,11 @@
 //! structured and simple replies, and `base:allocation`. Each read is cut into requests that are sent
 //! ahead, so that one connection is busy while the server reads. A server is not trusted: what it
 //! answers is compared with what was asked, and a reply that leaves bytes out is an error.
+//!
+//! [`serve`] is the other side: a disk, read-only, for programs that understand NBD (libguestfs, QEMU).
 
+mod blocks;
+pub mod serve;
 mod stream;
 mod uri;
 mod wire;

@@ -164,6 +164,16 @@ impl Disk {
         &*self.image
     }
 
+    /// Returns the image alone, for whoever reads it at any offset.
+    pub fn into_image(self) -> Box<dyn Image> {
+        self.image
+    }
+
+    /// Returns a counter of the bytes of the source that are read, which goes on counting without the disk.
+    pub fn read_counter(&self) -> Arc<AtomicU64> {
+        self.read.clone()
+    }
+
     /// Returns the bytes as they are stored (packed, in the archive): what an OVF manifest digests.
     pub fn stored(&self) -> &Arc<dyn Source> {
         &self.stored

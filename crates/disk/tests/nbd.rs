@@ -239,3 +239,25 @@ fn a_flush_fails_where_the_server_forgot() {
     assert!(error.to_string().contains("not flushed"), "{error}");
     assert!(client.flush().is_err());
 }
+
+#[test]
+fn a_disk_is_served_to_qemu_and_libnbd() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let raw = dir.path().join("raw");
+    let bytes = pattern(&raw, SIZE, 83);
+    let disk = Disk::open(&raw, &Options { format: Some(Format::Raw), ..Options::default() }).expect("opens");
+    let socket = dir.path().join("s");
+    let server = forklift_disk::nbd::serve::Server::start(&socket, disk.into_image().into()).expect("it listens");
+    let copy = dir.path().join("copy");
+    run(
+        "qemu-img",
+        &["convert", "-f", "raw", "-O", "raw", &server.uri().replace("nbd://", "nbd+unix:///"), text(&copy)],
+    );
+    assert_same(&std::fs::read(&copy).expect("a copy"), &bytes, "qemu-img");
+    let mut nbdinfo = std::process::Command::new("nbdinfo");
+    let told =
+        nbdinfo.arg("--json").arg(server.uri().replace("nbd://", "nbd+unix:///")).output().expect("nbdinfo runs");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("\"is_read_only\": true") && told.contains(&SIZE.to_string()), "{told}");
+    assert!(server.served() >= SIZE && server.failure().is_none());
+}

@@ -13,40 +13,40 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
 
-const NBDMAGIC: u64 = 0x4e42_444d_4147_4943;
-const IHAVEOPT: u64 = 0x4948_4156_454f_5054;
+pub(super) const NBDMAGIC: u64 = 0x4e42_444d_4147_4943;
+pub(super) const IHAVEOPT: u64 = 0x4948_4156_454f_5054;
 const OLDSTYLE: u64 = 0x0000_4202_8186_1253;
-const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
-const REQUEST: u32 = 0x2560_9513;
-const SIMPLE: u32 = 0x6744_6698;
+pub(super) const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
+pub(super) const REQUEST: u32 = 0x2560_9513;
+pub(super) const SIMPLE: u32 = 0x6744_6698;
 const STRUCTURED: u32 = 0x668e_33ef;
 
-const FIXED_NEWSTYLE: u16 = 1;
-const NO_ZEROES: u16 = 2;
+pub(super) const FIXED_NEWSTYLE: u16 = 1;
+pub(super) const NO_ZEROES: u16 = 2;
 
-const OPT_EXPORT_NAME: u32 = 1;
-const OPT_ABORT: u32 = 2;
+pub(super) const OPT_EXPORT_NAME: u32 = 1;
+pub(super) const OPT_ABORT: u32 = 2;
 const OPT_STARTTLS: u32 = 5;
-const OPT_GO: u32 = 7;
+pub(super) const OPT_GO: u32 = 7;
 const OPT_STRUCTURED: u32 = 8;
 const OPT_SET_META: u32 = 10;
 
-const REP_ACK: u32 = 1;
-const REP_INFO: u32 = 3;
+pub(super) const REP_ACK: u32 = 1;
+pub(super) const REP_INFO: u32 = 3;
 const REP_META: u32 = 4;
-const REP_ERROR: u32 = 1 << 31;
-const REP_UNSUP: u32 = REP_ERROR | 1;
+pub(super) const REP_ERROR: u32 = 1 << 31;
+pub(super) const REP_UNSUP: u32 = REP_ERROR | 1;
 const REP_TLS_REQUIRED: u32 = REP_ERROR | 5;
 
 const CONTEXT: &str = "base:allocation";
 /// The longest option reply or error text that is taken in.
-const TEXT: u32 = 64 << 10;
+pub(super) const TEXT: u32 = 64 << 10;
 /// The longest block status reply: 1 MiB of descriptors.
 const STATUS: u32 = 1 << 20;
 /// The most replies to one option, and disjoint chunks of one read.
 const MANY: usize = 4096;
 /// The largest request that every server takes, unless it says otherwise.
-const MAX_REQUEST: u32 = 32 << 20;
+pub(super) const MAX_REQUEST: u32 = 32 << 20;
 
 /// Commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
