@@ -1,41 +1,55 @@
-//! How long one VM takes: `bulk PROVIDER FILE`, a file with one workload a line.
+//! How long one VM takes, from text to text: `bulk PROVIDER FILE`, a file with one workload a line.
+//!
+//! In bulk, and as requests for one VM each, without sockets.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use forklift_validation::Validator;
-use forklift_validation::rego::value::Value;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::Request;
+use forklift_validation::{Validator, package_of, rest};
+use tower::ServiceExt;
 
-fn main() {
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(provider), Some(file)) = (arguments.next(), arguments.next()) else {
         eprintln!("usage: bulk PROVIDER FILE");
         return;
     };
-    let text = match std::fs::read_to_string(&file) {
-        Ok(text) => text,
+    let text = match std::fs::read(&file) {
+        Ok(text) => Bytes::from(text),
         Err(error) => return eprintln!("cannot read {file}: {error}"),
     };
     let start = Instant::now();
     let validator = Validator::new();
     let version = validator.rules_version(&provider);
     println!("load and compile: {:.1} ms (rules version {version})", start.elapsed().as_secs_f64() * 1e3);
-    let lines: Vec<&str> = text.lines().collect();
-    for _ in 0..3 {
+    let service = rest::router(validator);
+    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / lines.len() as f64;
+    for _ in 0..5 {
         let start = Instant::now();
-        let inputs: Vec<Value> = lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let parsed = start.elapsed();
+        let answer = ask(&service, &format!("/v1/bulk/{provider}"), "application/x-ndjson", text.clone()).await;
+        let bulk = start.elapsed();
+        let path = format!("/v1/data/io/konveyor/forklift/{}/validate", package_of(&provider));
+        let requests: Vec<Bytes> = lines.iter().map(|line| [b"{\"input\":", *line, b"}"].concat().into()).collect();
         let start = Instant::now();
-        let mut concerns = 0;
-        for input in inputs {
-            concerns += validator.concerns_of(&provider, input).map_or(0, |found| found.len());
+        for request in requests {
+            ask(&service, &path, "application/json", request).await;
         }
-        let evaluated = start.elapsed();
-        let each = |time: std::time::Duration| time.as_secs_f64() * 1e6 / lines.len() as f64;
         println!(
-            "{} VMs, {concerns} concerns: parse {:.1} µs, rules {:.1} µs a VM",
+            "{} VMs, answers of {} bytes: in bulk {:.1} µs a VM, one by one {:.1} µs",
             lines.len(),
-            each(parsed),
-            each(evaluated)
+            answer.len(),
+            each(bulk),
+            each(start.elapsed()),
         );
     }
+}
+
+async fn ask(service: &Router, path: &str, kind: &str, body: Bytes) -> Bytes {
+    let request = Request::post(path).header("content-type", kind).body(Body::from(body));
+    let Ok(response) = service.clone().oneshot(request.unwrap_or_default()).await;
+    axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default()
 }

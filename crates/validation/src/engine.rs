@@ -3,17 +3,15 @@
 //! An evaluation works on the program that was current when it began. Nothing is
 //! locked while rules run, so bulk evaluations scale with the cores.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use serde::de::DeserializeSeed;
 use serde::{Deserialize, Serialize};
 
-use crate::rego::ast::Module;
-use crate::rego::eval::{Evaluator, Failure};
+use crate::compiled::{Compiled, compile, version};
+use crate::question::Question;
 use crate::rego::limits::{Limits, Stop};
-use crate::rego::parse::{self, Dialect};
-use crate::rego::plan::{Kind, Program};
 use crate::rego::value::Value;
 use crate::user_rules::{self, RuleError, RuleFile};
 use crate::{BUNDLED, PACKAGE, package_of};
@@ -73,21 +71,6 @@ impl QueryError {
     pub(crate) fn internal(message: &str) -> Self {
         Self { file: "rules".to_owned(), line: 0, stop: Stop::Refused(message.to_owned()) }
     }
-}
-
-/// How often a user's rule may exceed its limits before it is set aside until the rules change.
-const STRIKES: u32 = 3;
-
-/// One state of the rules.
-pub(crate) struct Compiled {
-    pub program: Arc<Program>,
-    /// The user's files in use.
-    files: Vec<RuleFile>,
-    /// The bundled rules alone, when there are others.
-    base: Option<Arc<Program>>,
-    errors: Vec<RuleError>,
-    /// Failures of users' rules while they were evaluated, by definition.
-    struck: Mutex<HashMap<(usize, usize), (u32, Failure)>>,
 }
 
 /// The compiled rules of all providers. Cloning shares them.
@@ -212,30 +195,17 @@ impl Validator {
     ///
     /// A provider without rules has no concerns.
     pub fn concerns(&self, provider_type: &str, workload: &serde_json::Value) -> Result<Vec<Concern>, EvaluationError> {
-        self.concerns_of(provider_type, Value::from(workload))
+        let package = package_of(provider_type);
+        let question = self.question(&validate_path(package));
+        // a value is always a document
+        let input = question.reader().deserialize(workload).ok();
+        concerns_in(package, question.answer(input.as_ref()))
     }
 
     /// The same for a workload that was read as the rules see it.
     pub fn concerns_of(&self, provider_type: &str, workload: Value) -> Result<Vec<Concern>, EvaluationError> {
         let package = package_of(provider_type);
-        let result = self
-            .value(&[PACKAGE.replace('.', "/"), package.to_owned(), "validate".to_owned()].join("/"), Some(workload))
-            .map_err(|source| EvaluationError::Rules { package: package.to_owned(), source })?;
-        let Some(result) = result else {
-            return Ok(Vec::new());
-        };
-        let list = |name: &str| match result.field(name) {
-            Some(Value::Set(items) | Value::Array(items)) => items.to_vec(),
-            _ => Vec::new(),
-        };
-        let refused = list("errors");
-        if !refused.is_empty() {
-            let errors: Vec<&str> = refused.iter().filter_map(Value::as_str).collect();
-            return Err(EvaluationError::Input { package: package.to_owned(), errors: errors.join("; ") });
-        }
-        let mut concerns: Vec<Concern> = list("concerns").iter().map(concern).collect();
-        concerns.sort();
-        Ok(concerns)
+        concerns_in(package, self.value(&validate_path(package), Some(workload)))
     }
 
     /// Returns the document at a path such as `io.konveyor.forklift.ova.validate`, with dots or slashes; `None` when undefined.
@@ -244,132 +214,47 @@ impl Validator {
         path: &str,
         input: Option<&serde_json::Value>,
     ) -> Result<Option<serde_json::Value>, Box<dyn std::error::Error + Send + Sync>> {
-        let path = path.replace('.', "/");
-        let value = self.value(&path, input.map(Value::from))?;
+        let question = self.question(&path.replace('.', "/"));
+        let input = input.map(|input| question.reader().deserialize(input)).transpose()?;
+        let value = question.answer(input.as_ref())?;
         Ok(value.map(|value| serde_json::to_value(&value)).transpose()?)
     }
 
     /// The same in the values of the rules; the path with slashes.
     pub fn value(&self, path: &str, input: Option<Value>) -> Result<Option<Value>, QueryError> {
-        let compiled = self.compiled();
-        let admission = |definition| compiled.admit(definition);
-        let mut evaluator = Evaluator::new(&compiled.program, input.clone(), self.limits)
-            .guarded(compiled.base.as_deref(), Some(&admission));
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let result = document(&compiled.program, &mut evaluator, &parts);
-        compiled.strike(evaluator.failures());
-        let stop = match result {
-            Ok(value) => return Ok(value),
-            Err(stop) => stop,
-        };
-        let (file, line) = evaluator.place().unwrap_or_else(|| (Arc::from("rules"), 0));
-        let error = QueryError { file: file.to_string(), line, stop };
-        // a definition of the user's broke a bundled rule: that is answered as if it were not there
-        if let Some(base) = &compiled.base {
-            let mut alone = Evaluator::new(base, input, self.limits);
-            if let Ok(Some(value)) = document(base, &mut alone, &parts) {
-                compiled.note(&error);
-                return Ok(Some(value));
-            }
-        }
-        Err(error)
+        let question = self.question(path);
+        let input = input.map(|input| question.document(&input));
+        question.answer(input.as_ref())
+    }
+
+    /// Asks for the document at a path with slashes.
+    pub(crate) fn question(&self, path: &str) -> Question {
+        Question::new(self.compiled(), path, self.limits)
     }
 }
 
-impl Compiled {
-    /// Refuses a definition that has exceeded its limits too often.
-    fn admit(&self, definition: (usize, usize)) -> Option<Stop> {
-        let struck = self.struck.lock().unwrap_or_else(PoisonError::into_inner);
-        if struck.is_empty() {
-            return None;
-        }
-        let (count, failure) = struck.get(&definition)?;
-        (*count >= STRIKES)
-            .then(|| Stop::Refused(format!("{}, {count} times: it is set aside until the rules change", failure.stop)))
-    }
-
-    fn strike(&self, failures: &[Failure]) {
-        for failure in failures {
-            let mut struck = self.struck.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry = struck.entry(failure.definition).or_insert_with(|| (0, failure.clone()));
-            if matches!(failure.stop, Stop::Time(_) | Stop::Memory(_) | Stop::Depth) {
-                entry.0 += 1;
-            }
-        }
-    }
-
-    fn note(&self, error: &QueryError) {
-        let failure = Failure {
-            definition: (usize::MAX, error.line as usize),
-            file: Arc::from(error.file.as_str()),
-            line: error.line,
-            stop: error.stop.clone(),
-        };
-        self.strike(&[failure]);
-    }
+/// The path of a package's answer, with slashes.
+pub(crate) fn validate_path(package: &str) -> String {
+    format!("{}/{package}/validate", PACKAGE.replace('.', "/"))
 }
 
-/// Evaluates what a path names: a rule or a part of its value, a package, or several packages.
-fn document<'p>(program: &'p Program, evaluator: &mut Evaluator<'p>, path: &[&str]) -> Result<Option<Value>, Stop> {
-    for split in (0..path.len()).rev() {
-        let package = path[..split].join(".");
-        let Some(rule) = program.rule(&package, path[split]) else { continue };
-        if matches!(program.rules[rule].kind, Kind::Function(_)) {
-            return Ok(None);
-        }
-        let Some(value) = evaluator.rule(rule)? else { return Ok(None) };
-        return Ok(below(&value, &path[split + 1..]));
-    }
-    let name = path.join(".");
-    let mut tree = BTreeMap::new();
-    for (package, rules) in &program.packages {
-        let rest = match package.strip_prefix(&name) {
-            Some(rest) if name.is_empty() || rest.is_empty() || rest.starts_with('.') => rest.trim_start_matches('.'),
-            _ => continue,
-        };
-        let mut members = Vec::new();
-        for (name, rule) in rules {
-            if matches!(program.rules[*rule].kind, Kind::Function(_)) {
-                continue;
-            }
-            if let Some(value) = evaluator.rule(*rule)? {
-                members.push((Value::string(name.as_str()), value));
-            }
-        }
-        tree.insert(rest.to_owned(), Value::object(members));
-    }
-    if tree.is_empty() {
-        return Ok(if path.is_empty() { Some(Value::object(Vec::new())) } else { None });
-    }
-    Ok(Some(nested(tree)))
-}
-
-fn below(value: &Value, path: &[&str]) -> Option<Value> {
-    let Some((first, rest)) = path.split_first() else { return Some(value.clone()) };
-    let next = match value {
-        Value::Array(items) => items.get(first.parse::<usize>().ok()?)?,
-        other => other.get(&Value::string(*first))?,
+fn concerns_in(package: &str, answer: Result<Option<Value>, QueryError>) -> Result<Vec<Concern>, EvaluationError> {
+    let answer = answer.map_err(|source| EvaluationError::Rules { package: package.to_owned(), source })?;
+    let Some(result) = answer else {
+        return Ok(Vec::new());
     };
-    below(next, rest)
-}
-
-/// Puts packages, by the rest of their names, into one object.
-fn nested(tree: BTreeMap<String, Value>) -> Value {
-    let mut members: Vec<(Value, Value)> = Vec::new();
-    let mut inner: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
-    for (path, value) in tree {
-        match path.split_once('.') {
-            _ if path.is_empty() => {
-                if let Value::Object(own) = value {
-                    members.extend(own.iter().cloned());
-                }
-            }
-            Some((first, rest)) => drop(inner.entry(first.to_owned()).or_default().insert(rest.to_owned(), value)),
-            None => drop(inner.entry(path).or_default().insert(String::new(), value)),
-        }
+    let list = |name: &str| match result.field(name) {
+        Some(Value::Set(items) | Value::Array(items)) => items.to_vec(),
+        _ => Vec::new(),
+    };
+    let refused = list("errors");
+    if !refused.is_empty() {
+        let errors: Vec<&str> = refused.iter().filter_map(Value::as_str).collect();
+        return Err(EvaluationError::Input { package: package.to_owned(), errors: errors.join("; ") });
     }
-    members.extend(inner.into_iter().map(|(name, tree)| (Value::string(name), nested(tree))));
-    Value::object(members)
+    let mut concerns: Vec<Concern> = list("concerns").iter().map(concern).collect();
+    concerns.sort();
+    Ok(concerns)
 }
 
 pub(crate) fn concern(value: &Value) -> Concern {
@@ -394,131 +279,6 @@ pub(crate) fn concern(value: &Value) -> Concern {
         assessment: serde_json::to_string(value).unwrap_or_default(),
         ..Concern::default()
     })
-}
-
-fn version(program: &Program, package: &str) -> Option<i64> {
-    let rule = program.rule(&format!("{PACKAGE}.{package}"), "RULES_VERSION")?;
-    let value = Evaluator::new(program, None, Limits::default()).rule(rule).ok()??;
-    match value {
-        Value::Number(number) => number.integer().and_then(|version| i64::try_from(version).ok()),
-        _ => None,
-    }
-}
-
-/// The bundled rules: parsed and compiled once in a process.
-fn bundled() -> &'static (Vec<Module>, Arc<Program>) {
-    static RULES: OnceLock<(Vec<Module>, Arc<Program>)> = OnceLock::new();
-    RULES.get_or_init(|| {
-        let files = BUNDLED.iter().filter(|(name, _)| !name.ends_with("_test.rego"));
-        let modules = files.filter_map(|(name, text)| match parse::module(name, text, Dialect::V1) {
-            Ok(module) => Some(module),
-            Err(error) => {
-                debug_assert!(false, "{name}:{}: {}", error.line, error.message);
-                None
-            }
-        });
-        let modules: Vec<Module> = modules.collect();
-        let program = crate::rego::compile::program(&modules, modules.len());
-        debug_assert!(program.is_ok(), "{:?}", program.err());
-        (modules, Arc::new(program.unwrap_or_default()))
-    })
-}
-
-/// Compiles the bundled rules with a user's files; those that cannot be used are left out and named.
-///
-/// With `own`, packages whose version the files define replace the bundled ones.
-fn compile(files: &[RuleFile], own: bool) -> Compiled {
-    let (modules, base) = bundled();
-    let (mut users, mut errors) = user_rules::parse(files);
-    let defines_version = |module: &&Module| module.rules.iter().any(|rule| rule.name == "RULES_VERSION");
-    let replaced: Vec<Vec<String>> = match own {
-        true => users.iter().filter(defines_version).map(|module| module.package.clone()).collect(),
-        false => Vec::new(),
-    };
-    let kept: Vec<Module> = modules.iter().filter(|module| !replaced.contains(&module.package)).cloned().collect();
-    let (modules, base) = match replaced.is_empty() {
-        true => (modules, base.clone()),
-        false => (&kept, Arc::new(crate::rego::compile::program(&kept, kept.len()).unwrap_or_default())),
-    };
-    let mut program = None;
-    while !users.is_empty() {
-        let all: Vec<Module> = modules.iter().cloned().chain(users.iter().cloned()).collect();
-        let error = match crate::rego::compile::program(&all, modules.len()) {
-            Ok(compiled) => match probe(&compiled, &users) {
-                Ok(()) => {
-                    program = Some(compiled);
-                    break;
-                }
-                Err(error) => error,
-            },
-            Err(error) => RuleError { file: error.file.to_string(), line: error.line as usize, message: error.message },
-        };
-        // an error that shows in a bundled file comes of a user's, the last one if nothing tells which
-        let culprit = users.iter().position(|module| *module.file == *error.file).unwrap_or(users.len() - 1);
-        let module = users.remove(culprit);
-        errors.push(match *module.file == *error.file {
-            true => error,
-            false => {
-                // the rule of theirs that the message is about
-                let about = module.rules.iter().find(|rule| error.message.contains(&format!("`{}`", rule.name)));
-                let line = about.map_or(1, |rule| rule.line as usize);
-                RuleError { file: module.file.to_string(), line, message: format!("it breaks {error}") }
-            }
-        });
-    }
-    errors.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-    let Some(mut program) = program else {
-        return Compiled { program: base, files: Vec::new(), base: None, errors, struck: Mutex::default() };
-    };
-    let added: Vec<Module> = users.iter().filter(|module| !replaced.contains(&module.package)).cloned().collect();
-    renumber(&mut program, files, &added);
-    let in_use = files.iter().filter(|file| users.iter().any(|module| *module.file == *file.name));
-    Compiled {
-        program: Arc::new(program),
-        files: in_use.cloned().collect(),
-        base: Some(base),
-        errors,
-        struck: Mutex::default(),
-    }
-}
-
-/// Evaluates what a user's file could break for every VM: the rules of the answer.
-fn probe(program: &Program, users: &[Module]) -> Result<(), RuleError> {
-    for package in users.iter().map(|module| module.package.join(".")) {
-        for name in ["rules_version", "validate"] {
-            let Some(rule) = program.rule(&package, name) else { continue };
-            let mut evaluator = Evaluator::new(program, Some(Value::object(Vec::new())), Limits::default());
-            // only what the user's definitions conflict with: their own failures are left out one by one
-            let Err(stop) = evaluator.rule(rule) else { continue };
-            let (file, line) = evaluator.place().unwrap_or_else(|| (Arc::from(""), 1));
-            return Err(RuleError { file: file.to_string(), line: line as usize, message: stop.to_string() });
-        }
-    }
-    Ok(())
-}
-
-/// Gives packages with users' rules a version of their own, so that a change of these is seen.
-fn renumber(program: &mut Program, files: &[RuleFile], users: &[Module]) {
-    use crate::rego::plan::Term;
-    for package in users.iter().map(|module| module.package.join(".")).collect::<std::collections::BTreeSet<_>>() {
-        let used = |file: &&RuleFile| {
-            users.iter().any(|module| *module.file == *file.name && module.package.join(".") == package)
-        };
-        // FNV-1a: stable from release to release, unlike the standard library's
-        let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        for file in files.iter().filter(used) {
-            for byte in file.name.bytes().chain([0]).chain(file.text.bytes()).chain([0]) {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
-        }
-        let Some(rule) = program.rule(&package, "RULES_VERSION") else { continue };
-        for branch in program.rules[rule].definitions.iter_mut().flat_map(|d| &mut d.branches) {
-            if let Term::Const(Value::Number(number)) = &branch.value {
-                let own = number.integer().and_then(|own| i64::try_from(own).ok()).unwrap_or(0);
-                branch.value = Term::Const(Value::int(own + 1000 * (1 + (hash % 1_000_000) as i64)));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

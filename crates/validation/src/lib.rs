@@ -16,12 +16,15 @@
 
 mod bulk;
 pub mod cli;
+mod compiled;
 mod engine;
 mod follow;
 mod metrics;
+mod question;
 pub mod reference;
 #[expect(missing_docs, reason = "the parts of an engine: what is not obvious is said where it is")]
 pub mod rego;
+mod request;
 pub mod rest;
 pub mod suite;
 mod trace;

@@ -23,13 +23,17 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
+use crate::engine::validate_path;
 use crate::metrics::Metrics;
+use crate::question::Question;
+use crate::rego::document::Document;
 use crate::rego::limits::Stop;
 use crate::rego::value::Value;
-use crate::{PACKAGE, QueryError, Validator, bulk, package_of};
+use crate::request::{Asked, Body, first};
+use crate::{QueryError, Validator, bulk, package_of};
 
 /// The largest request about one VM, in bytes.
 pub const LARGEST: usize = 16 << 20;
@@ -83,10 +87,11 @@ async fn data(
         Method::PUT | Method::PATCH | Method::DELETE => return read_only("data"),
         _ => return StatusCode::METHOD_NOT_ALLOWED.into_response(),
     };
-    let response = match input(method, &parameters, request).await {
+    let question = service.validator.question(&path);
+    let response = match input(&question, method, &parameters, request).await {
         Ok(input) => {
             let warn = method == "post" && input.is_none();
-            match service.evaluate(path, input).await {
+            match service.evaluate(question, input).await {
                 Ok(value) => found(value.as_ref(), warn, parameters.get("pretty").is_some_and(|p| p == "true")),
                 Err(error) => stopped(&error),
             }
@@ -99,14 +104,15 @@ async fn data(
 
 /// Reads the input of a request; `None` when it has none.
 async fn input(
+    question: &Question,
     method: &str,
     parameters: &HashMap<String, String>,
     request: Request,
-) -> Result<Option<Value>, Response> {
+) -> Result<Option<Document>, Response> {
     if method == "get" {
         let Some(text) = parameters.get("input") else { return Ok(None) };
-        return match one(text.as_bytes()) {
-            Ok(value) => Ok(Some(value)),
+        return match first(text.as_bytes(), question.reader()) {
+            Ok(document) => Ok(Some(document)),
             Err(error) => Err(malformed("parameter", &error)),
         };
     }
@@ -114,17 +120,9 @@ async fn input(
     if bytes.is_empty() {
         return Ok(None);
     }
-    match one(&bytes).map_err(|error| malformed("body", &error))? {
-        Value::Null => Ok(None),
-        Value::Object(members) => {
-            let input = members.iter().find(|(key, _)| key.as_str() == Some("input"));
-            Ok(input.map(|(_, input)| input.clone()).filter(|input| *input != Value::Null))
-        }
-        other => {
-            let kind = match other {
-                Value::Bool(_) => "bool",
-                other => other.type_name(),
-            };
+    match first(&bytes, Asked(question)).map_err(|error| malformed("body", &error))? {
+        Body::Input(document) => Ok(document.filter(|document| !document.is_null())),
+        Body::Wrong(kind) => {
             Err(malformed("body", &format!("json: cannot unmarshal {kind} into Go value of type types.DataRequestV1")))
         }
     }
@@ -142,25 +140,15 @@ async fn whole(request: Request, most: usize) -> Result<Bytes, Response> {
     })
 }
 
-/// Reads the first JSON value of a text; as in OPA, what follows it is ignored.
-fn one(text: &[u8]) -> Result<Value, String> {
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    Value::deserialize(&mut reader).map_err(|error| match error.is_eof() {
-        true => "unexpected EOF".to_owned(),
-        false => error.to_string(),
-    })
-}
-
 impl Service {
-    async fn evaluate(&self, path: String, input: Option<Value>) -> Result<Option<Value>, QueryError> {
+    async fn evaluate(&self, question: Question, input: Option<Document>) -> Result<Option<Value>, QueryError> {
         self.metrics.evaluated(usize::from(input.is_some()));
-        if !self.validator.has_user_rules() {
+        if !question.asks_users() {
             // bundled rules take less time than handing them to another thread
-            return self.validator.value(&path, input);
+            return question.answer(input.as_ref());
         }
-        let validator = self.validator.clone();
         // a user's rule may take a second: not on a thread that serves others
-        let evaluation = tokio::task::spawn_blocking(move || validator.value(&path, input));
+        let evaluation = tokio::task::spawn_blocking(move || question.answer(input.as_ref()));
         evaluation.await.unwrap_or_else(|error| Err(QueryError::internal(&error.to_string())))
     }
 }
@@ -171,13 +159,14 @@ async fn bare(State(service): State<Arc<Service>>, Path(path): Path<String>, req
         Ok(bytes) => bytes,
         Err(refusal) => return refusal,
     };
+    let question = service.validator.question(&path);
     let input = match bytes.is_empty() {
         true => Ok(None),
-        false => one(&bytes).map(Some),
+        false => first(&bytes, question.reader()).map(Some),
     };
     let response = match input {
         Err(error) => malformed("body", &error),
-        Ok(input) => match service.evaluate(path.clone(), input).await {
+        Ok(input) => match service.evaluate(question, input).await {
             Ok(Some(value)) => json_line(StatusCode::OK, &value),
             Ok(None) => undefined(&path),
             Err(error) => stopped(&error),
@@ -207,12 +196,6 @@ async fn policy(State(service): State<Arc<Service>>, Path(id): Path<String>, met
     }
 }
 
-/// The body of a bulk request that is one JSON document.
-#[derive(Deserialize)]
-struct Inputs {
-    inputs: Vec<Value>,
-}
-
 async fn many(
     State(service): State<Arc<Service>>,
     Path(provider): Path<String>,
@@ -226,66 +209,23 @@ async fn many(
     };
     let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let lines = content.contains("ndjson");
-    let validator = service.validator.clone();
+    let question = service.validator.question(&validate_path(package_of(&provider)));
     let work = tokio::task::spawn_blocking(move || {
-        let path = format!("{}/{}/validate", PACKAGE.replace('.', "/"), package_of(&provider));
-        if lines { answer_lines(&validator, &path, &bytes) } else { answer_list(&validator, &path, &bytes) }
+        if lines { Ok(bulk::answer_lines(&question, &bytes)) } else { bulk::answer_list(&question, &bytes) }
     });
     let response = match work.await {
-        Ok(Ok((count, text))) => {
-            service.metrics.evaluated(count);
+        Ok(Ok(answers)) => {
+            service.metrics.evaluated(answers.count);
             let kind = if lines { "application/x-ndjson" } else { "application/json" };
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
+            let length = answers.length().to_string();
+            let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_LENGTH, length.as_str())];
+            (headers, axum::body::Body::from_stream(answers)).into_response()
         }
-        Ok(Err(refusal)) => refusal,
+        Ok(Err(error)) => malformed("body", &error),
         Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", &error.to_string()),
     };
     service.metrics.answered("v1/bulk", "post", response.status().as_u16(), start);
     response
-}
-
-/// One input a line: reading is spread over the cores too.
-fn answer_lines(validator: &Validator, path: &str, bytes: &[u8]) -> Result<(usize, Vec<u8>), Response> {
-    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
-    let answers = bulk::parallel(&lines, bulk::cores(), |line| match one(line) {
-        Ok(input) => answer(validator, path, input),
-        Err(error) => error_text("invalid_parameter", &format!("the line contains malformed input document: {error}")),
-    });
-    Ok((
-        answers.len(),
-        answers
-            .into_iter()
-            .flat_map(|mut answer| {
-                answer.push(b'\n');
-                answer
-            })
-            .collect(),
-    ))
-}
-
-fn answer_list(validator: &Validator, path: &str, bytes: &[u8]) -> Result<(usize, Vec<u8>), Response> {
-    let Inputs { inputs } = serde_json::from_slice(bytes).map_err(|error| malformed("body", &error.to_string()))?;
-    let answers = bulk::parallel(&inputs, bulk::cores(), |input| answer(validator, path, input.clone()));
-    let mut text = b"{\"results\":[".to_vec();
-    for (i, answer) in answers.iter().enumerate() {
-        if i > 0 {
-            text.push(b',');
-        }
-        text.extend_from_slice(answer);
-    }
-    text.extend_from_slice(b"]}\n");
-    Ok((answers.len(), text))
-}
-
-fn answer(validator: &Validator, path: &str, input: Value) -> Vec<u8> {
-    match validator.value(path, Some(input)) {
-        Ok(value) => wrapped(value.as_ref(), false),
-        Err(error) => error_text("internal_error", &error.to_string()),
-    }
-}
-
-fn error_text(code: &str, message: &str) -> Vec<u8> {
-    serde_json::to_vec(&json!({"error": {"code": code, "message": message}})).unwrap_or_default()
 }
 
 #[derive(Serialize)]
@@ -295,18 +235,18 @@ struct Warning {
 }
 
 #[derive(Serialize)]
-struct Found<'a> {
+pub(crate) struct Found<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<Warning>,
 }
 
-fn wrapped(value: Option<&Value>, warn: bool) -> Vec<u8> {
+pub(crate) fn wrapped(value: Option<&Value>, warn: bool) -> Vec<u8> {
     serde_json::to_vec(&answered(value, warn)).unwrap_or_default()
 }
 
-fn answered(value: Option<&Value>, warn: bool) -> Found<'_> {
+pub(crate) fn answered(value: Option<&Value>, warn: bool) -> Found<'_> {
     let warning =
         warn.then_some(Warning { code: "api_usage_warning", message: "'input' key missing from the request" });
     Found { result: value, warning }

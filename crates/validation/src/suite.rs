@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::rego::ast::{Module, RuleKind};
+use crate::rego::document::Document;
 use crate::rego::eval::Evaluator;
 use crate::rego::limits::Limits;
 use crate::rego::parse;
+use crate::rego::places::Layout;
 use crate::rego::plan::{Op, Program, Step};
 use crate::rego::value::Value;
 
@@ -93,9 +95,10 @@ fn run_package(package: &str, modules: &[Module], program: &Program, limits: Lim
         }
     }
     let mut held: BTreeSet<(u32, u32)> = BTreeSet::new();
+    let (layout, absent) = (Layout::everything(program), Document::absent());
     for (name, (file, line)) in tests {
         let Some(rule) = program.rule(package, name) else { continue };
-        let mut evaluator = Evaluator::new(program, None, limits).watched();
+        let mut evaluator = Evaluator::new(program, &layout, &absent, limits).watched();
         let start = Instant::now();
         let result = evaluator.rule(rule);
         let took = start.elapsed();

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::engine::{Concern, concern};
+use crate::rego::document::Document;
 use crate::rego::eval::{Evaluator, Event};
+use crate::rego::places::Layout;
 use crate::rego::value::Value;
 use crate::{PACKAGE, Validator, package_of};
 
@@ -51,13 +53,15 @@ impl Validator {
         let Some(rule) = program.rule(&format!("{PACKAGE}.{package}"), "concerns") else { return Vec::new() };
         let texts: HashMap<String, Arc<str>> =
             self.files().into_iter().map(|file| (file.name, Arc::from(file.text))).collect();
-        let input = Value::from(workload);
+        // whoever looks wants to see all of a value, not only what the rule reads
+        let layout = Layout::everything(program);
+        let input = Document::of(&layout, &Value::from(workload));
         let mut traces: Vec<RuleTrace> = program.rules[rule]
             .definitions
             .iter()
             .enumerate()
             .map(|(index, definition)| {
-                let mut evaluator = Evaluator::new(program, Some(input.clone()), self.limits()).watched();
+                let mut evaluator = Evaluator::new(program, &layout, &input, self.limits()).watched();
                 let found = evaluator.definition(rule, index);
                 let file = program.files.get(definition.file as usize).map(ToString::to_string).unwrap_or_default();
                 RuleTrace {

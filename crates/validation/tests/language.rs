@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use forklift_validation::rego::compile;
+use forklift_validation::rego::document::Document;
 use forklift_validation::rego::eval::Evaluator;
 use forklift_validation::rego::limits::Limits;
 use forklift_validation::rego::parse::{self, Dialect};
@@ -19,7 +20,8 @@ fn load(text: &str, dialect: Dialect) -> Program {
 
 fn evaluate(program: &Program, name: &str, input: &Value) -> Result<Option<serde_json::Value>, String> {
     let rule = program.rule("t", name).expect("there is such a rule");
-    let value = Evaluator::new(program, Some(input.clone()), Limits::default()).rule(rule);
+    let input = Document::of(&program.layout, input);
+    let value = Evaluator::new(program, &program.layout, &input, Limits::default()).rule(rule);
     value.map(|value| value.as_ref().map(serde_json::Value::from)).map_err(|stop| stop.to_string())
 }
 
@@ -141,7 +143,8 @@ fn two_values_of_one_rule_are_a_conflict() {
         evaluate(&program, "o", &input),
         Err("object keys must be unique: the comprehension has two values for 1".to_owned())
     );
-    let mut evaluator = Evaluator::new(&program, Some(input), Limits::default());
+    let input = Document::of(&program.layout, &input);
+    let mut evaluator = Evaluator::new(&program, &program.layout, &input, Limits::default());
     let rule = program.rule("t", "p").expect("there is such a rule");
     assert!(evaluator.rule(rule).is_err());
     let _: Option<(Arc<str>, u32)> = evaluator.place();

@@ -45,7 +45,7 @@ const CLOCK: u32 = 512;
 const DEPTH: u32 = 200;
 
 /// What is left of [`Limits`].
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Budget {
     limits: Limits,
     started: Option<Instant>,

@@ -1,7 +1,8 @@
 //! Rego: parser, compiler and evaluator.
 //!
 //! ```text
-//! text ─lex─► tokens ─parse─► Module ─compile─► Program (steps over slots) ─eval─► Value
+//! text ─lex─► tokens ─parse─► Module ─compile─► Program (steps over slots) ──┬─eval─► Value
+//!                                      JSON ─Layout: what rules read─► Document ┘
 //! ```
 //!
 //! Why an engine of our own: rules run for every change of every VM of an estate,
@@ -14,12 +15,14 @@
 pub mod ast;
 mod builtins;
 pub mod compile;
+pub mod document;
 pub mod eval;
 mod letters;
 mod lex;
 pub mod limits;
 pub mod parse;
 mod pattern;
+pub mod places;
 pub mod plan;
 mod sprintf;
 pub mod value;

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::builtins::Builtin;
+use super::places::{Layout, Places};
 use super::value::Value;
 
 /// A compiled rule set: every package of a set of files.
@@ -25,12 +26,24 @@ pub struct Program {
     pub files: Vec<Arc<str>>,
     /// Files from this index on are the user's.
     pub users: usize,
+    /// Where the input is looked at.
+    pub places: Places,
+    /// What the rules of each package read of the input.
+    pub layouts: BTreeMap<String, Layout>,
+    /// What all rules read.
+    pub layout: Layout,
 }
 
 impl Program {
     /// Returns the number of a rule.
     pub fn rule(&self, package: &str, name: &str) -> Option<usize> {
         self.packages.get(package)?.get(name).copied()
+    }
+
+    /// Returns what of the input the document at a path may need; the path without `data`.
+    pub fn layout_of(&self, path: &[&str]) -> &Layout {
+        let packages = (1..=path.len()).rev().map(|end| path[..end].join("."));
+        packages.filter_map(|package| self.layouts.get(&package)).next().unwrap_or(&self.layout)
     }
 }
 
@@ -44,6 +57,21 @@ pub struct RuleSet {
     pub definitions: Vec<Definition>,
     /// Whether a failing definition of the user is left out instead of failing the whole.
     pub isolated: bool,
+    /// Whether all definitions have the same constant value: one that holds says all.
+    pub uniform: bool,
+}
+
+impl RuleSet {
+    /// Returns the value of a rule that always has the same one.
+    pub fn constant(&self) -> Option<&Value> {
+        match (self.kind, self.definitions.as_slice()) {
+            (Kind::Complete, [Definition { branches, .. }]) => match branches.first()? {
+                BranchPlan { steps, value: Term::Const(value), .. } if steps.is_empty() => Some(value),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,22 +157,33 @@ pub enum Op {
     },
     /// Runs the body with other documents, then goes on with what it has bound.
     With {
-        changes: Vec<(Target, Term)>,
+        changes: Vec<(Target, New)>,
         body: Vec<Step>,
         bound: Vec<usize>,
     },
 }
 
-#[derive(Debug)]
+/// What `with` replaces.
+#[derive(Clone, Debug)]
 pub enum Target {
     Input(Vec<Value>),
     Rule(usize),
     Data(Vec<Value>),
+    Function(Function),
+}
+
+/// What `with` puts in its place.
+#[derive(Clone, Debug)]
+pub enum New {
+    Value(Term),
+    /// Another function, for a function.
+    Function(Function),
 }
 
 #[derive(Debug)]
 pub enum Base {
-    Input,
+    /// A place in the input.
+    Place(usize),
     Slot(usize),
     Rule(usize),
     /// A document below `data` that no rule defines.
@@ -199,4 +238,14 @@ pub enum Pattern {
 pub enum Function {
     Builtin(&'static Builtin),
     Rule(usize),
+}
+
+impl PartialEq for Function {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Function::Builtin(a), Function::Builtin(b)) => a.name == b.name,
+            (Function::Rule(a), Function::Rule(b)) => a == b,
+            _ => false,
+        }
+    }
 }

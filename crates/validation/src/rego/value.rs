@@ -123,7 +123,10 @@ impl PartialOrd for Value {
 impl Ord for Value {
     fn cmp(&self, other: &Self) -> Ordering {
         match (self, other) {
-            (Value::String(a), Value::String(b)) => a.cmp(b),
+            (Value::String(a), Value::String(b)) => match Arc::ptr_eq(a, b) {
+                true => Ordering::Equal,
+                false => a.cmp(b),
+            },
             (Value::Number(a), Value::Number(b)) => a.cmp(b),
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
             (Value::Array(a), Value::Array(b)) | (Value::Set(a), Value::Set(b)) => {
@@ -176,6 +179,14 @@ impl Value {
 
     pub fn int(value: i64) -> Self {
         Value::Number(Number::Int(value))
+    }
+
+    pub fn unsigned(value: u64) -> Self {
+        Value::Number(Number::wide(i128::from(value)))
+    }
+
+    pub fn float(value: f64) -> Self {
+        Value::Number(Number::Float(value))
     }
 
     pub fn array(items: Vec<Value>) -> Self {

@@ -69,16 +69,16 @@ thread_local! {
     static ENGINES: RefCell<HashMap<&'static str, Engine>> = RefCell::new(HashMap::new());
 }
 
-pub fn call(builtin: &'static Builtin, budget: &mut Budget, arguments: &[Value]) -> Outcome {
+pub fn call(builtin: &'static Builtin, budget: &mut Budget, arguments: &[&Value]) -> Outcome {
     // what comes back is about as large as what goes in, twice over for encodings
-    let size: usize = arguments.iter().map(deep_weight).sum();
+    let size: usize = arguments.iter().map(|argument| deep_weight(argument)).sum();
     budget.charge(size.saturating_mul(4))?;
     let result = ENGINES.with_borrow_mut(|engines| {
         let engine = match engines.entry(builtin.name) {
             std::collections::hash_map::Entry::Occupied(found) => found.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => free.insert(engine(builtin)?),
         };
-        let input = arguments.iter().map(to_regorus).collect::<Vec<_>>();
+        let input = arguments.iter().map(|argument| to_regorus(argument)).collect::<Vec<_>>();
         engine.set_input(regorus::Value::from(input));
         // some of its functions panic on arguments that nobody thought of; a rule must not end the service by them
         let result = catch_unwind(AssertUnwindSafe(|| engine.eval_rule("data.bridge.result".to_owned()).ok()));

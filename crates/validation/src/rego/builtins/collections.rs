@@ -9,18 +9,18 @@ use crate::rego::value::Value;
 pub const ALL: &[Builtin] = &[
     ours("internal.member_2", 2, |budget, a| {
         let found = match &a[1] {
-            Value::Set(items) => items.binary_search(&a[0]).is_ok(),
+            Value::Set(items) => items.binary_search(a[0]).is_ok(),
             Value::Array(items) => {
                 budget.charge(items.len() / 8)?;
-                items.contains(&a[0])
+                items.contains(a[0])
             }
-            Value::Object(members) => members.iter().any(|(_, value)| *value == a[0]),
+            Value::Object(members) => members.iter().any(|(_, value)| value == a[0]),
             // OPA: anything else has no members
             _ => false,
         };
         yes(found)
     }),
-    ours("internal.member_3", 3, |_, a| yes(a[2].get(&a[0]) == Some(&a[1]))),
+    ours("internal.member_3", 3, |_, a| yes(a[2].get(a[0]) == Some(a[1]))),
     ours("count", 1, |_, a| {
         let count = match &a[0] {
             Value::Array(items) | Value::Set(items) => items.len(),
@@ -116,16 +116,16 @@ pub const ALL: &[Builtin] = &[
         }
         // an array is a path
         if let Value::Array(path) = &a[1] {
-            let mut at = &a[0];
+            let mut at = a[0];
             for key in path.iter() {
                 match at.get(key) {
                     Some(next) => at = next,
-                    None => return Ok(Some(a[2].clone())),
+                    None => return Ok(Some((*a[2]).clone())),
                 }
             }
             return Ok(Some(at.clone()));
         }
-        Ok(Some(a[0].get(&a[1]).unwrap_or(&a[2]).clone()))
+        Ok(Some(a[0].get(a[1]).unwrap_or(a[2]).clone()))
     }),
     ours("object.keys", 1, |budget, a| match &a[0] {
         Value::Object(members) => {
@@ -160,7 +160,7 @@ fn items(value: &Value) -> Option<&[Value]> {
     }
 }
 
-fn chosen(budget: &mut Budget, arguments: &[Value], keep: bool) -> Outcome {
+fn chosen(budget: &mut Budget, arguments: &[&Value], keep: bool) -> Outcome {
     let Value::Object(members) = &arguments[0] else { return Ok(None) };
     let keys: Vec<&Value> = match &arguments[1] {
         Value::Array(keys) | Value::Set(keys) => keys.iter().collect(),

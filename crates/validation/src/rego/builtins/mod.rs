@@ -25,7 +25,7 @@ pub struct Builtin {
 
 /// How a function is called.
 pub enum Run {
-    Ours(fn(&mut Budget, &[Value]) -> Outcome),
+    Ours(fn(&mut Budget, &[&Value]) -> Outcome),
     /// By name, through regorus.
     Bridged,
     /// Known to OPA, and not allowed here.
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Builtin {
     }
 }
 
-pub(super) const fn ours(name: &'static str, arity: usize, run: fn(&mut Budget, &[Value]) -> Outcome) -> Builtin {
+pub(super) const fn ours(name: &'static str, arity: usize, run: fn(&mut Budget, &[&Value]) -> Outcome) -> Builtin {
     Builtin { name, arity, run: Run::Ours(run) }
 }
 
@@ -87,7 +87,7 @@ pub fn find(name: &str) -> Option<&'static Builtin> {
 }
 
 /// Calls a function.
-pub fn call(builtin: &'static Builtin, budget: &mut Budget, arguments: &[Value]) -> Outcome {
+pub fn call(builtin: &'static Builtin, budget: &mut Budget, arguments: &[&Value]) -> Outcome {
     match builtin.run {
         Run::Ours(run) => run(budget, arguments),
         Run::Bridged => bridge::call(builtin, budget, arguments),

@@ -77,14 +77,14 @@ fn computed(value: f64) -> Outcome {
     Ok(Number::computed(value).map(Value::Number))
 }
 
-fn pair(arguments: &[Value]) -> Option<(&Number, &Number)> {
+fn pair<'a>(arguments: &[&'a Value]) -> Option<(&'a Number, &'a Number)> {
     match arguments {
         [Value::Number(x), Value::Number(y), ..] => Some((x, y)),
         _ => None,
     }
 }
 
-fn arithmetic(arguments: &[Value], whole: fn(i128, i128) -> Option<i128>, float: fn(f64, f64) -> f64) -> Outcome {
+fn arithmetic(arguments: &[&Value], whole: fn(i128, i128) -> Option<i128>, float: fn(f64, f64) -> f64) -> Outcome {
     let Some((x, y)) = pair(arguments) else { return Ok(None) };
     combine(x, y, whole, float).map_or(Ok(None), number)
 }
@@ -135,7 +135,7 @@ fn digits(value: f64) -> Option<(i128, i32)> {
     Some((digits.replace('.', "").parse().ok()?, exponent - fraction))
 }
 
-fn minus(budget: &mut Budget, arguments: &[Value]) -> Outcome {
+fn minus(budget: &mut Budget, arguments: &[&Value]) -> Outcome {
     match arguments {
         [Value::Set(left), Value::Set(right)] => {
             budget.charge(left.len() * 24)?;
@@ -146,7 +146,7 @@ fn minus(budget: &mut Budget, arguments: &[Value]) -> Outcome {
     }
 }
 
-fn rounded(arguments: &[Value], how: fn(f64) -> f64) -> Outcome {
+fn rounded(arguments: &[&Value], how: fn(f64) -> f64) -> Outcome {
     match &arguments[0] {
         Value::Number(value) => match value.integer() {
             Some(_) => number(value.clone()),

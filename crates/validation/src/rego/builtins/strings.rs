@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use regex::Regex;
@@ -156,26 +157,26 @@ pub const ALL: &[Builtin] = &[
     }),
 ];
 
-fn two(arguments: &[Value], work: impl FnOnce(&str, &str) -> Outcome) -> Outcome {
+fn two(arguments: &[&Value], work: impl FnOnce(&str, &str) -> Outcome) -> Outcome {
     match arguments {
         [Value::String(x), Value::String(y)] => work(x, y),
         _ => Ok(None),
     }
 }
 
-fn one(budget: &mut Budget, arguments: &[Value], work: impl FnOnce(&str) -> String) -> Outcome {
+fn one(budget: &mut Budget, arguments: &[&Value], work: impl FnOnce(&str) -> String) -> Outcome {
     let Some(text) = arguments[0].as_str() else { return Ok(None) };
     budget.charge(text.len() * 2 + 32)?;
     Ok(Some(Value::string(work(text))))
 }
 
-fn trimmed(budget: &mut Budget, arguments: &[Value], work: impl for<'t> FnOnce(&'t str, &str) -> &'t str) -> Outcome {
+fn trimmed(budget: &mut Budget, arguments: &[&Value], work: impl for<'t> FnOnce(&'t str, &str) -> &'t str) -> Outcome {
     let (Some(text), Some(what)) = (arguments[0].as_str(), arguments[1].as_str()) else { return Ok(None) };
     budget.charge(text.len() + 32)?;
     Ok(Some(Value::string(work(text, what))))
 }
 
-fn any_match(arguments: &[Value], holds: fn(&str, &str) -> bool) -> Outcome {
+fn any_match(arguments: &[&Value], holds: fn(&str, &str) -> bool) -> Outcome {
     let texts = |value: &Value| -> Option<Vec<Arc<str>>> {
         match value {
             Value::String(text) => Some(vec![text.clone()]),
@@ -193,7 +194,7 @@ fn any_match(arguments: &[Value], holds: fn(&str, &str) -> bool) -> Outcome {
     yes(left.iter().any(|x| right.iter().any(|y| holds(x, y))))
 }
 
-fn concat(budget: &mut Budget, arguments: &[Value]) -> Outcome {
+fn concat(budget: &mut Budget, arguments: &[&Value]) -> Outcome {
     let (Some(between), Value::Array(items) | Value::Set(items)) = (arguments[0].as_str(), &arguments[1]) else {
         return Ok(None);
     };
@@ -238,7 +239,7 @@ fn split<'t>(regex: &Regex, text: &'t str) -> Vec<&'t str> {
     parts
 }
 
-fn matching(arguments: &[Value], work: impl FnOnce(&Regex, &str) -> Outcome) -> Outcome {
+fn matching(arguments: &[&Value], work: impl FnOnce(&Regex, &str) -> Outcome) -> Outcome {
     let (Some(pattern), Some(text)) = (arguments[0].as_str(), arguments[1].as_str()) else { return Ok(None) };
     compiled(pattern).map_or(Ok(None), |regex| work(&regex, text))
 }
@@ -247,10 +248,11 @@ fn matching(arguments: &[Value], work: impl FnOnce(&Regex, &str) -> Outcome) -> 
 const KEPT: usize = 256;
 
 thread_local! {
-    static COMPILED: RefCell<HashMap<String, Option<Regex>>> = RefCell::new(HashMap::new());
+    // a copy of an expression would begin without the states that the first has found
+    static COMPILED: RefCell<HashMap<String, Option<Rc<Regex>>>> = RefCell::new(HashMap::new());
 }
 
-fn compiled(pattern: &str) -> Option<Regex> {
+fn compiled(pattern: &str) -> Option<Rc<Regex>> {
     COMPILED.with_borrow_mut(|kept| {
         if let Some(found) = kept.get(pattern) {
             return found.clone();
@@ -259,7 +261,8 @@ fn compiled(pattern: &str) -> Option<Regex> {
             kept.clear();
         }
         let regex = pattern::translate(pattern)
-            .and_then(|pattern| regex::RegexBuilder::new(&pattern).size_limit(1 << 20).build().ok());
+            .and_then(|pattern| regex::RegexBuilder::new(&pattern).size_limit(1 << 20).build().ok())
+            .map(Rc::new);
         kept.insert(pattern.to_owned(), regex.clone());
         regex
     })
