@@ -10,6 +10,7 @@ mod api;
 pub mod disk;
 mod inventory;
 mod lease;
+pub mod ours;
 pub mod pair;
 mod validation;
 mod vsphere;

@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod bench;
+pub mod estate;
 pub mod generate;
 
 use std::path::{Path, PathBuf};

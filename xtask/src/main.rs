@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p xtask -- gen` writes what is generated, `gen --check` says what is stale, `arch` compares the
 //! dependencies between crates with the agreed table, `arch --update` writes that table anew, `bench` measures beside
-//! the peers, `peers` builds those that come as Go modules.
+//! the peers, `estate` follows a simulated vCenter with the whole stack, `peers` builds those that come as Go modules.
 
 use std::process::ExitCode;
 
@@ -39,6 +39,8 @@ enum Chore {
         #[arg(long)]
         pairs: Option<usize>,
     },
+    /// Follow a simulated vCenter with `forklift up` and tell times, memory and latencies
+    Estate(xtask::estate::Options),
     /// Build the peers that come as Go modules into the user's cache
     Peers,
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Chore::Arch { update: false } => xtask::arch::check(&root),
         Chore::Arch { update: true } => xtask::arch::update(&root),
         Chore::Bench { names, folder, pairs } => xtask::bench::run(&names, folder, pairs),
+        Chore::Estate(options) => xtask::estate::run(&options),
         Chore::Peers => forklift_testkit::peers::build_all(),
     };
     match done {

@@ -4,86 +4,16 @@
 //! alone. Loads come from one program (`embedded/apiserver/examples/load.rs`) over TLS for both.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use forklift_testkit::peers::kube::KubeApiserver;
 use forklift_testkit::process;
 
 use super::Machine;
+use super::ours::Ours;
 use super::pair::{Plan, Report, Sample, measure};
-
-/// How long a stack may take to come up.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Our stack in a folder of its own; ended when dropped.
-struct Ours {
-    child: Child,
-    folder: PathBuf,
-    ready_after: Duration,
-}
-
-impl Ours {
-    fn start(program: &Path, folder: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&folder)?;
-        let ready = folder.join("ready");
-        let log = std::fs::File::create(folder.join("log"))?;
-        let begin = Instant::now();
-        let child = Command::new(program)
-            .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(folder.join("data"))
-            .arg("--ready-file")
-            .arg(&ready)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let mut ours = Self { child, folder, ready_after: Duration::ZERO };
-        while !ready.exists() {
-            if let Some(status) = ours.child.try_wait()? {
-                bail!("forklift up ended with {status}: {}", ours.log());
-            }
-            ensure!(begin.elapsed() < PATIENCE, "forklift up is not ready within {PATIENCE:?}: {}", ours.log());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        ours.ready_after = begin.elapsed();
-        Ok(ours)
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
-    }
-
-    fn url(&self) -> Result<String> {
-        std::fs::read_to_string(self.folder.join("ready")).context("cannot read the ready file")
-    }
-
-    fn pids(&self) -> Vec<u32> {
-        process::tree(self.child.id())
-    }
-
-    fn resident(&self) -> u64 {
-        self.pids().into_iter().filter_map(process::resident_memory).sum()
-    }
-}
-
-impl Drop for Ours {
-    fn drop(&mut self) {
-        // SIGTERM by the shell's own tool: std can only kill
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(20) {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn peer() -> Result<KubeApiserver> {
     KubeApiserver::start_with(false).context("kube-apiserver and etcd are not here; `./x peers` builds them")
@@ -176,11 +106,8 @@ impl Pair {
     }
 
     fn on_ours(&self, arguments: &[&str]) -> Result<Sample> {
-        let data = self.ours.folder.join("data/apiserver");
-        let token =
-            std::fs::read_to_string(data.join("admin.token")).context("cannot read the administrator's token")?;
-        let url = self.ours.url()?;
-        run_load(&self.load, &url, &data.join("ca.crt"), token.trim(), arguments, &self.ours.pids(), || {
+        let token = self.ours.token()?;
+        run_load(&self.load, &self.ours.url()?, &self.ours.authority(), &token, arguments, &self.ours.pids(), || {
             self.ours.resident()
         })
     }

@@ -4,6 +4,7 @@
 //! Documents are made at first use and kept until the set of resources changes: most servers are never asked.
 
 mod v2;
+mod v2_protobuf;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};

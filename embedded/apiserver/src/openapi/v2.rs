@@ -5,22 +5,35 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::{document, handlers_json, path_of};
+use super::{document, handlers_json, path_of, v2_protobuf};
 use crate::error::{ApiError, ApiResult};
 use crate::server::Server;
 
-/// GET /openapi/v2, JSON only.
+/// GET /openapi/v2, as JSON or in protobuf form.
 pub fn v2(server: &Server, headers: &HeaderMap) -> ApiResult<Response> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
-    let json = accept.split(',').any(|item| {
+    let known = accept.split(',').find_map(|item| {
         let media = item.split(';').next().unwrap_or_default().trim();
-        matches!(media, "" | "*/*" | "application/*" | "application/json")
-            || media.starts_with("application/com.github.proto-openapi.spec.v2") && media.ends_with("+json")
+        let v2 = media.strip_prefix("application/com.github.proto-openapi.spec.v2");
+        match (media, v2) {
+            ("" | "*/*" | "application/*" | "application/json", _) => Some(false),
+            (_, Some(version)) if version.ends_with("+json") => Some(false),
+            (_, Some("@v1.0+protobuf" | ".v1.0+protobuf")) => Some(true),
+            _ => None,
+        }
     });
-    if !json {
-        return Err(ApiError::not_acceptable("only the following media types are accepted: application/json"));
-    }
-    let mut response = handlers_json(StatusCode::OK, whole(server).to_string());
+    let Some(protobuf) = known else {
+        let media = v2_protobuf::MEDIA_TYPE;
+        let told = format!("only the following media types are accepted: application/json, {media}");
+        return Err(ApiError::not_acceptable(told));
+    };
+    let mut response = if protobuf {
+        let mut response = Response::new(v2_protobuf::encode(&whole(server)).into());
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(v2_protobuf::MEDIA_TYPE));
+        response
+    } else {
+        handlers_json(StatusCode::OK, whole(server).to_string())
+    };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     Ok(response)
 }
