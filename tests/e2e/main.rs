@@ -10,6 +10,7 @@ mod ova_plans;
 mod snapshot;
 mod vsphere;
 mod vsphere_cold;
+mod vsphere_failed;
 mod vsphere_warm;
 
 use std::path::{Path, PathBuf};

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use forklift_testkit::appliance::Appliance;
-use forklift_testkit::peers::vcenter::{Fault, Options, Vcenter};
-use forklift_testkit::stack::Stack;
+use forklift_testkit::peers::vcenter::{Options, Vcenter};
+use forklift_testkit::stack::{Stack, has_condition};
 use forklift_testkit::wait_for;
 
 use crate::vsphere::{assert_equal, base, copy, left, no_lease, plan, provider, succeeded};
@@ -39,11 +39,11 @@ fn migrate(ranges: bool) {
     let folder = tempfile::tempdir().expect("a folder");
     let name = if ranges { "by-ranges" } else { "by-lease" };
     let Some(vcenter) = small(folder.path(), name) else { return };
-    if !ranges {
-        no_ranges(&vcenter);
-    }
     let stack = Stack::start(folder.path());
     provider(&stack, "vcenter", &vcenter, folder.path(), None);
+    if ranges {
+        by_ranges(&stack);
+    }
     plan(&stack, name, "vcenter", name, &["--skip-guest-conversion", "--target-power-state", "on"]);
     vcenter.reset_calls().expect("counters");
     stack.mtv(&["start", "plan", name, "-n", NS]);
@@ -58,7 +58,17 @@ fn migrate(ranges: bool) {
     assert_eq!(calls.of("Destroy_Task") + calls.of("UnregisterVM"), 0);
     no_lease(&vcenter);
 
-    // the way that the bytes took
+    // the way that the bytes took, and what is told of it
+    let disks = crate::vm(&done, name).and_then(|vm| crate::step(vm, "DiskTransfer"));
+    let disks = disks.and_then(|step| step["tasks"].as_array()).expect("the pipeline has disks");
+    for disk in disks {
+        let told = |key: &str| disk["annotations"][key].as_str().unwrap_or_default().to_owned();
+        let (method, reason) =
+            if ranges { ("ranges", "transferMethod says") } else { ("nfc", "without change tracking") };
+        assert!(told("transferMethod") == method && told("transferReason").contains(reason), "{disk:#}");
+    }
+    let page = stack.mtv(&["describe", "plan", name, "--with-vms", "-n", NS]);
+    assert!(page.contains(if ranges { "by ranges (" } else { "by nfc (" }), "{page}");
     let (lease, range) = (calls.lease_bytes("/disk"), calls.range_bytes("/disk"));
     println!(
         "{name}: {lease} bytes by lease, {range} by ranges; {:#}",
@@ -82,11 +92,16 @@ fn migrate(ranges: bool) {
     });
 }
 
-/// Makes every datastore one whose disks have no extents to read.
-fn no_ranges(vcenter: &Vcenter) {
-    let vsan = serde_json::json!({"summary.type": "vsan"});
-    vcenter.set("Datastore", "LocalDS_0", &vsan).expect("there is a datastore");
-    vcenter.fault(&Fault::NoRanges(vec!["vsan".into()])).expect("a switch");
+/// Has disks read by ranges, whatever is known of them.
+fn by_ranges(stack: &Stack) {
+    let change = r#"{"spec": {"settings": {"transferMethod": "ranges"}}}"#;
+    let provider = "providers.forklift.konveyor.io";
+    stack.kubectl(&["patch", provider, "vcenter", "-n", NS, "--type", "merge", "-p", change]);
+    // the change is seen by what is asked next: a provider is not ready before its newest state was looked at
+    stack.wait(provider, NS, "vcenter", SHORT, |provider| {
+        provider["metadata"]["generation"] == provider["status"]["observedGeneration"]
+            && has_condition(provider, "Ready")
+    });
 }
 
 #[test]
@@ -133,11 +148,11 @@ fn a_real_guest_is_converted_and_reaches_its_login_prompt() {
         return;
     };
     vcenter.put_disk(name, 0, &sample(folder.path())).expect("the disk can be put");
-    if std::env::var_os("VSPHERE_GUEST_RANGES").is_none() {
-        no_ranges(&vcenter);
-    }
     let stack = Stack::start(folder.path());
     provider(&stack, "vcenter", &vcenter, folder.path(), None);
+    if std::env::var_os("VSPHERE_GUEST_RANGES").is_some() {
+        by_ranges(&stack);
+    }
     plan(&stack, "web", "vcenter", name, &["--target-power-state", "on"]);
     stack.mtv(&["start", "plan", "web", "-n", NS]);
     succeeded(&stack, "web", CONVERSION);

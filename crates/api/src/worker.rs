@@ -252,6 +252,12 @@ pub struct ImportProgress {
     /// Seconds left at this rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
+    /// How the disk is read, where there are several ways: `nfc`, `ranges` or `vddk`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Why it is read in this way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method_reason: Option<String>,
     /// What to tell a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -274,6 +280,12 @@ pub struct ImportResult {
     /// State of the source that the target holds now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change_id: Option<String>,
+    /// How the disk was read, where there are several ways: `nfc`, `ranges` or `vddk`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Why it was read in this way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method_reason: Option<String>,
     /// How long it took.
     pub seconds: f64,
     /// `blake3:<hex>` of the whole disk.

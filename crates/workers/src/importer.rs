@@ -116,10 +116,12 @@ pub async fn import_with(
     if let Some(server) = server {
         server.abort();
     }
-    match outcome {
+    let result = match outcome {
         Ok(outcome) => succeeded(started, &watch, &outcome),
         Err(error) => failed(started, &watch, error),
-    }
+    };
+    let (method, method_reason) = note.method();
+    ImportResult { method, method_reason, ..result }
 }
 
 async fn copy(spec: &ImportSpec, setup: &Setup, watch: &Watch, note: &vsphere::Note) -> Result<Outcome, WorkerError> {
@@ -308,6 +310,7 @@ fn progress(watch: &Watch, note: &vsphere::Note) -> ImportProgress {
         (_, message) => message,
     };
     let running = matches!(phase, ImportPhase::Copying | ImportPhase::Verifying);
+    let (method, method_reason) = note.method();
     ImportProgress {
         phase,
         bytes_total: copy.total,
@@ -318,6 +321,8 @@ fn progress(watch: &Watch, note: &vsphere::Note) -> ImportProgress {
         bytes_resumed: copy.resumed,
         rate: if running { stage.rate } else { 0.0 },
         eta_seconds: stage.eta.filter(|_| running).map(|eta| eta.as_secs()),
+        method,
+        method_reason,
         message,
     }
 }
@@ -333,7 +338,7 @@ fn succeeded(started: Instant, watch: &Watch, outcome: &Outcome) -> ImportResult
         seconds: started.elapsed().as_secs_f64(),
         digest: Some(format!("blake3:{}", outcome.root)),
         verified: outcome.verified,
-        error: None,
+        ..ImportResult::default()
     }
 }
 
@@ -345,11 +350,9 @@ fn failed(started: Instant, watch: &Watch, error: WorkerError) -> ImportResult {
         bytes_resumed: copy.resumed,
         bytes_read: watch.bytes_read(),
         retries: copy.retries,
-        change_id: None,
         seconds: started.elapsed().as_secs_f64(),
-        digest: None,
-        verified: false,
         error: Some(error),
+        ..ImportResult::default()
     }
 }
 

@@ -327,6 +327,38 @@ async fn disks_that_are_no_files_are_exported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_way_is_chosen_by_what_is_known_of_the_disk() {
+    let Some(source) = Source::start(Options { off: true, ..Options::default() }) else { return };
+    let copy = async |target: &'static str| {
+        source.vcenter.reset_calls().expect("counts anew");
+        let told = Told { target: Some(target), ..Told::default() };
+        let result = source.import(&told, None).await;
+        whole(&result, target);
+        source.check(&told, None, target);
+        let calls = source.vcenter.calls().expect("answers");
+        (result, calls.lease_bytes(""), calls.range_bytes(""))
+    };
+    let (untracked, leased, ranged) = copy("untracked").await;
+    assert_eq!((untracked.method.as_deref(), ranged), (Some("nfc"), 0), "{untracked:?}");
+    assert!(untracked.method_reason.expect("a reason").contains("without change tracking"));
+    // a third was never written, and half of the rest packs
+    assert!(leased < SIZE / 2, "{leased}");
+    source.vcenter.reconfigure(VM, &serde_json::json!({"changeTrackingEnabled": true})).expect("switches tracking on");
+    // it begins with the next stun
+    source.vcenter.snapshot(VM, "stun").expect("takes it");
+    source.vcenter.remove_snapshot(VM, "stun").expect("removes it");
+    let (tracked, leased, ranged) = copy("tracked").await;
+    assert_eq!((tracked.method.as_deref(), leased), (Some("ranges"), 0), "{tracked:?}");
+    assert!(tracked.method_reason.expect("a reason").contains("change tracking knows"));
+    assert!(ranged < SIZE * 3 / 4, "{ranged}");
+    // where the way of choice is closed, the other one is taken, and told
+    source.vcenter.fault(&Fault::NoRanges(vec!["OTHER".into()])).expect("refuses");
+    let (exported, leased, _) = copy("exported").await;
+    assert_eq!(exported.method.as_deref(), Some("nfc"), "{exported:?}");
+    assert!(leased > 0 && exported.method_reason.expect("a reason").contains("datastore ranges cannot be used"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn faults_of_the_source_cost_only_time() {
     let Some(source) =
         Source::start(Options { off: true, lease_timeout: Duration::from_secs(2), ..Options::default() })

@@ -17,6 +17,10 @@ pub const UNIT: &str = "unit";
 pub const VERIFIED: &str = "verified";
 /// Annotation with the digest of a copied disk.
 pub const DIGEST: &str = "digest";
+/// Annotation with the way in which a disk is read: `nfc`, `ranges` or `vddk`.
+pub const METHOD: &str = "transferMethod";
+/// Annotation that tells why it is read in this way.
+pub const METHOD_REASON: &str = "transferReason";
 const MIB: u64 = 1024 * 1024;
 
 /// The steps of pipelines, with upstream's names.
@@ -285,9 +289,22 @@ pub fn show_progress(task: &mut Task, progress: &ImportProgress, now: Timestamp)
     note("bytesWritten", progress.bytes_written.to_string());
     note("bytesSkipped", progress.bytes_skipped.to_string());
     note("bytesResumed", progress.bytes_resumed.to_string());
+    show_method(task, progress.method.as_ref(), progress.method_reason.as_ref());
+    let mut note = |key: &str, value: String| drop(task.annotations.insert(key.into(), value));
     match progress.eta_seconds {
         Some(eta) => note("eta", eta.to_string()),
         None => drop(task.annotations.remove("eta")),
+    }
+}
+
+/// Shows how a disk is read where there are several ways, and why so; what was told before stays.
+fn show_method(task: &mut Task, method: Option<&String>, reason: Option<&String>) {
+    if let Some(method) = method {
+        task.annotations.insert(METHOD.into(), method.clone());
+        match reason {
+            Some(reason) => drop(task.annotations.insert(METHOD_REASON.into(), reason.clone())),
+            None => drop(task.annotations.remove(METHOD_REASON)),
+        }
     }
 }
 
@@ -302,6 +319,7 @@ pub fn show_result(task: &mut Task, result: &ImportResult, now: Timestamp) {
     }
     task.progress.completed = task.progress.total;
     task.annotations.remove("eta");
+    show_method(task, result.method.as_ref(), result.method_reason.as_ref());
     let mut note = |key: &str, value: String| drop(task.annotations.insert(key.into(), value));
     if let Some(digest) = &result.digest {
         note(DIGEST, digest.clone());

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! target holds the state already ─────────────────────────────────────────► done, nobody is asked
-//! session ─► VM, its UUID, snapshot, disk ─► what to copy ─► reader ─► job
-//!                                            │               ├ vddk     where there is its library
-//!                                            │               ├ ranges   datastore files over HTTP
-//!                                            │               └ nfc      export lease, a stream
+//! session ─► VM, its UUID, snapshot, disk ─► what to copy ─► method ─► reader ─► job
+//!                                            │                         ├ vddk     where there is its library
+//!                                            │                         ├ ranges   datastore files over HTTP
+//!                                            │                         └ nfc      export lease, a stream
 //!                                            ├ round    areas changed since the base (QueryChangedDiskAreas)
 //!                                            ├ whole    an empty target
 //!                                            └ compare  all is read, what differs is written: tracking was reset,
@@ -15,6 +15,7 @@
 //! A change is never lost: whatever is not known for certain to be unchanged is read.
 
 mod machine;
+mod method;
 mod nfc;
 mod ranges;
 mod reader;
@@ -22,6 +23,7 @@ mod session;
 pub(crate) mod vddk;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +35,7 @@ use forklift_providers::vsphere::vim::{Client, Endpoint, VimError};
 
 use super::Setup;
 use machine::Machine;
+use method::Method;
 use reader::Reader;
 use session::Session;
 use vddk::Helper;
@@ -50,6 +53,8 @@ pub(super) struct Note(Arc<Mutex<Told>>);
 #[derive(Debug, Default)]
 struct Told {
     now: String,
+    /// How the disk is read, and why so.
+    method: Option<(Method, &'static str)>,
     /// Why the copy is not the usual one.
     reason: String,
 }
@@ -74,42 +79,49 @@ impl Note {
         told.reason.push_str(&reason);
     }
 
+    /// Says in which way the disk is read, and why.
+    fn choose(&self, method: Method, why: &'static str) {
+        tracing::info!(method = method.name(), why, "the disk is read");
+        self.lock().method = Some((method, why));
+    }
+
+    /// Returns the way in which the disk is read, and why so.
+    pub(super) fn method(&self) -> (Option<String>, Option<String>) {
+        let told = self.lock();
+        let reasons = |why: &str| match (why.is_empty(), told.reason.is_empty()) {
+            (true, _) => told.reason.clone(),
+            (false, true) => why.to_owned(),
+            (false, false) => format!("{why}; {}", told.reason),
+        };
+        match told.method {
+            Some((method, why)) => {
+                (Some(method.word().to_owned()), Some(reasons(why)).filter(|reason| !reason.is_empty()))
+            }
+            None => (None, None),
+        }
+    }
+
     /// Returns the text; none where nothing was said.
     pub(super) fn text(&self) -> Option<String> {
         let told = self.lock();
-        match (told.now.is_empty(), told.reason.is_empty()) {
+        let why = told.method.map_or("", |(_, why)| why);
+        let reasons: Vec<&str> = [why, told.reason.as_str()].into_iter().filter(|reason| !reason.is_empty()).collect();
+        let reasons = reasons.join("; ");
+        match (told.now.is_empty(), reasons.is_empty()) {
             (true, true) => None,
             (false, true) => Some(told.now.clone()),
-            (true, false) => Some(told.reason.clone()),
-            (false, false) => Some(format!("{} ({})", told.now, told.reason)),
+            (true, false) => Some(reasons),
+            (false, false) => Some(format!("{} ({reasons})", told.now)),
         }
     }
 }
 
 /// What is copied.
 enum What {
-    /// All, or what differs from another state that the target holds.
-    Whole,
+    /// All, or what differs from another state that the target holds; what of it was ever written, where that is known.
+    Whole(Option<Vec<Range<u64>>>),
     /// What changed since the state that the target holds.
     Round(ChangedRanges),
-}
-
-/// A way to read a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
-    Vddk,
-    Ranges,
-    Nfc,
-}
-
-impl Method {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Vddk => "VDDK",
-            Self::Ranges => "datastore ranges",
-            Self::Nfc => "export lease",
-        }
-    }
 }
 
 /// Copies the disk; `job` has what does not depend on the source.
@@ -203,14 +215,28 @@ async fn copy(
     }
     let mut what = patiently(watch, note, || changes(spec, &machine, client, note)).await?;
     let session = Session::new(client.clone());
-    for (method, last) in methods(disk)? {
+    let (methods, why) = method::choose(disk, &what)?;
+    let last = methods.len() - 1;
+    let mut closed: Vec<String> = Vec::new();
+    let mut again = false;
+    for (number, method) in methods.into_iter().enumerate() {
+        note.choose(method, if number == 0 { why } else { "" });
         let reader =
             patiently(watch, note, || Reader::open(method, &machine, (disk, helper), &session, watch, note)).await;
         let reader = match reader {
             Ok(reader) => reader,
-            Err(error) if last || error.code == "Cancelled" => return Err(error),
+            Err(error) if error.code == "Cancelled" => return Err(error),
+            Err(mut error) if number == last => {
+                // one way that may be open later is enough to try again
+                error.retryable |= again;
+                closed.push(error.message);
+                error.message = closed.join("; ");
+                return Err(error);
+            }
             Err(error) => {
-                note.because(format!("{} cannot be used: {}", method.name(), error.message));
+                again |= error.retryable;
+                closed.push(format!("{} cannot be used: {}", method.name(), error.message));
+                note.because(closed.last().cloned().unwrap_or_default());
                 continue;
             }
         };
@@ -220,7 +246,7 @@ async fn copy(
         {
             // neither the areas nor the digests can be relied on
             note.because(format!("all of the disk is compared: {}", error.chain()));
-            what = What::Whole;
+            what = What::Whole(written(&machine, client).await);
             outcome = reader.run(&job, &what, &machine, &session, watch, note).await;
         }
         reader.end(outcome.is_ok()).await;
@@ -229,40 +255,23 @@ async fn copy(
     Err(problem("UnsupportedSource", format!("{}: there is no way to read it", machine.file()), "report this", false))
 }
 
-/// Returns the ways to read a disk in the order in which they are tried, and whether it is the last.
-fn methods(disk: &VsphereDisk) -> Result<Vec<(Method, bool)>, WorkerError> {
-    let all = match disk.method.as_deref().filter(|method| !method.is_empty()) {
-        None if disk.vddk.is_some() => vec![Method::Vddk, Method::Ranges, Method::Nfc],
-        None => vec![Method::Ranges, Method::Nfc],
-        Some("vddk") => vec![Method::Vddk],
-        Some("ranges") => vec![Method::Ranges],
-        Some("nfc") => vec![Method::Nfc],
-        Some(other) => {
-            let hint = "set the provider's copy method to nfc, ranges or vddk, or leave it out";
-            return Err(problem("Usage", format!("the copy method {other:?} is not known"), hint, false));
-        }
-    };
-    let last = all.len() - 1;
-    Ok(all.into_iter().enumerate().map(|(index, method)| (method, index == last)).collect())
-}
-
 /// Asks what changed since the state that the order builds on.
 async fn changes(spec: &ImportSpec, machine: &Machine, client: &Client, note: &Note) -> Result<What, WorkerError> {
     let told = &spec.options;
     let Some(base) = &told.base_change_id else {
-        return Ok(What::Whole);
+        return Ok(What::Whole(written(machine, client).await));
     };
-    let compare = |reason: String| {
+    let compare = async |reason: String| {
         note.because(format!("all of the disk is compared: {reason}"));
-        Ok(What::Whole)
+        Ok(What::Whole(written(machine, client).await))
     };
     let Some(change_id) = told.change_id.as_ref().or(machine.change_id.as_ref()) else {
-        return compare("the snapshot has no change ID, changes are not tracked".into());
+        return compare("the snapshot has no change ID, changes are not tracked".into()).await;
     };
     // the part before the slash is another one after a reset
     let uuid = |id: &str| id.rsplit_once('/').map_or(id, |(uuid, _)| uuid).to_owned();
     if uuid(base) != uuid(change_id) {
-        return compare(format!("change tracking was reset between {base:?} and {change_id:?}"));
+        return compare(format!("change tracking was reset between {base:?} and {change_id:?}")).await;
     }
     let areas = client.changed_areas(&machine.vm, machine.snapshot.as_ref(), machine.key, machine.capacity, base).await;
     match areas {
@@ -273,9 +282,22 @@ async fn changes(spec: &ImportSpec, machine: &Machine, client: &Client, note: &N
         }
         // the host knows nothing of the base any more: FileFault, NotFound, InvalidArgument of the change ID
         Err(error @ (VimError::Fault(_) | VimError::Malformed { .. })) if !error.is_transient() => {
-            compare(format!("the changes since {base:?} are not known: {error}"))
+            compare(format!("the changes since {base:?} are not known: {error}")).await
         }
         Err(error) => Err(refused(machine.file(), &error)),
+    }
+}
+
+/// Returns what of the disk was ever written, where change tracking knows it.
+async fn written(machine: &Machine, client: &Client) -> Option<Vec<Range<u64>>> {
+    machine.change_id.as_ref()?;
+    let areas = client.changed_areas(&machine.vm, machine.snapshot.as_ref(), machine.key, machine.capacity, "*").await;
+    match areas {
+        Ok(areas) => Some(ranges::ranges(&areas)),
+        Err(error) => {
+            tracing::info!(%error, "change tracking does not know what was never written");
+            None
+        }
     }
 }
 

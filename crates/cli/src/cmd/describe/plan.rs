@@ -89,6 +89,14 @@ fn machine(page: &Page<'_>, vm: &Value) -> anyhow::Result<()> {
             &format!("{message} (since {})", time(&page.cluster.global, &vm["waitingOn"]["since"])),
         )?;
     }
+    let steps = vm["pipeline"].as_array().into_iter().flatten();
+    for task in steps.flat_map(|step| step["tasks"].as_array().into_iter().flatten()) {
+        let note = |key: &str| task["annotations"][key].as_str().filter(|text| !text.is_empty());
+        if let Some(method) = note("transferMethod") {
+            let why = note("transferReason").map(|why| format!(" ({why})")).unwrap_or_default();
+            page.field("Disk", &format!("{} by {method}{why}", cell(&task["name"])))?;
+        }
+    }
     for reason in vm["error"]["reasons"].as_array().into_iter().flatten() {
         page.field("Error", &cell(reason))?;
     }

@@ -170,6 +170,7 @@ fn disks(cluster: &Cluster, vm: &Value) -> Table {
             cell(&task["phase"]),
             percent(task),
             size,
+            cell(&task["annotations"]["transferMethod"]),
             rate,
             eta,
             time(&cluster.global, &task["started"]),
@@ -177,7 +178,7 @@ fn disks(cluster: &Cluster, vm: &Value) -> Table {
         ]
     });
     Table {
-        titles: vec!["NAME", "PHASE", "PROGRESS", "SIZE", "RATE", "LEFT", "STARTED", "COMPLETED"],
+        titles: vec!["NAME", "PHASE", "PROGRESS", "SIZE", "METHOD", "RATE", "LEFT", "STARTED", "COMPLETED"],
         rows: rows.collect(),
     }
 }

@@ -1,5 +1,5 @@
 //! Volumes and importers: one PVC and one Job per disk, until every disk is copied and verified.
-use forklift_api::worker::{Verify, WorkerError};
+use forklift_api::worker::{ImportProgress, Verify, WorkerError};
 
 use super::Turn;
 use crate::build::{importer_job, namespace, pvc, store};
@@ -291,12 +291,14 @@ fn progress_text(disk: &str, claim: &PvcFact, import: &ImportFact, error: Option
         Some(p) if p.bytes_total > 0 => {
             let eta = p.eta_seconds.map(|s| format!(", about {s} s left")).unwrap_or_default();
             let doing = if p.phase == forklift_api::worker::ImportPhase::Verifying { "verified" } else { "copied" };
+            let how = p.message.as_ref().map(|message| format!("; {message}")).unwrap_or_default();
             format!(
-                "disk {disk}: {} of {} MB {doing}{eta}",
+                "disk {disk}: {} of {} MB {doing}{eta}{how}",
                 pipeline::megabytes(p.bytes_done),
                 pipeline::megabytes(p.bytes_total)
             )
         }
+        Some(ImportProgress { message: Some(message), .. }) => format!("the importer of disk {disk}: {message}"),
         Some(_) | None => format!("the importer of disk {disk}"),
     }
 }

@@ -1,17 +1,16 @@
 //! The ways to read a disk, opened and run.
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use forklift_api::worker::{VsphereDisk, WorkerError};
 use forklift_disk::open::{Disk, Options, State};
 use forklift_disk::{Error, Format, Job, Origin, Outcome, Watch};
-use forklift_providers::vsphere::vim::{Client, thumbprints, trusted_certificate};
+use forklift_providers::vsphere::vim::{thumbprints, trusted_certificate};
 
 use super::machine::Machine;
 use super::nfc::Nfc;
-use super::ranges::{self, Files};
+use super::ranges::Files;
 use super::session::Session;
 use super::vddk::{Helper, Open, Vddk};
 use super::{Method, Note, What, broken, problem, refused};
@@ -119,7 +118,7 @@ impl Reader {
             Self::Vddk(vddk) => {
                 // what the library was never told to write needs no read; a round has its own list
                 let written = match what {
-                    What::Whole => {
+                    What::Whole(_) => {
                         let asked = vddk.clone();
                         let found = tokio::task::spawn_blocking(move || asked.allocated()).await;
                         found.ok().and_then(|found| {
@@ -143,8 +142,8 @@ impl Reader {
                 note.say("datastore ranges");
                 job.copy.workers = Some(job.copy.workers.unwrap_or(CONNECTIONS));
                 let written = match what {
-                    What::Whole if job.change_id.is_some() => written(machine, &session.client).await,
-                    _ => None,
+                    What::Whole(written) => written.clone(),
+                    What::Round(_) => None,
                 };
                 let first = Mutex::new(opened.lock().unwrap_or_else(PoisonError::into_inner).take());
                 let (files, state) = (files.clone(), state(machine, session));
@@ -171,19 +170,6 @@ impl Reader {
         match self {
             Self::Nfc(nfc) => nfc.end(whole).await,
             Self::Vddk(_) | Self::Ranges(..) => {}
-        }
-    }
-}
-
-/// Returns what of the disk was ever written, where change tracking knows it.
-async fn written(machine: &Machine, client: &Client) -> Option<Vec<Range<u64>>> {
-    machine.change_id.as_ref()?;
-    let areas = client.changed_areas(&machine.vm, machine.snapshot.as_ref(), machine.key, machine.capacity, "*").await;
-    match areas {
-        Ok(areas) => Some(ranges::ranges(&areas)),
-        Err(error) => {
-            tracing::info!(%error, "what was never written is not known: all of the disk is read");
-            None
         }
     }
 }
