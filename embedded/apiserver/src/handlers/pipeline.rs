@@ -113,6 +113,7 @@ pub fn take_in(context: &Context, value: &mut Value) -> ApiResult<()> {
         }
     }
     schema::apply_defaults(value, schema);
+    resources::decoded(&context.resource, value);
     Ok(())
 }
 

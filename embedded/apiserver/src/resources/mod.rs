@@ -66,6 +66,14 @@ fn rules(resource: &Resource) -> Option<&'static Rules> {
     }
 }
 
+/// What reading a kind does besides: fields that can only be written become those that are kept, before any webhook
+/// looks at them.
+pub fn decoded(resource: &Resource, value: &mut Value) {
+    if resource.is("", "secrets") {
+        plain::encode_strings(value);
+    }
+}
+
 /// Completes a new object.
 pub fn prepare_create(server: &Server, context: &Context, value: &mut Value) {
     if let Some(prepare) = rules(&context.resource).and_then(|r| r.prepare_create) {

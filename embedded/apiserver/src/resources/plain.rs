@@ -131,7 +131,8 @@ fn is_json(encoded: &Value) -> bool {
     serde_json::from_slice::<Value>(&bytes).is_ok()
 }
 
-fn encode_strings(value: &mut Value) {
+/// `stringData` is written only: it goes into `data`, and wins there.
+pub(super) fn encode_strings(value: &mut Value) {
     let Some(Value::Object(plain)) = value.as_object_mut().and_then(|m| m.shift_remove("stringData")) else { return };
     let data = meta::object_mut(value, "data");
     for (key, text) in plain {

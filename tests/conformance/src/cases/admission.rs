@@ -125,6 +125,28 @@ pub fn chapter() -> Chapter {
                     .is("/webhooks/0/rules/0/scope", "*")?;
                 Ok(())
             }),
+            case("a webhook sees what a secret will hold, not stringData", |c| async move {
+                let hook = Hook::allowing().await?;
+                let rules = json!({"rules": [{"operations": ["CREATE", "UPDATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["secrets"]}]});
+                let _r = register(&c, "Validating", vec![webhook(&c, &hook, rules)]).await?;
+                let secret = |name: &str, text: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"k": text}});
+                let deadline = Instant::now() + PATIENCE;
+                while hook.requests().is_empty() {
+                    ensure!(Instant::now() < deadline, "the webhook is not in force");
+                    c.post(&c.core("secrets?dryRun=All"), &secret("probe", "0")).await?.status(201)?;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                c.post(&c.core("secrets"), &secret("a", "1")).await?.status(201)?;
+                c.merge(&c.core("secrets/a"), &json!({"stringData": {"k": "2"}})).await?.status(200)?;
+                for (operation, wanted) in [("CREATE", "MQ=="), ("UPDATE", "Mg==")] {
+                    let seen = hook.requests();
+                    let found = seen.iter().find(|r| r["operation"] == operation && r["name"] == "a");
+                    let object = &found.ok_or_else(|| anyhow::anyhow!("no {operation} was seen: {seen:?}"))?["object"];
+                    crate::answer::same("data", &object["data"], &json!({"k": wanted}))?;
+                    ensure!(object.get("stringData").is_none(), "stringData was shown");
+                }
+                Ok(())
+            }),
             case("a review tells what is done, to what, by whom", |c| async move {
                 let hook = Hook::allowing().await?;
                 let _r = register(&c, "Validating", vec![webhook(&c, &hook, json!({}))]).await?;
