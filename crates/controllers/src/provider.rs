@@ -104,9 +104,9 @@ async fn look(
             }
         }
     }
-    let key = Key::of(&endpoint, &version);
+    let key = Key::of(&endpoint);
     pass.status.secret_resource_version.clone_from(&version);
-    match connect(context, &endpoint, &key).await {
+    match connect(context, &endpoint, &key, &version).await {
         Ok(found) => {
             pass.set(
                 Condition::new(types::CONNECTION_TEST_SUCCEEDED, Category::Required, "Connection test, succeeded.")
@@ -160,10 +160,15 @@ async fn look(
 
 /// Tests the connection, unless it was found good a while ago and the collector says nothing else, or the source refused
 /// these very credentials.
-async fn connect(context: &Context, endpoint: &Endpoint, key: &Key) -> Result<Examination, ConnectError> {
+async fn connect(
+    context: &Context,
+    endpoint: &Endpoint,
+    key: &Key,
+    version: &str,
+) -> Result<Examination, ConnectError> {
     let provider = &endpoint.provider;
     let uid = provider.uid().unwrap_or_default();
-    if let Some(message) = context.collectors.refused(&uid, key).or_else(|| refused_before(provider, key)) {
+    if let Some(message) = context.collectors.refused(&uid, key).or_else(|| refused_before(provider, version)) {
         context.collectors.refuse(&uid, key.clone(), &message);
         return Err(ConnectError::Auth(message));
     }
@@ -188,10 +193,9 @@ async fn connect(context: &Context, endpoint: &Endpoint, key: &Key) -> Result<Ex
 
 /// Returns the source's words when the stored status says that it refused this spec with this version of the secret: a
 /// controller that starts is no reason to try again.
-fn refused_before(provider: &Provider, key: &Key) -> Option<String> {
+fn refused_before(provider: &Provider, version: &str) -> Option<String> {
     let status = provider.status.as_ref()?;
-    let same =
-        provider.has_reconciled() && status.secret_resource_version == key.version() && !key.version().is_empty();
+    let same = provider.has_reconciled() && status.secret_resource_version == version && !version.is_empty();
     let found = status.conditions.iter().find(|condition| condition.type_ == types::CONNECTION_AUTH_FAILED);
     found.filter(|condition| same && condition.is_true()).map(|condition| condition.message.clone())
 }

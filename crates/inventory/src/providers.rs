@@ -184,6 +184,28 @@ impl Inventory {
         entry
     }
 
+    /// Returns the provider's entry where there is one that suits; else adds this one in its place, unless it is too late
+    /// by now: nobody else adds or removes between the question and the answer. `None` when it is too late.
+    pub fn enter(
+        &self,
+        entry: ProviderEntry,
+        suits: impl FnOnce(&ProviderEntry) -> bool,
+        late: impl FnOnce() -> bool,
+    ) -> Option<Arc<ProviderEntry>> {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        if late() {
+            return None;
+        }
+        match entries.get(&entry.uid).filter(|known| suits(known)) {
+            Some(known) => Some(known.clone()),
+            None => {
+                let entry = Arc::new(entry);
+                entries.insert(entry.uid.clone(), entry.clone());
+                Some(entry)
+            }
+        }
+    }
+
     /// Returns the writer for an entry's collector.
     pub fn writer(&self, entry: &ProviderEntry) -> Writer {
         Writer::shared(entry.store.clone(), self.validation.clone())

@@ -128,33 +128,38 @@ impl Registry {
 
     /// Fills the provider's inventory and keeps it current until `cancel`. What
     /// an earlier run collected stays until it is found to be gone; to begin
-    /// with nothing, [`Registry::forget`] it first.
+    /// with nothing, [`Registry::forget`] it first. One at a time for a provider:
+    /// the next one begins when the one before has ended.
     pub async fn collect(&self, endpoint: Endpoint, cancel: CancellationToken) -> Result<(), ConnectError> {
         let kind = supported(&endpoint.provider)?;
+        if cancel.is_cancelled() {
+            return Ok(());
+        }
         self.remember(&endpoint);
         let object = serde_json::to_value(&*endpoint.provider)
             .map_err(|e| ConnectError::Failed(format!("the Provider cannot be shown: {e}")))?;
+        let late = || cancel.is_cancelled();
         match kind.open(&endpoint, &self.context)? {
             Opened::Live(live) => {
-                self.inventory.insert(ProviderEntry::live(kind.spec(), object, live));
+                self.inventory.enter(ProviderEntry::live(kind.spec(), object, live), |_| false, late);
                 cancel.cancelled().await;
                 Ok(())
             }
             Opened::Collected(collector) => {
-                let kept = self
-                    .entry(&endpoint.provider)
-                    .filter(|entry| std::ptr::eq(entry.spec(), kind.spec()) && entry.live_source().is_none());
-                let entry = match kept {
-                    Some(entry) => {
-                        entry.set_object(object);
+                let suits =
+                    |entry: &ProviderEntry| std::ptr::eq(entry.spec(), kind.spec()) && entry.live_source().is_none();
+                let entry = match self.entry(&endpoint.provider).filter(|entry| suits(entry)) {
+                    Some(entry) => entry,
+                    None => {
+                        let entry = ProviderEntry::collected(kind.spec(), object.clone());
+                        self.inventory.restore(&entry).await;
+                        // Reading took a while. A collector that was cancelled meanwhile must not put its entry in the
+                        // place of its successor's: nobody would fill the one that everybody sees.
+                        let Some(entry) = self.inventory.enter(entry, suits, late) else { return Ok(()) };
                         entry
                     }
-                    None => {
-                        let entry = ProviderEntry::collected(kind.spec(), object);
-                        self.inventory.restore(&entry).await;
-                        self.inventory.insert(entry)
-                    }
                 };
+                entry.set_object(object);
                 let writer = self.inventory.writer(&entry);
                 collector.run(writer, cancel).await
             }
@@ -257,4 +262,82 @@ fn uid(provider: &Provider) -> &str {
 
 fn name(provider: &Provider) -> &str {
     provider.metadata.name.as_deref().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use forklift_api::provider::ProviderSpec;
+
+    use super::*;
+
+    /// A vSphere provider at a port where nobody listens.
+    fn endpoint(password: &str) -> Endpoint {
+        let url = "https://127.0.0.1:1/sdk".to_owned();
+        let spec = ProviderSpec { type_: "vsphere".into(), url, ..ProviderSpec::default() };
+        let mut provider = Provider::new("vc", spec);
+        provider.metadata.uid = Some("u-1".into());
+        let secret = [("user", "u"), ("password", password), ("insecureSkipVerify", "true")];
+        let secret = secret.into_iter().map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).collect();
+        Endpoint { provider: Arc::new(provider), secret, server: None }
+    }
+
+    async fn registry(folder: &std::path::Path) -> Registry {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = kube::Config::new("http://127.0.0.1:1".parse().expect("an address"));
+        let client = kube::Client::try_from(config).expect("a client");
+        let context = Context { client, config: None, namespace: "n".into(), shared: Default::default() };
+        Registry::new(Inventory::new(None).kept_in(folder.to_owned()), context)
+    }
+
+    /// A secret that changes just after its provider was made starts two collectors, one after the other. Once the first
+    /// one put its store in the place of the second one's, and the provider was loading for ever.
+    #[test]
+    fn a_collector_that_is_late_takes_nobodys_place() {
+        // one thread for files: what is asked for first is answered first
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+        runtime.expect("a runtime").block_on(async {
+            let folder = tempfile::tempdir().expect("a folder");
+            let registry = registry(folder.path()).await;
+            let (old, new) = (CancellationToken::new(), CancellationToken::new());
+            let second = tokio::spawn({
+                let (registry, new) = (registry.clone(), new.clone());
+                async move { registry.collect(endpoint("new"), new).await }
+            });
+            let first = tokio::spawn({
+                let (registry, old) = (registry.clone(), old.clone());
+                async move { registry.collect(endpoint("old"), old).await }
+            });
+            // both have asked for the file by now, and nobody has had an answer
+            tokio::task::yield_now().await;
+            old.cancel();
+            first.await.expect("no panic").expect("it was cancelled");
+            let provider = endpoint("new").provider;
+            let told = async {
+                while registry.failure(&provider).is_none() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let told = tokio::time::timeout(Duration::from_secs(20), told).await;
+            assert!(told.is_ok(), "what the collector that runs finds is not what is shown");
+            new.cancel();
+            second.await.expect("no panic").expect("it was cancelled");
+        });
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_was_forgotten_does_not_come_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let registry = registry(folder.path()).await;
+        let cancel = CancellationToken::new();
+        let collecting = registry.collect(endpoint("p"), cancel.clone());
+        tokio::pin!(collecting);
+        // it waits for the file of the last run
+        assert!(futures::poll!(&mut collecting).is_pending());
+        cancel.cancel();
+        registry.forget(&endpoint("p").provider);
+        collecting.await.expect("it was cancelled");
+        assert!(registry.inventory().list().is_empty());
+    }
 }

@@ -2,17 +2,22 @@
 //!
 //! ```text
 //! place  (type, url, settings that matter)  changed: the records go, a new collector starts
-//! access (version of the secret, server)    changed: the records stay, a new collector starts with a new session
-//! anything else of the spec                 changed: nothing happens
+//! access (what the secret says, server)     changed: the records stay, a new collector starts with a new session
+//! anything else of spec and secret          changed: nothing happens
 //! ```
+//! A new collector starts when the one before has ended: two would write into one store at once.
+//!
 //! Credentials that the source refused are remembered: nobody tries them again, whatever makes a pass run.
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use forklift_api::Provider;
 use forklift_api::provider::setting;
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -21,24 +26,34 @@ use crate::ports::{ConnectError, Endpoint, Examination};
 /// How long a collector that failed rests before it starts again.
 const REST: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether the inventory is complete, and whether it is in trouble.
+const LOOK_WHILE_LOADING: Duration = Duration::from_millis(250);
+/// The same once it is complete.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a collector that was cancelled may take to end.
+const FAREWELL: Duration = Duration::from_secs(10);
+
 /// What a provider is reached with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Key {
     /// Where: type, address and the settings that say what is there.
     place: String,
-    /// By what: version of the secret, address of the server.
-    access: (String, Option<String>),
+    /// By what: the secret's content, whose labels and owners may change meanwhile; shown nowhere.
+    secret: BTreeMap<String, Vec<u8>>,
+    /// Address of the server.
+    server: Option<String>,
 }
 
 impl Key {
-    /// Returns the key of a provider's endpoint with a version of its secret.
-    pub fn of(endpoint: &Endpoint, version: &str) -> Self {
-        Self { place: place(&endpoint.provider), access: (version.to_owned(), endpoint.server.clone()) }
+    /// Returns the key of a provider's endpoint.
+    pub fn of(endpoint: &Endpoint) -> Self {
+        Self { place: place(&endpoint.provider), secret: endpoint.secret.clone(), server: endpoint.server.clone() }
     }
+}
 
-    /// Returns the version of the secret.
-    pub fn version(&self) -> &str {
-        &self.access.0
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
@@ -60,6 +75,8 @@ struct Known {
     /// The place that the inventory is of.
     place: Option<String>,
     running: Option<(Key, CancellationToken)>,
+    /// The last collector that was started; it may have been cancelled and be about to end.
+    last: Option<JoinHandle<()>>,
     /// What the source refused, and its words.
     refused: Option<(Key, String)>,
     /// The last look that went well.
@@ -112,11 +129,17 @@ impl Collectors {
         known.examined = Some((key, Instant::now(), found.clone()));
     }
 
-    /// Starts a collector unless the same one runs.
+    /// Starts a collector unless the same one runs, or the provider is gone.
     pub fn ensure(&self, context: &Arc<Context>, endpoint: &Endpoint, key: Key) {
         let provider = &endpoint.provider;
         let uid = provider.uid().unwrap_or_default();
         let mut all = self.lock();
+        // It may have been deleted while this pass looked at it. Who deletes takes it out of the cache first and forgets
+        // it then, for which it needs the lock.
+        let stored = context.caches.providers.get(&ObjectRef::from_obj(provider.as_ref()));
+        if stored.is_none_or(|stored| stored.uid() != provider.uid()) {
+            return;
+        }
         let known = all.entry(uid).or_default();
         match known.running.take() {
             Some((same, cancel)) if same == key => {
@@ -132,7 +155,16 @@ impl Collectors {
         known.place = Some(key.place.clone());
         let cancel = CancellationToken::new();
         known.running = Some((key.clone(), cancel.clone()));
-        tokio::spawn(keep_collecting(context.clone(), endpoint.clone(), key, cancel));
+        let before = known.last.take();
+        let (context, endpoint) = (context.clone(), endpoint.clone());
+        known.last = Some(tokio::spawn(async move {
+            if let Some(before) = before
+                && let Err(error) = before.await
+            {
+                tracing::error!(%error, "a collector panicked");
+            }
+            keep_collecting(context, endpoint, key, cancel).await;
+        }));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
@@ -146,15 +178,17 @@ async fn keep_collecting(context: Arc<Context>, endpoint: Endpoint, key: Key, ca
     while !cancel.is_cancelled() {
         let collecting = context.providers().collect(endpoint.clone(), cancel.child_token());
         tokio::pin!(collecting);
-        // Completeness is a matter of seconds or of minutes: it is looked for until it is there, then reported once.
-        let mut tick = tokio::time::interval(Duration::from_millis(250));
-        let mut told = false;
+        let mut seen = (false, false);
         let ended = loop {
             tokio::select! {
                 ended = &mut collecting => break ended,
-                _ = tick.tick(), if !told => {
-                    if context.providers().loaded(&provider) {
-                        told = true;
+                // it takes its watch down; a source that is away must not hold up the next collector
+                () = cancel.cancelled() => break tokio::time::timeout(FAREWELL, &mut collecting).await.unwrap_or(Ok(())),
+                () = tokio::time::sleep(if seen.0 { LOOK } else { LOOK_WHILE_LOADING }) => {
+                    let now =
+                        (context.providers().loaded(&provider), context.providers().failure(&provider).is_some());
+                    if now != seen {
+                        seen = now;
                         context.queues.providers.push(&namespace, &name);
                     }
                 }
@@ -182,11 +216,12 @@ mod tests {
     use super::*;
     use forklift_api::provider::ProviderSpec;
 
-    fn key(settings: &[(&str, &str)], url: &str, version: &str) -> Key {
+    fn key(settings: &[(&str, &str)], url: &str, password: &str) -> Key {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let spec = ProviderSpec { type_: "vsphere".into(), url: url.into(), settings, ..ProviderSpec::default() };
         let provider = Arc::new(Provider::new("p", spec));
-        Key::of(&Endpoint { provider, secret: Default::default(), server: None }, version)
+        let secret = [("password".to_owned(), password.as_bytes().to_vec())].into();
+        Key::of(&Endpoint { provider, secret, server: None })
     }
 
     #[test]
@@ -198,6 +233,7 @@ mod tests {
         let rotated = key(&[], "https://vc/sdk", "2");
         assert_eq!(rotated.place, plain.place);
         assert_ne!(rotated, plain);
+        assert!(!format!("{:?}", key(&[], "https://vc/sdk", "a secret")).contains("secret"));
     }
 
     #[test]
