@@ -376,6 +376,30 @@ pub mod vsphere {
         ("VMCriticalConcerns", &["NotValid"]),
     ];
 
+    /// Conditions of a Plan that what it names in the cluster gives.
+    pub const REFERENCES: Table = &[
+        ("SourceProviderNotValid", &["NotSet", "NotFound"]),
+        ("SourceProviderNotReady", &["NotFound"]),
+        ("DestinationProviderNotValid", &["NotSet", "NotFound", "TypeNotValid"]),
+        ("DestinationProviderNotReady", &["NotFound"]),
+        ("NamespaceNotValid", &["NotSet", "NotValid"]),
+        ("NetworkMapRefNotValid", &["NotSet", "NotFound"]),
+        ("NetworkMapNotReady", &["NotFound"]),
+        ("StorageRefNotValid", &["NotSet", "NotFound"]),
+        ("StorageMapNotReady", &["NotFound"]),
+        ("NetMapDestinationNADNotValid", &["NotValid"]),
+        ("TransferNetworkNotValid", &["NotFound", "NotValid"]),
+        ("TransferNetworkMissingDefaultRoute", &["NotValid"]),
+        ("ServiceAccountNotValid", &["NotFound"]),
+        ("VirtV2vImageNotValid", &["NotValid"]),
+        ("HookNotValid", &["NotSet", "NotFound"]),
+        ("HookNotReady", &["NotFound"]),
+        ("HookStepNotValid", &["NotValid"]),
+        ("HookServiceAccountNotValid", &["NotFound"]),
+        ("RestrictedPodSecurity", &[""]),
+        ("Ready", &[""]),
+    ];
+
     /// Conditions of a Plan about VDDK's image.
     pub const VDDK: Table = &[
         ("ValidatingVDDK", &["Started"]),
@@ -407,6 +431,8 @@ pub mod reasons {
     macro_rules! names {
         ($($name:ident = $text:literal),+ $(,)?) => {
             $(#[doc = concat!("`", $text, "`")] pub const $name: &str = $text;)+
+            /// Every reason named here.
+            pub const ALL: &[&str] = &[$($text),+];
         };
     }
     names! {

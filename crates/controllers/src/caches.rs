@@ -11,6 +11,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
 
+use forklift_api::condition::types;
 use forklift_api::{
     Conversion, Hook, Host, Migration, NetworkMap, OVAProviderServer, Plan, Provider, StorageMap, labels,
 };
@@ -263,7 +264,10 @@ pub fn open(client: &Client, queues: &Queues, cancel: &CancellationToken) -> Cac
             if let Some(run) = plan.status.as_ref().and_then(|status| status.migration.active_snapshot()) {
                 q.migrations.push(&run.migration.namespace, &run.migration.name);
             }
-            if changed(plan, plan.status.as_ref().map(|status| status.observed_generation)) {
+            // an annotation is no new generation; somebody who asks for a removal shall not have to wait
+            let asks = crate::plan::stale::wanted(plan)
+                && plan.status.as_ref().is_some_and(|status| status.conditions.has(types::STALE_SNAPSHOTS));
+            if asks || changed(plan, plan.status.as_ref().map(|status| status.observed_generation)) {
                 push(&q.plans, plan);
             }
         }

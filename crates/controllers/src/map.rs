@@ -6,6 +6,7 @@ use forklift_api::map::{DestinationNetworkType, GLANCE};
 use forklift_api::provider::ProviderPair;
 use forklift_api::{Category, Condition, NetworkMap, Provider, ProviderType, Ref, StorageMap};
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::controller::Action;
@@ -239,13 +240,18 @@ fn check_one(
 
 /// Whether a NetworkAttachmentDefinition exists; a cluster without Multus has none.
 pub async fn attachment_exists(client: &Client, namespace: &str, name: &str) -> Result<bool, kube::Error> {
+    Ok(attachment(client, namespace, name).await?.is_some())
+}
+
+/// Returns the metadata of a NetworkAttachmentDefinition, where it exists.
+pub async fn attachment(client: &Client, namespace: &str, name: &str) -> Result<Option<ObjectMeta>, kube::Error> {
     let kind = GroupVersionKind::gvk("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition");
     let resource = ApiResource::from_gvk_with_plural(&kind, "network-attachment-definitions");
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     match api.get_metadata(name).await {
-        Ok(_) => Ok(true),
+        Ok(found) => Ok(Some(found.metadata)),
         // a cluster that does not know the kind answers in plain text, not with a Status
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -72,7 +72,10 @@ async fn examine(context: &Context, pass: &mut Pass<'_, Plan>) -> Result<Action,
     if checked && !pass.conditions().has_blocker() && !pass.conditions().has(types::VALIDATING_VDDK) {
         pass.set(Condition::new(types::READY, Category::Required, "The migration plan is ready."));
     }
-    Ok(execute::execute(context, pass, &named, facts).await)
+    let removes = stale::wanted(plan) && pass.conditions().has(types::STALE_SNAPSHOTS);
+    let action = execute::execute(context, pass, &named, facts).await;
+    // the inventory tells soon that they are gone
+    Ok(if removes && !pass.conditions().has(types::EXECUTING) { Action::requeue(SLOW) } else { action })
 }
 
 /// Archives: what runs is cancelled first, then what helped to migrate goes.

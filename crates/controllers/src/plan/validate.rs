@@ -1,23 +1,28 @@
 //! Is the plan sound? What it names in the cluster is checked here; what it asks of its VMs by core.
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use forklift_api::condition::{reasons, types};
 use forklift_api::plan::MigrationType;
 use forklift_api::step::{POST_HOOK, PRE_HOOK};
-use forklift_api::{Category, Condition, Plan, Ref};
+use forklift_api::{Category, Condition, Plan, Ref, annotations};
 use forklift_core::names::subdomain_error;
 use forklift_core::plan::PlanFacts;
 use k8s_openapi::api::core::v1::{ObjectReference, ServiceAccount};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use super::facts::{Named, vddk_image};
 use super::vms::check_vms;
 use super::{record, vddk};
-use crate::caches::named;
+use crate::caches;
 use crate::context::{Context, is_set};
 use crate::hook::image_reference;
-use crate::map::{attachment_exists, check_pair};
+use crate::map::{attachment, check_pair};
 use crate::shell::status::{Pass, ReconcileError};
+
+/// The label by which a namespace says how pods are held.
+const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
 
 /// Checks the plan. Returns whether everything was checked; the first blockers keep the rest from being looked at.
 pub async fn validate(
@@ -145,6 +150,8 @@ pub async fn surroundings(context: &Context, pass: &mut Pass<'_, Plan>) -> Resul
         }
     }
     hooks(context, pass);
+    hook_accounts(context, pass).await?;
+    pod_security(context, pass);
     if !spec.virt_v2v_image.is_empty() && !image_reference(&spec.virt_v2v_image) {
         let message = format!("The conversion image {:?} is not a valid image reference.", spec.virt_v2v_image);
         pass.set(
@@ -165,18 +172,96 @@ async fn transfer_network(
 ) -> Result<(), ReconcileError> {
     let (namespace, name) =
         (network.namespace.as_deref().unwrap_or_default(), network.name.as_deref().unwrap_or_default());
-    let problem = if namespace != pass.object.spec.target_namespace && namespace != "default" {
-        Some((
-            reasons::NOT_VALID,
-            format!("Transfer network {namespace}/{name} must be in the target namespace or in `default`."),
-        ))
-    } else if !attachment_exists(&context.client, namespace, name).await? {
-        Some((reasons::NOT_FOUND, format!("Transfer network {namespace}/{name} was not found.")))
-    } else {
-        None
+    let not_valid = |reason: &str, message: String| {
+        Condition::new(types::TRANSFER_NETWORK_NOT_VALID, Category::Critical, message).reason(reason)
     };
-    if let Some((reason, message)) = problem {
-        pass.set(Condition::new(types::TRANSFER_NETWORK_NOT_VALID, Category::Critical, message).reason(reason));
+    if namespace != pass.object.spec.target_namespace && namespace != "default" {
+        let message = format!("Transfer network {namespace}/{name} must be in the target namespace or in `default`.");
+        pass.set(not_valid(reasons::NOT_VALID, message));
+        return Ok(());
+    }
+    let Some(found) = attachment(&context.client, namespace, name).await? else {
+        let message = format!("Transfer network {namespace}/{name} was not found.");
+        pass.set(not_valid(reasons::NOT_FOUND, message));
+        return Ok(());
+    };
+    match found.annotations.unwrap_or_default().get(annotations::ROUTE).map(|route| route.trim()) {
+        Some(annotations::ROUTE_NONE) => {}
+        Some(route) if route.parse::<IpAddr>().is_ok() => {}
+        Some(route) => {
+            let message = format!(
+                "The annotation {} of transfer network {namespace}/{name} is {route:?}: neither an address nor `{}`.",
+                annotations::ROUTE,
+                annotations::ROUTE_NONE
+            );
+            pass.set(not_valid(reasons::NOT_VALID, message));
+        }
+        None => {
+            let message = format!("Transfer network {namespace}/{name} does not say where its default route leads.");
+            let suggestion = format!(
+                "Set its annotation {} to the gateway's address, or to `{}`.",
+                annotations::ROUTE,
+                annotations::ROUTE_NONE
+            );
+            pass.set(
+                Condition::new(types::TRANSFER_NETWORK_MISSING_DEFAULT_ROUTE, Category::Warn, message)
+                    .reason(reasons::NOT_VALID)
+                    .suggestion(suggestion),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Says where pods are held to the restricted profile, which conversions and importers of block volumes do not fit in.
+fn pod_security(context: &Context, pass: &mut Pass<'_, Plan>) {
+    let plan = pass.object;
+    let namespaces: BTreeSet<String> =
+        [plan.spec.target_namespace.clone(), plan.namespace().unwrap_or_default()].into();
+    let is_restricted = |name: &String| {
+        let namespace = context.caches.namespaces.get(&ObjectRef::new(name));
+        namespace
+            .is_some_and(|namespace| namespace.labels().get(POD_SECURITY).is_some_and(|level| level == "restricted"))
+    };
+    let restricted: Vec<String> = namespaces.into_iter().filter(is_restricted).collect();
+    if !restricted.is_empty() {
+        let message = "Pod security is `restricted` where pods of the migration run: they may be refused.";
+        let suggestion = format!("Label the namespaces {POD_SECURITY}=privileged while VMs are migrated.");
+        pass.set(
+            Condition::new(types::RESTRICTED_POD_SECURITY, Category::Warn, message)
+                .suggestion(suggestion)
+                .items(restricted),
+        );
+    }
+}
+
+async fn hook_accounts(context: &Context, pass: &mut Pass<'_, Plan>) -> Result<(), ReconcileError> {
+    let plan = pass.object;
+    let namespace = plan.namespace().unwrap_or_default();
+    let api: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &namespace);
+    let mut missing = BTreeSet::new();
+    for vm in &plan.spec.vms {
+        for used in &vm.hooks {
+            let Some(hook) = caches::named(&context.caches.hooks, &used.hook) else { continue };
+            // playbooks that AAP runs have no pod of ours
+            let account = hook.spec.service_account.trim();
+            if account.is_empty() || hook.spec.aap.is_some() || api.get_metadata_opt(account).await?.is_some() {
+                continue;
+            }
+            let what = format!("hook {}: service account {account} in namespace {namespace}", hook.name_any());
+            missing.insert(format!("VM {} step {}: {what}", display(&vm.reference), used.step));
+        }
+    }
+    if !missing.is_empty() {
+        pass.set(
+            Condition::new(
+                types::HOOK_SERVICE_ACCOUNT_NOT_VALID,
+                Category::Critical,
+                "A hook's service account was not found.",
+            )
+            .reason(reasons::NOT_FOUND)
+            .items(missing),
+        );
     }
     Ok(())
 }
@@ -191,7 +276,7 @@ fn hooks(context: &Context, pass: &mut Pass<'_, Plan>) {
             if !is_set(&used.hook) {
                 not_set.insert(item("no hook"));
             } else {
-                match named(&context.caches.hooks, &used.hook) {
+                match caches::named(&context.caches.hooks, &used.hook) {
                     None => drop(missing.insert(item(&name))),
                     Some(hook) if !hook.status.as_ref().is_some_and(|status| status.conditions.is_ready()) => {
                         not_ready.insert(item(&hook.name_any()));

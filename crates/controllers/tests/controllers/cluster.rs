@@ -7,6 +7,7 @@ use forklift_api::plan::{PlanMap, PlanSpec, PlanVM};
 use forklift_api::provider::{ProviderPair, ProviderSpec};
 use forklift_api::{Hook, Migration, NetworkMap, Plan, Provider, Ref, Settings, StorageMap};
 use forklift_controllers::ControllerConfig;
+use forklift_controllers::ports::Providers;
 use forklift_controllers::webhook::{self, Webhooks};
 use k8s_openapi::api::core::v1::{Namespace, ObjectReference, Secret};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -32,6 +33,8 @@ pub struct Cluster {
     pub client: Client,
     pub source: FakeSource,
     pub fate: Fate,
+    /// What the controllers are started with.
+    pub providers: Arc<dyn Providers>,
     stop: CancellationToken,
     controllers: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
     server: apiserver::Handle,
@@ -39,8 +42,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts it.
+    /// Starts it with a source that is made up.
     pub async fn start() -> Self {
+        Self::start_with(|_, source| Arc::new(source.clone())).await
+    }
+
+    /// Starts it with the providers that this makes.
+    pub async fn start_with(providers: impl FnOnce(&Client, &FakeSource) -> Arc<dyn Providers>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let server = apiserver::start(apiserver::Config::new(directory.path())).await.expect("the API server starts");
         let kubeconfig = kube::config::Kubeconfig::from_yaml(&server.kubeconfig()).expect("a kubeconfig");
@@ -50,10 +58,12 @@ impl Cluster {
         install(&client).await;
         let (source, fate) = (FakeSource::default(), Fate::default());
         crate::kubelet::start(client.clone(), fate.clone());
+        let providers = providers(&client, &source);
         let mut cluster = Self {
             client,
             source,
             fate,
+            providers,
             stop: CancellationToken::new(),
             controllers: None,
             server,
@@ -74,7 +84,7 @@ impl Cluster {
         let value =
             |name: &str| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let settings = Settings::read(value).expect("settings");
-        let config = ControllerConfig::new(NS, Arc::new(self.source.clone()), settings);
+        let config = ControllerConfig::new(NS, self.providers.clone(), settings);
         let run = forklift_controllers::run(self.client.clone(), config, self.stop.clone());
         self.controllers = Some(tokio::spawn(run));
     }
@@ -93,7 +103,7 @@ impl Cluster {
         let (cert, key) = self.server.issue_certificate(&names).expect("a certificate");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let hooks = Webhooks { client: self.client.clone(), providers: Arc::new(self.source.clone()) };
+        let hooks = Webhooks { client: self.client.clone(), providers: self.providers.clone() };
         let stop = self.stop.clone();
         tokio::spawn(async move {
             forklift_controllers::tls::serve(listener, &cert, &key, webhook::router(hooks), stop).await

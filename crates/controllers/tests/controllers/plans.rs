@@ -272,3 +272,16 @@ async fn an_archived_plan_keeps_only_what_was_migrated() {
     assert_eq!(names(Api::<VirtualMachine>::namespaced(cluster.client.clone(), TARGET)).await, ["one"]);
     assert_eq!(names(Api::<PersistentVolumeClaim>::namespaced(cluster.client.clone(), TARGET)).await.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_without_snapshots_is_not_migrated_warm() {
+    let cluster = Cluster::start().await;
+    cluster.source.add("vm-1", "one", &["disk"]);
+    cluster.plan(&["vm-1"]).await;
+    let warm = json!({"spec": {"type": "warm"}});
+    cluster.api::<Plan>().patch("plan", &PatchParams::default(), &Patch::Merge(&warm)).await.expect("is changed");
+    let found = cluster.raises::<Plan>("plan", "WarmMigrationNotReady", "NotSupported").await;
+    assert_eq!(found["category"], "Critical");
+    cluster.migrate("run").await;
+    cluster.raises::<Migration>("run", "PlanNotReady", "NotFound").await;
+}

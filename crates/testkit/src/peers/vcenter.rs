@@ -414,12 +414,13 @@ impl Vcenter {
     }
 
     /// Sets a disk's properties: `mode` (`independent_persistent` …), `sharing` (`sharingMultiWriter`), `rdm`
-    /// (`physicalMode`, `virtualMode`).
+    /// (`physicalMode`, `virtualMode`), `capacity` (bytes, as the configuration tells it), `file` (`[store] …`: the disk of
+    /// another machine, which both have from then on).
     ///
     /// # Errors
     /// Where there is no such disk.
     pub fn set_disk(&self, vm: &str, disk: usize, property: &str, value: &str) -> Result<()> {
-        self.post(&format!("/disk?vm={}&disk={disk}&{property}={value}", escape(vm)), &[]).map(drop)
+        self.post(&format!("/disk?vm={}&disk={disk}&{property}={}", escape(vm), escape(value)), &[]).map(drop)
     }
 
     /// Returns the machines: `id`, `name`, `uuid`, `instanceUuid`, `power`, `host`, `tracking`, `snapshots` (names, parents first) and

@@ -235,7 +235,11 @@ func decodeAt(obj mo.Reference, path string, raw json.RawMessage) (any, error) {
 	if err := types.NewJSONDecoder(strings.NewReader(string(raw))).Decode(v.Interface()); err != nil {
 		return nil, err
 	}
-	return v.Elem().Interface(), nil
+	// an optional scalar is a pointer in the object and a value in an update
+	if v = v.Elem(); v.Kind() == reflect.Pointer && v.Elem().Kind() != reflect.Struct {
+		v = v.Elem()
+	}
+	return v.Interface(), nil
 }
 
 // ?vm=, a VirtualMachineConfigSpec as JSON: devices come and go as a user would have it.
@@ -326,6 +330,7 @@ func (w *world) doRemoveSnapshot(r *http.Request) (any, error) {
 }
 
 // ?vm=&disk=&mode=independent_persistent|persistent|…&sharing=sharingMultiWriter|…&rdm=physicalMode|virtualMode&change=reset
+// &capacity=BYTES as the configuration tells it &file=[store] another machine's disk, which both have from then on
 func (w *world) doDisk(r *http.Request) (any, error) {
 	vm, d, err := w.pick(r)
 	if err != nil {
@@ -338,6 +343,11 @@ func (w *world) doDisk(r *http.Request) (any, error) {
 		d.mu.Unlock()
 		return map[string]any{}, nil
 	}
+	if q.Get("file") != "" {
+		w.mu.Lock()
+		delete(w.disks, fmt.Sprintf("%s/%d", vm.Self.Value, d.dev.Key))
+		w.mu.Unlock()
+	}
 	c := w.context()
 	c.WithLock(vm, func() {
 		devices := append([]types.BaseVirtualDevice{}, vm.Config.Hardware.Device...)
@@ -349,6 +359,13 @@ func (w *world) doDisk(r *http.Request) (any, error) {
 				}
 				if s := q.Get("sharing"); s != "" {
 					nb.Sharing = s
+				}
+				if f := q.Get("file"); f != "" {
+					nb.FileName, nb.Parent = f, nil
+				}
+				if q.Get("capacity") != "" {
+					nv.CapacityInBytes = number(r, "capacity")
+					nv.CapacityInKB = nv.CapacityInBytes / 1024
 				}
 				nv.Backing = &nb
 				if m := q.Get("rdm"); m != "" {
