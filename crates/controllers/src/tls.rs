@@ -33,7 +33,11 @@ pub async fn serve(
         let stream = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, _)) => {
+                    // an answer's last piece does not wait for the client's word on the one before
+                    let _ = stream.set_nodelay(true);
+                    stream
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     continue;

@@ -117,6 +117,9 @@ impl ProviderEntry {
 
     /// Waits until the inventory has parity; returns whether it has.
     pub async fn await_parity(&self, limit: Duration) -> bool {
+        if self.store.has_parity() {
+            return true;
+        }
         let mut parity = self.store.parity();
         let reached = tokio::time::timeout(limit, parity.wait_for(|loaded| *loaded)).await;
         matches!(reached, Ok(Ok(_)))

@@ -253,7 +253,7 @@ pub(super) async fn collection(
             };
             list::stream(&headers, &service.lists, version.as_deref(), list)
         }
-        Shown::Text(text) => list::answer(&headers, version.as_deref(), text),
+        Shown::Text(text) => list::answer(&headers, version.as_deref(), text.into()),
     };
     response.headers_mut().insert(TOTAL, total.into());
     if let Some(warning) = chosen.warning.as_deref().and_then(header_line) {
@@ -349,7 +349,7 @@ pub(super) async fn resource(
                 return Ok(list::not_modified(etag));
             }
             let text = tree_text(store, &(tree.build)(store, parameters.detail));
-            return Ok(granted.marked(list::answer(&headers, etag.as_deref(), text)));
+            return Ok(granted.marked(list::answer(&headers, etag.as_deref(), text.into())));
         };
         let tree = live.tree(&id, parameters.detail, token.as_deref()).await.ok_or(NOT_FOUND)??;
         return Ok(Json(tree).into_response());
@@ -358,7 +358,7 @@ pub(super) async fn resource(
         let vms = entry.spec().workloads.ok_or(NOT_FOUND)?;
         let record = store.get(vms, &id).ok_or(NOT_FOUND)?;
         return match store.workload(&record) {
-            Ok(workload) => Ok(granted.marked(list::answer(&headers, None, workload.to_string().into_bytes()))),
+            Ok(workload) => Ok(granted.marked(list::answer(&headers, None, workload.to_string().into()))),
             Err(error) => Ok((StatusCode::INTERNAL_SERVER_ERROR, Json(error)).into_response()),
         };
     }
@@ -378,8 +378,16 @@ pub(super) async fn resource(
     if let Some(etag) = etag.as_deref().filter(|etag| list::is_known(&headers, etag)) {
         return Ok(list::not_modified(etag));
     }
-    let mut body = Vec::with_capacity(8192);
-    store.view(kind.name).ok_or(NOT_FOUND)?.append(&record, MAX_DETAIL, &mut body);
+    let view = store.view(kind.name).ok_or(NOT_FOUND)?;
+    let make = || {
+        let mut body = Vec::with_capacity(8192);
+        view.append(&record, MAX_DETAIL, &mut body);
+        body
+    };
+    let body = match etag.as_deref() {
+        Some(etag) => service.texts.text(etag, &format!("{uid}/{collection}/{id}"), make),
+        None => make().into(),
+    };
     Ok(granted.marked(list::answer(&headers, etag.as_deref(), body)))
 }
 

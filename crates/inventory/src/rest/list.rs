@@ -274,13 +274,13 @@ pub(crate) fn not_modified(etag: &str) -> Response {
 }
 
 /// Returns a JSON text as an answer.
-pub(crate) fn answer(headers: &HeaderMap, etag: Option<&str>, text: Vec<u8>) -> Response {
+pub(crate) fn answer(headers: &HeaderMap, etag: Option<&str>, text: Bytes) -> Response {
     let gzip = text.len() > SHORT && takes_gzip(headers);
     let body = if gzip {
         let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 4), Compression::fast());
         // writing to memory does not fail
         let _ = encoder.write_all(&text);
-        encoder.finish().unwrap_or_default()
+        encoder.finish().unwrap_or_default().into()
     } else {
         text
     };
@@ -294,7 +294,7 @@ pub(crate) fn stream(headers: &HeaderMap, cache: &Arc<Cache>, etag: Option<&str>
     // a few records are quicker made than managed
     if list.records.len() <= 32 {
         let text = Pieces::new(list, false).flatten_all();
-        return answer(headers, etag, text);
+        return answer(headers, etag, text.into());
     }
     let gzip = takes_gzip(headers);
     let key = etag.map(|etag| Key { tag: format!("{}/{etag}", list.kind), gzip });

@@ -1,5 +1,6 @@
 //! The service's own metrics, in Prometheus' text format. No names of providers or VMs: they are read without a token.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,7 +21,42 @@ use crate::Inventory;
 const SECONDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
 
 /// The route as it is written in the table, and the status.
-type Labels = [(&'static str, String); 2];
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Labels {
+    route: Option<Route>,
+    code: u16,
+}
+
+/// A route of the table; its text is shared with the router.
+#[derive(Clone, Debug)]
+struct Route(MatchedPath);
+
+impl Route {
+    fn text(&self) -> &str {
+        self.0.as_str().trim_end_matches('/')
+    }
+}
+
+impl PartialEq for Route {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+impl Eq for Route {}
+impl Hash for Route {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text().hash(state);
+    }
+}
+
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let route = self.route.as_ref().map_or("none", Route::text);
+        ("route", route).encode(encoder.encode_label())?;
+        ("code", u32::from(self.code)).encode(encoder.encode_label())
+    }
+}
+
 type TypeLabels = [(&'static str, String); 2];
 
 /// What is counted.
@@ -87,8 +124,7 @@ pub(crate) async fn count(
 ) -> Response {
     let begun = Instant::now();
     let response = next.run(request).await;
-    let route = path.map_or_else(|| "none".to_owned(), |path| path.as_str().trim_end_matches('/').to_owned());
-    let labels = [("route", route), ("code", response.status().as_u16().to_string())];
+    let labels = Labels { route: path.map(Route), code: response.status().as_u16() };
     metrics.requests.get_or_create(&labels).inc();
     metrics.seconds.observe(begun.elapsed().as_secs_f64());
     response

@@ -29,6 +29,7 @@ mod list;
 mod metrics;
 mod query;
 mod refusal;
+mod texts;
 mod watch;
 
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub(crate) struct Service {
     pub authorizer: Arc<dyn Authorizer>,
     pub parity_limit: Duration,
     pub lists: Arc<list::Cache>,
+    pub texts: Arc<texts::Texts>,
     pub metrics: Arc<metrics::Metrics>,
 }
 
@@ -80,5 +82,12 @@ pub fn router_with(inventory: Inventory, authorizer: Arc<dyn Authorizer>, parity
     }
     let (lists, metrics) = (Arc::default(), Arc::<metrics::Metrics>::default());
     let counted = axum::middleware::from_fn_with_state(metrics.clone(), metrics::count);
-    routes.layer(counted).with_state(Service { inventory, authorizer, parity_limit, lists, metrics })
+    routes.layer(counted).with_state(Service {
+        inventory,
+        authorizer,
+        parity_limit,
+        lists,
+        texts: Arc::default(),
+        metrics,
+    })
 }
