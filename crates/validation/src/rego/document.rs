@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::places::{Layout, Place, Shape};
+use super::places::{Layout, Place, Shape, by_length};
 use super::value::Value;
 
 /// What rules read of one input.
 #[derive(Clone, Debug, Default)]
 pub struct Document {
-    values: Vec<Option<Value>>,
+    /// For each place the position of its value, counted from 1; 0 without one.
+    positions: Vec<u32>,
+    values: Vec<Value>,
     is_null: bool,
 }
 
@@ -24,7 +26,8 @@ impl Document {
 
     /// Returns what a layout keeps of a value.
     pub fn of(layout: &Layout, input: &Value) -> Self {
-        let mut document = Self { values: vec![None; layout.0.len()], is_null: *input == Value::Null };
+        let mut document = Self::sized(layout);
+        document.is_null = *input == Value::Null;
         document.fill(layout, 0, input);
         document
     }
@@ -37,19 +40,25 @@ impl Document {
     /// Returns what is at a place.
     #[inline]
     pub fn get(&self, place: usize) -> Option<&Value> {
-        self.values.get(place)?.as_ref()
+        let position = self.positions.get(place)?.checked_sub(1)?;
+        self.values.get(position as usize)
     }
 
-    fn put(&mut self, place: usize, value: Option<Value>) {
-        if let Some(slot) = self.values.get_mut(place) {
-            *slot = value;
+    fn sized(layout: &Layout) -> Self {
+        Self { positions: vec![0; layout.0.len()], values: Vec::with_capacity(64), is_null: false }
+    }
+
+    fn put(&mut self, place: usize, value: Value) {
+        self.values.push(value);
+        if let Some(position) = self.positions.get_mut(place) {
+            *position = u32::try_from(self.values.len()).unwrap_or_default();
         }
     }
 
     fn fill(&mut self, layout: &Layout, at: usize, value: &Value) {
         let Some(Place { shape, members }) = layout.0.get(at) else { return };
         if let Some(shape) = shape {
-            self.put(at, Some(shape.part(value)));
+            self.put(at, shape.part(value));
         }
         for (name, place) in members {
             if let Some(member) = value.field(name) {
@@ -60,7 +69,9 @@ impl Document {
 
     /// Forgets a place and what is below it: of a repeated key the last counts.
     fn forget(&mut self, layout: &Layout, at: usize) {
-        self.put(at, None);
+        if let Some(position) = self.positions.get_mut(at) {
+            *position = 0;
+        }
         for (_, place) in layout.0.get(at).map(|place| place.members.as_slice()).unwrap_or_default() {
             self.forget(layout, *place);
         }
@@ -74,7 +85,7 @@ impl<'de> DeserializeSeed<'de> for Reader<'_> {
     type Value = Document;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Document, D::Error> {
-        let mut document = Document { values: vec![None; self.0.0.len()], is_null: false };
+        let mut document = Document::sized(self.0);
         let kind = deserializer.deserialize_any(Filling { layout: self.0, document: &mut document, at: 0 })?;
         document.is_null = kind == Kind::Null;
         Ok(document)
@@ -102,7 +113,7 @@ impl<'l> Filling<'l, '_> {
     fn scalar<E>(self, value: Value) -> Result<Kind, E> {
         let kind = if value == Value::Null { Kind::Null } else { Kind::Other };
         if self.place().is_some_and(|place| place.shape.is_some()) {
-            self.document.put(self.at, Some(value));
+            self.document.put(self.at, value);
         }
         Ok(kind)
     }
@@ -114,7 +125,7 @@ impl<'l> Filling<'l, '_> {
                 self.document.fill(self.layout, *place, member);
             }
         }
-        self.document.put(self.at, Some(value));
+        self.document.put(self.at, value);
         Kind::Other
     }
 }
@@ -158,7 +169,7 @@ impl<'de> Visitor<'de> for Filling<'_, '_> {
         match self.place() {
             Some(Place { shape: Some(shape), .. }) => {
                 let value = Shaped(shape).visit_seq(sequence)?;
-                self.document.put(self.at, Some(value));
+                self.document.put(self.at, value);
             }
             _ => drop(IgnoredAny.visit_seq(sequence)?),
         }
@@ -172,7 +183,7 @@ impl<'de> Visitor<'de> for Filling<'_, '_> {
         if let Some(shape) = &place.shape {
             if place.members.is_empty() {
                 let value = Shaped(shape).visit_map(map)?;
-                self.document.put(self.at, Some(value));
+                self.document.put(self.at, value);
                 return Ok(Kind::Other);
             }
             if !shape.is_type() {
@@ -181,7 +192,7 @@ impl<'de> Visitor<'de> for Filling<'_, '_> {
                 let value = Shaped(&whole).visit_map(map)?;
                 return Ok(self.whole(value));
             }
-            self.document.put(self.at, Some(Value::object(Vec::new())));
+            self.document.put(self.at, Value::object(Vec::new()));
         }
         while let Some(member) = map.next_key_seed(Member(&place.members))? {
             match member {
@@ -212,21 +223,24 @@ impl Visitor<'_> for Member<'_> {
         f.write_str("a text")
     }
     fn visit_str<E: de::Error>(self, key: &str) -> Result<Option<usize>, E> {
-        let found = self.0.binary_search_by(|(name, _)| (**name).cmp(key)).ok();
+        let found = self.0.binary_search_by(|(name, _)| by_length(name, key)).ok();
         Ok(found.and_then(|at| self.0.get(at)).map(|(_, place)| *place))
     }
 }
 
 impl Shape {
+    fn named(&self, name: &str) -> Option<&(Arc<str>, Shape)> {
+        self.members.iter().find(|(known, _)| **known == *name)
+    }
+
     /// What of an entry is read; `None` when the entry is not.
     fn entry(&self, name: &str) -> Option<&Shape> {
-        self.members.get(name).or(if self.entries { Some(self.every()) } else { None })
+        self.named(name).map(|(_, shape)| shape).or(if self.entries { Some(self.every()) } else { None })
     }
 
     /// What of every entry is read.
     fn every(&self) -> &Shape {
-        static TYPE: Shape =
-            Shape { whole: false, entries: false, members: std::collections::BTreeMap::new(), each: None };
+        static TYPE: Shape = Shape { whole: false, entries: false, members: Vec::new(), each: None };
         self.each.as_deref().unwrap_or(&TYPE)
     }
 
@@ -336,7 +350,7 @@ impl<'l> Visitor<'_> for Name<'l> {
         if self.0.whole {
             return Ok(Some((Arc::from(key), self.0)));
         }
-        if let Some((name, shape)) = self.0.members.get_key_value(key) {
+        if let Some((name, shape)) = self.0.named(key) {
             return Ok(Some((name.clone(), shape)));
         }
         Ok(self.0.entry(key).map(|shape| (Arc::from(key), shape)))

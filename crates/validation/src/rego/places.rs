@@ -11,6 +11,7 @@
 //!
 //! Whatever use of a value is not understood here counts as a use of all of it.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -82,8 +83,8 @@ pub struct Shape {
     pub whole: bool,
     /// That there is an entry, for each: its key or its position.
     pub entries: bool,
-    /// Members with these names.
-    pub members: BTreeMap<Arc<str>, Shape>,
+    /// Members with these names: a few, that are looked through.
+    pub members: Vec<(Arc<str>, Shape)>,
     /// What is read of every entry.
     pub each: Option<Box<Shape>>,
 }
@@ -98,14 +99,17 @@ impl Shape {
     }
 
     fn member(name: &Arc<str>, shape: Self) -> Self {
-        Self { members: BTreeMap::from([(name.clone(), shape)]), ..Self::default() }
+        Self { members: vec![(name.clone(), shape)], ..Self::default() }
     }
 
     fn add(&mut self, other: Self) {
         self.whole |= other.whole;
         self.entries |= other.entries;
         for (name, shape) in other.members {
-            self.members.entry(name).or_default().add(shape);
+            match self.members.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => known.add(shape),
+                None => self.members.push((name, shape)),
+            }
         }
         if let Some(shape) = other.each {
             self.each.get_or_insert_default().add(*shape);
@@ -118,12 +122,12 @@ impl Shape {
             *self = Self::whole();
         }
         if let Some(each) = &mut self.each {
-            for member in self.members.values_mut() {
+            for (_, member) in &mut self.members {
                 member.add((**each).clone());
             }
             each.finish();
         }
-        self.members.values_mut().for_each(Self::finish);
+        self.members.iter_mut().for_each(|(_, member)| member.finish());
     }
 
     /// Whether only the type of the value matters, when it is no scalar.
@@ -147,8 +151,13 @@ impl Shape {
 pub struct Place {
     /// What of the value is read; `None` when only members are.
     pub shape: Option<Shape>,
-    /// Members that are read, or have members that are; ordered by name.
+    /// Members that are read, or have members that are; by the length of the name, then by the name.
     pub members: Vec<(Arc<str>, usize)>,
+}
+
+/// An order in which a name is found with few looks at its letters.
+pub fn by_length(a: &str, b: &str) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 /// What a set of rules reads of the input, by the numbers of its places.
@@ -182,7 +191,8 @@ impl Layout {
             let read = |(_, place): &(Arc<str>, usize)| {
                 places.get(*place).is_some_and(|p| p.shape.is_some() || !p.members.is_empty())
             };
-            let members = members.filter(read).collect();
+            let mut members: Vec<(Arc<str>, usize)> = members.filter(read).collect();
+            members.sort_by(|(a, _), (b, _)| by_length(a, b));
             let mut shape = shapes.remove(&at);
             if let Some(shape) = &mut shape {
                 shape.finish();

@@ -582,3 +582,93 @@ w09 := [a, b] if {
 }
 
 w10 if vm.name == "q" with input.vm as {"name": "q"}
+
+# with, for functions
+small_count(_) := 1
+
+w20 := x if {
+	x := count([1, 2, 3]) with count as small_count
+}
+
+w21 := x if {
+	x := count([1, 2, 3]) with count as 7
+}
+
+w22 := x if {
+	x := f(1) with f as g
+}
+
+longer(xs) := y if {
+	y := count(xs) + 10
+}
+
+w23 := x if {
+	x := longer([1, 2]) with count as small_count
+}
+
+w24 := x if {
+	x := count([1, 2]) with count as longer
+}
+
+w25 if {
+	not regex.match("a", "a") with regex.match as false
+}
+
+w26 := x if {
+	x := [lower("A"), upper("a")] with lower as upper with upper as lower
+}
+
+w27 := x if {
+	x := longer(input.vm.disks) with count as small_count with input as {"vm": {"disks": [1]}}
+}
+
+is_odd_name(_) := true
+
+w28 if {
+	is_odd_name("x") with data.t.is_odd_name as startswith_x
+}
+
+startswith_x(s) if startswith(s, "x")
+
+w29 if {
+	is_odd_name("y") with data.t.is_odd_name as startswith_x
+}
+
+# parts of the input
+q01 := [type_name(d) | some d in input.vm.disks]
+
+q02 := count(input.vm.disks[0])
+
+q03 if input.vm.disks == input.vm["disks"]
+
+q04 := [k | some k, _ in input.vm.disks[0]]
+
+q05 := object.get(input.vm.disks[0], "size", 0)
+
+q06 if is_object(input.vm.disks[1])
+
+q07 if {
+	some d in input.vm.disks
+	d != {}
+}
+
+q08 := input.vm.disks[i].file if {
+	i := count(input.vm.disks) - 1
+}
+
+whole(x) := x
+
+q09 := whole(input.vm.disks[2])
+
+q10 if input.vm.disks[0] > 7
+
+q11 := {d | d := input.vm.disks[_]; d.size >= 20}
+
+q12 := [x | walk(input.vm.disks[0], [_, x])]
+
+q13 := input[a][b].size if {
+	a := "vm"
+	b := "disks"
+} else := "none"
+
+q14 := [input.vm[a] | some a in ["name", "on"]]

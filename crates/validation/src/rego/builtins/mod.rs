@@ -1,14 +1,18 @@
 //! Built-in functions.
 //!
 //! Those that rules about VMs use are ours, and charge for what they make; the
-//! rarer ones (time, semver, base64, …) are regorus's, called with plain values
+//! rarer ones (time, glob, graph, …) are regorus's, called with plain values
 //! through [`bridge`]. An error in a function makes its statement undefined, as in
 //! OPA. What reaches outside (`http.send`, …) or is random is refused.
 
 mod bridge;
 mod collections;
+mod encodings;
+mod networks;
 mod numbers;
+mod paths;
 mod strings;
+mod versions;
 
 use super::limits::{Budget, Stop};
 use super::value::Value;
@@ -80,10 +84,20 @@ pub fn find(name: &str) -> Option<&'static Builtin> {
         "set_diff" => "minus",
         other => other,
     };
-    [OTHER, strings::ALL, collections::ALL, numbers::ALL, bridge::ALL]
-        .into_iter()
-        .flatten()
-        .find(|builtin| builtin.name == name)
+    [
+        OTHER,
+        strings::ALL,
+        collections::ALL,
+        numbers::ALL,
+        encodings::ALL,
+        versions::ALL,
+        networks::ALL,
+        paths::ALL,
+        bridge::ALL,
+    ]
+    .into_iter()
+    .flatten()
+    .find(|builtin| builtin.name == name)
 }
 
 /// Calls a function.

@@ -25,8 +25,23 @@ pub const ALL: &[Builtin] = &[
         _ => Ok(None),
     }),
     ours("round", 1, |_, a| rounded(a, f64::round)),
-    ours("ceil", 1, |_, a| rounded(a, f64::ceil)),
-    ours("floor", 1, |_, a| rounded(a, f64::floor)),
+    // OPA 1.8.0 asks for the sign of the whole part, which -0.5 has none of: its ceiling is 1, its floor 0
+    ours("ceil", 1, |_, a| rounded(a, |x| if x.trunc() < 0.0 || x.trunc() == x { x.trunc() } else { x.trunc() + 1.0 })),
+    ours("floor", 1, |_, a| {
+        rounded(a, |x| if x.trunc() >= 0.0 || x.trunc() == x { x.trunc() } else { x.trunc() - 1.0 })
+    }),
+    ours("bits.and", 2, |_, a| bits(a, |x, y| Some(x & y))),
+    ours("bits.or", 2, |_, a| bits(a, |x, y| Some(x | y))),
+    ours("bits.xor", 2, |_, a| bits(a, |x, y| Some(x ^ y))),
+    ours("bits.negate", 1, |_, a| match a[0] {
+        Value::Number(x) => x.integral().map_or(Ok(None), |x| number(Number::wide(!x))),
+        _ => Ok(None),
+    }),
+    ours("bits.lsh", 2, |_, a| {
+        // exact as long as all bits are kept
+        bits(a, |x, by| x.checked_shl(u32::try_from(by).ok()?).filter(|shifted| shifted >> by == x))
+    }),
+    ours("bits.rsh", 2, |_, a| bits(a, |x, by| Some(x >> u32::try_from(by).ok()?.min(127)))),
     ours("abs", 1, |_, a| match &a[0] {
         Value::Number(n) => match n.integer() {
             Some(i) => number(Number::wide(i.abs())),
@@ -71,6 +86,11 @@ pub const ALL: &[Builtin] = &[
 
 fn number(value: Number) -> Outcome {
     Ok(Some(Value::Number(value)))
+}
+
+fn bits(arguments: &[&Value], work: fn(i128, i128) -> Option<i128>) -> Outcome {
+    let whole = pair(arguments).and_then(|(x, y)| Some((x.integral()?, y.integral()?)));
+    whole.and_then(|(x, y)| work(x, y)).map_or(Ok(None), |result| number(Number::wide(result)))
 }
 
 fn computed(value: f64) -> Outcome {

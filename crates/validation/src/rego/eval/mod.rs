@@ -51,12 +51,35 @@ pub struct Failure {
     pub stop: Stop,
 }
 
-/// What is known of a rule's value in this evaluation.
-#[derive(Clone, Debug)]
-enum Known<'v> {
-    New,
-    Undefined,
-    Value(Held<'v>),
+/// What is known of rules' values in this evaluation.
+struct Known<'v> {
+    /// For each rule 0 when it was not asked, 1 when it is undefined, else its value's position and 2.
+    rules: Vec<u32>,
+    values: Vec<Held<'v>>,
+}
+
+impl<'v> Known<'v> {
+    fn nothing(program: &Program) -> Self {
+        Self { rules: vec![0; program.rules.len()], values: Vec::with_capacity(64) }
+    }
+
+    /// Returns a rule's value, `None` inside when it is undefined; nothing when it was not asked.
+    fn get(&self, rule: usize) -> Option<Option<&Held<'v>>> {
+        match self.rules.get(rule)? {
+            0 => None,
+            1 => Some(None),
+            position => Some(self.values.get(*position as usize - 2)),
+        }
+    }
+
+    fn put(&mut self, rule: usize, value: Option<Held<'v>>) {
+        let Some(place) = self.rules.get_mut(rule) else { return };
+        *place = 1;
+        if let Some(value) = value {
+            self.values.push(value);
+            *place = u32::try_from(self.values.len() + 1).unwrap_or(1);
+        }
+    }
 }
 
 /// Says of a definition whether it may run.
@@ -70,8 +93,9 @@ pub struct Evaluator<'v> {
     base: Option<&'v Program>,
     admission: Option<Admission<'v>>,
     document: &'v Document,
-    data: Value,
-    known: Vec<Known<'v>>,
+    /// What is below `data` and is no rule; `None` for nothing.
+    data: Option<Value>,
+    known: Known<'v>,
     /// Functions that `with` has replaced.
     mocks: Vec<(Function, Mock<'v>)>,
     /// Slots of definitions that have ended, for the next.
@@ -101,8 +125,8 @@ impl<'v> Evaluator<'v> {
             base: None,
             admission: None,
             document,
-            data: Value::object(Vec::new()),
-            known: vec![Known::New; program.rules.len()],
+            data: None,
+            known: Known::nothing(program),
             mocks: Vec::new(),
             frames: Vec::new(),
             budget: Budget::new(limits),

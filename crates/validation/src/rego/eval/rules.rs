@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Each, Evaluator, Failure, Flow, Held, Known, NOTHING, Next, Solved};
+use super::{Each, Evaluator, Failure, Flow, Held, NOTHING, Next, Solved};
 use crate::rego::limits::Stop;
 use crate::rego::plan::{BranchPlan, Definition, Kind, RuleSet, Step};
 use crate::rego::value::Value;
@@ -24,10 +24,8 @@ impl<'v> Evaluator<'v> {
     }
 
     pub(super) fn value_of(&mut self, rule: usize) -> Result<Option<Held<'v>>, Stop> {
-        match self.known.get(rule) {
-            Some(Known::Value(value)) => return Ok(Some(value.clone())),
-            Some(Known::Undefined) => return Ok(None),
-            _ => {}
+        if let Some(known) = self.known.get(rule) {
+            return Ok(known.cloned());
         }
         let program = self.program;
         let Some(set) = program.rules.get(rule) else { return Ok(None) };
@@ -38,9 +36,7 @@ impl<'v> Evaluator<'v> {
         self.budget.enter()?;
         let value = self.value_anew(rule, set)?;
         self.budget.leave();
-        if let Some(known) = self.known.get_mut(rule) {
-            *known = value.clone().map_or(Known::Undefined, Known::Value);
-        }
+        self.known.put(rule, value.clone());
         Ok(value)
     }
 

@@ -41,7 +41,7 @@ impl<'v> Evaluator<'v> {
                     Base::Place(place) => self.document.get(*place).map(Cow::Borrowed),
                     Base::Slot(slot) => frame.get(*slot).cloned(),
                     Base::Rule(rule) => self.value_of(*rule)?,
-                    Base::Data => Some(Cow::Owned(self.data.clone())),
+                    Base::Data => Some(Cow::Owned(self.data.clone().unwrap_or_else(|| Value::object(Vec::new())))),
                 };
                 match value {
                     None => self.noted(step, false, None),

@@ -19,7 +19,7 @@ impl<'v> Evaluator<'v> {
     ) -> Result<Vec<Vec<Value>>, Stop> {
         let mut input: Option<Value> = None;
         let mut data = self.data.clone();
-        let mut known = vec![Known::New; self.known.len()];
+        let mut known = Known::nothing(self.program);
         let mut mocks = self.mocks.clone();
         for (target, new) in changes {
             let value = mock(self, new, frame)?;
@@ -31,12 +31,11 @@ impl<'v> Evaluator<'v> {
                     let whole = input.take().or_else(|| self.document.get(0).cloned());
                     input = Some(replaced(whole.unwrap_or_default(), path, value.into_owned()));
                 }
-                (Target::Data(path), Mock::Value(value)) => data = replaced(data, path, value.into_owned()),
-                (Target::Rule(rule), Mock::Value(value)) => {
-                    if let Some(place) = known.get_mut(*rule) {
-                        *place = Known::Value(value);
-                    }
+                (Target::Data(path), Mock::Value(value)) => {
+                    let whole = data.take().unwrap_or_else(|| Value::object(Vec::new()));
+                    data = Some(replaced(whole, path, value.into_owned()));
                 }
+                (Target::Rule(rule), Mock::Value(value)) => known.put(*rule, Some(value)),
             }
         }
         let document = input.map(|input| Document::of(self.layout, &input));
