@@ -249,6 +249,20 @@ async fn a_vm_is_tracked_snapshot_exported_and_switched() {
     let lease = client.export_vm(&vm).await.expect("a lease");
     lease.ready(Duration::from_secs(20)).await.expect("ready");
     lease.complete().await.expect("complete");
+    for ending in [Fault::AbortLeases, Fault::ExpireSessions] {
+        let lease = client.export_vm(&vm).await.expect("a lease");
+        vcenter.fault(&ending).expect("ends");
+        // it may have got ready before
+        let ended = async {
+            loop {
+                if let Err(error) = lease.ready(Duration::from_secs(20)).await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it is told");
+        assert!(error.is_transient(), "{ending:?}: another lease would do, not so: {error}");
+    }
     // the last one goes a moment after its end was told
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while vcenter.calls().expect("counters").leases() > 0 {

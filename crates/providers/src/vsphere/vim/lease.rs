@@ -84,12 +84,18 @@ impl Lease {
         &self.lease
     }
 
-    /// Waits until the lease is ready; its fault when it cannot be, `Timedout` of ours when it takes longer.
+    /// Waits until the lease is ready; its fault when it cannot be, `Timedout` of ours when it takes longer or was ended
+    /// meanwhile (by an administrator, or with the session that it hangs on): another lease may well do.
     pub async fn ready(&self, limit: Duration) -> Result<LeaseInfo, VimError> {
         let deadline = tokio::time::Instant::now() + limit;
         let mut pause = Duration::from_millis(50);
         loop {
-            let lease = self.client.properties(&self.lease, &["state", "info", "error"]).await?;
+            let lease = match self.client.properties(&self.lease, &["state", "info", "error"]).await {
+                Err(error) if error.is_fault("ManagedObjectNotFound") => {
+                    return Err(self.timed_out(format!("the lease was ended before it was ready: {error}")));
+                }
+                lease => lease?,
+            };
             match lease.text("state") {
                 Some("ready") => {
                     let host = self.client.endpoint().url.clone();
@@ -97,7 +103,12 @@ impl Lease {
                 }
                 Some("error") => {
                     let fault = lease.get("error").map(Fault::localized).unwrap_or_default();
-                    return Err(VimError::Fault(fault));
+                    return Err(match fault.kind.as_str() {
+                        "RequestCanceled" => {
+                            self.timed_out(format!("the lease was ended before it was ready: {}", fault.message))
+                        }
+                        _ => VimError::Fault(fault),
+                    });
                 }
                 Some("done") => return Err(self.timed_out("the lease ended before it was used".to_owned())),
                 Some(_) | None => {}
