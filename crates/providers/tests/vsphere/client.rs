@@ -72,6 +72,26 @@ async fn the_last_clone_logs_out() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_nobody_waits_for_leaves_no_session() {
+    let Some(vcenter) = start(&["web"]) else { return };
+    vcenter.fault(&Fault::Delay("Login".into(), 1000)).expect("a switch");
+    let endpoint = endpoint(&vcenter);
+    let connecting = Client::connect(&endpoint);
+    assert!(tokio::time::timeout(Duration::from_millis(500), connecting).await.is_err(), "it takes a second");
+    let ended = async {
+        loop {
+            let calls = vcenter.calls().expect("counters");
+            if (calls.logins(), calls.of("Logout"), calls.sessions()) == (1, 1, 0) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+    assert!(ended.is_ok(), "{} sessions", vcenter.calls().expect("counters").sessions());
+}
+
 #[tokio::test]
 async fn a_watch_brings_everything_then_changes_and_everything_again_after_the_session_is_lost() {
     let Some(vcenter) = start(&["web"]) else { return };

@@ -120,8 +120,9 @@ async fn providers_load_whose_secrets_change_as_they_are_made() {
             live.cluster.until(name, |provider: Option<&Provider>| has(provider, "Ready")).await;
         });
         futures::future::join_all(make).await;
-        let calls = live.vcenter.calls().expect("counters");
-        assert!(calls.sessions() <= names.len() as u64, "round {round}: {} sessions", calls.sessions());
+        // one each, beside those that look and leave
+        let few = || live.vcenter.calls().is_ok_and(|calls| calls.sessions() <= names.len() as u64);
+        live.cluster.eventually(&format!("round {round}: a session each"), || async { few() }).await;
         for name in &names {
             live.cluster.api::<Provider>().delete(name, &background()).await.expect("is deleted");
         }

@@ -62,7 +62,12 @@ impl Client {
     /// Reads the service content, then logs in. The session is kept alive until it is logged out or dropped.
     pub async fn connect(endpoint: &Endpoint) -> Result<Client, VimError> {
         let client = Self::look(endpoint).await?;
-        client.inner.login().await?;
+        let inner = client.inner.clone();
+        // Taken to its end even where nobody waits for it any more: a session that the server has opened and nobody
+        // knows of would stay open for half an hour. The last clone logs out.
+        tokio::spawn(async move { inner.login().await }).await.map_err(|error| {
+            VimError::Parameters(format!("the login at {} broke off: {error}", client.inner.endpoint.host()))
+        })??;
         session::keep_alive(&client.inner);
         Ok(client)
     }
