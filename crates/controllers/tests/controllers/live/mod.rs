@@ -14,6 +14,7 @@ mod network;
 mod providers;
 mod target;
 mod vddk;
+mod webhooks;
 
 use std::path::Path;
 use std::sync::Arc;
