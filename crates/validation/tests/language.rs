@@ -116,6 +116,19 @@ fn what_opa_refuses_is_refused_with_its_line() {
         ("default p := input.x", "3: a default value is a constant"),
         ("p := [1, 2", "4: expected `]` or `,` after the item, found the end of the file"),
         ("f(x) := x\np := f", "4: `f` is a function: call it"),
+        // OPA: rego_type_error
+        ("p if count(5) == 1", "3: count: argument 1 is of type number, not string or array or object or set"),
+        ("p := concat(\",\", 3)", "3: concat: argument 2 is of type number, not array or set"),
+        ("p if {\n\tstartswith(input.x, 5)\n}", "4: startswith: argument 2 is of type number, not string"),
+        ("p := \"a\" + 1", "3: plus: argument 1 is of type string, not number"),
+        ("p := sprintf(1, [2])", "3: sprintf: argument 1 is of type number, not string"),
+        ("p if lower(count([1])) == \"x\"", "3: lower: argument 1 is of type number, not string"),
+        ("p := {1} + {input.x}", "3: plus: argument 1 is of type set, not number"),
+        ("p if not count(null) == 1", "3: count: argument 1 is of type null, not string or array or object or set"),
+        ("p if count(input.x, 2, 3)", "3: `count` takes 1 arguments, not 3"),
+        ("p if 1 < \"a\"", "accepted"),
+        ("p if 5 in 7", "accepted"),
+        ("p if regex.match(\"(\", \"a\")", "accepted"),
     ];
     for (body, expected) in cases {
         assert_eq!(check(body), expected, "{body}");

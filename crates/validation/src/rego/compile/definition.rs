@@ -1,6 +1,6 @@
 //! Definitions of rules: their parameters, their branches, what they give.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::symbols::{Lowered, Lowering, Scope, fail, pattern, variables};
 use crate::rego::SyntaxError;
@@ -10,7 +10,7 @@ use crate::rego::value::Value;
 
 impl<'a> Lowering<'a> {
     pub(super) fn new(program: &'a Program, module: &'a Module, package: &'a str) -> Self {
-        Self { program, module, package, scopes: vec![Scope::default()], slots: Vec::new() }
+        Self { program, module, package, scopes: vec![Scope::default()], slots: Vec::new(), results: HashMap::new() }
     }
 
     pub(super) fn constant(&mut self, expr: &Expr) -> Lowered<Value> {

@@ -16,6 +16,7 @@ mod order;
 mod statements;
 mod symbols;
 mod terms;
+mod types;
 
 use std::sync::Arc;
 

@@ -119,18 +119,19 @@ impl Lowering<'_> {
     }
 
     /// Finds a function; the flag says that the last argument is its result.
-    pub(super) fn function(&self, name: &[String], count: usize, line: u32) -> Lowered<(Function, bool)> {
+    pub(super) fn function(&self, name: &[String], arguments: &[Term], line: u32) -> Lowered<(Function, bool)> {
         let dotted = name.join(".");
         let (function, arity) = match self.function_named(name) {
             Named::Function(function, arity) => (function, arity),
             Named::Rule => return fail(line, format!("`{dotted}` is a rule, not a function")),
             Named::Nothing => return fail(line, format!("unknown function {dotted}")),
         };
-        match arity {
-            arity if arity == count => Ok((function, false)),
-            arity if arity + 1 == count => Ok((function, true)),
-            arity => fail(line, format!("`{dotted}` takes {arity} arguments, not {count}")),
+        let count = arguments.len();
+        if count != arity && count != arity + 1 {
+            return fail(line, format!("`{dotted}` takes {arity} arguments, not {count}"));
         }
+        self.fitting(function, arguments, line)?;
+        Ok((function, count > arity))
     }
 
     /// Finds what a dotted name that is called stands for.

@@ -134,7 +134,7 @@ impl Lowering<'_> {
                 for argument in arguments {
                     terms.push(self.argument(argument, outside)?);
                 }
-                let (function, result) = self.function(name, terms.len(), line)?;
+                let (function, result) = self.function(name, &terms, line)?;
                 let out = if result { terms.pop() } else { None };
                 inside.push(Sym { line, op: SymOp::Call { function, arguments: terms, out } });
                 Ok(())
@@ -179,7 +179,7 @@ impl Lowering<'_> {
                     out.push(Sym { line, op: SymOp::Descend { term, out: result } });
                     return Ok(());
                 }
-                let (function, result) = self.function(name, terms.len(), line)?;
+                let (function, result) = self.function(name, &terms, line)?;
                 let result = if result { terms.pop() } else { None };
                 out.push(Sym { line, op: SymOp::Call { function, arguments: terms, out: result } });
                 Ok(())
@@ -218,7 +218,7 @@ impl Lowering<'_> {
                 for argument in arguments {
                     terms.push(self.argument(argument, out)?);
                 }
-                let (function, result) = self.function(name, terms.len(), line)?;
+                let (function, result) = self.function(name, &terms, line)?;
                 if result {
                     return fail(line, format!("too many arguments for {}", name.join(".")));
                 }

@@ -56,6 +56,8 @@ pub(super) struct Lowering<'a> {
     pub scopes: Vec<Scope>,
     /// For each slot the name it has in the rule; `None` for results of nested calls.
     pub slots: Vec<Option<String>>,
+    /// What the results of calls can be, by their slots.
+    pub results: HashMap<usize, u8>,
 }
 
 pub(super) type Lowered<T> = Result<T, SyntaxError>;

@@ -28,16 +28,17 @@ impl Lowering<'_> {
                     out.push(Sym { line, op: SymOp::Descend { term, out: Term::Slot(slot) } });
                     return Ok(Term::Slot(slot));
                 }
-                let (function, result) = self.function(name, terms.len(), line)?;
+                let (function, result) = self.function(name, &terms, line)?;
                 if result {
                     return fail(line, format!("too many arguments for {}", name.join(".")));
                 }
+                self.note_result(slot, function);
                 out.push(Sym { line, op: SymOp::Call { function, arguments: terms, out: Some(Term::Slot(slot)) } });
                 Term::Slot(slot)
             }
             ExprKind::Unify(left, right) => {
                 let arguments = vec![self.argument(left, out)?, self.argument(right, out)?];
-                let (function, _) = self.function(&["equal".to_owned()], 2, line)?;
+                let (function, _) = self.function(&["equal".to_owned()], &arguments, line)?;
                 let slot = self.slot(None);
                 out.push(Sym { line, op: SymOp::Call { function, arguments, out: Some(Term::Slot(slot)) } });
                 Term::Slot(slot)
