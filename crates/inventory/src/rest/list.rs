@@ -30,6 +30,8 @@ use crate::{Record, Store, View};
 
 /// Size of a piece, before compression.
 const PIECE: usize = 256 * 1024;
+/// Size of the pieces of a list that is kept.
+const KEPT_PIECE: usize = 4 * 1024 * 1024;
 /// Shorter answers are not worth compressing.
 const SHORT: usize = 2 * 1024;
 /// How much text of lists is kept at most.
@@ -194,7 +196,7 @@ impl Pieces {
 
     fn put_away(&mut self) {
         if let Some((cache, key, pieces)) = self.keep.take() {
-            cache.put(&key, pieces.into());
+            cache.put(&key, joined(&pieces));
         }
     }
 }
@@ -205,6 +207,24 @@ impl Stream for Pieces {
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(self.piece().map(Ok))
     }
+}
+
+/// Puts pieces together to larger ones: the connection takes as much at once as it can.
+fn joined(pieces: &[Bytes]) -> Text {
+    let mut text: Vec<Bytes> = Vec::new();
+    let mut large = Vec::new();
+    for piece in pieces {
+        if large.len() + piece.len() > KEPT_PIECE && !large.is_empty() {
+            text.push(std::mem::take(&mut large).into());
+        }
+        if large.capacity() == 0 {
+            large.reserve_exact(KEPT_PIECE.max(piece.len()));
+        }
+        large.extend_from_slice(piece);
+    }
+    large.shrink_to_fit();
+    text.push(large.into());
+    text.into()
 }
 
 /// The pieces of a list that is kept.
@@ -357,6 +377,15 @@ mod tests {
         let mut map = HeaderMap::new();
         map.insert(IF_NONE_MATCH, HeaderValue::from_str(&sent).expect("plain"));
         assert!(is_known(&map, &tag) && is_known(&map, &other) && !is_known(&map, &etag("1-3", "x")));
+    }
+
+    #[test]
+    fn the_pieces_of_a_kept_list_are_large_and_say_the_same() {
+        let pieces: Vec<Bytes> = (0..100_u8).map(|n| Bytes::from(vec![n; usize::from(n) * 2000])).collect();
+        let text = joined(&pieces);
+        assert_eq!(text.concat(), pieces.concat());
+        assert_eq!(text.iter().map(|piece| piece.len() / 1_000_000).collect::<Vec<_>>(), [4, 4, 1]);
+        assert!(joined(&[]).concat().is_empty());
     }
 
     #[tokio::test]
