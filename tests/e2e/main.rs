@@ -11,6 +11,7 @@ mod snapshot;
 mod vsphere;
 mod vsphere_cold;
 mod vsphere_failed;
+mod vsphere_inspect;
 mod vsphere_warm;
 
 use std::path::{Path, PathBuf};

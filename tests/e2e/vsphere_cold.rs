@@ -115,7 +115,7 @@ fn a_machine_is_migrated_through_datastore_ranges() {
 }
 
 /// Makes a raw disk of the sample appliance's, which the set-up makes.
-fn sample(folder: &std::path::Path) -> PathBuf {
+pub fn sample(folder: &std::path::Path) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"));

@@ -9,6 +9,8 @@ pub enum Name {
     Importer,
     /// Converts a copied guest with virt-v2v
     Conversion,
+    /// Looks into the disks of a VM at a snapshot before they are copied
+    Inspection,
     /// Serves the appliances of a folder to the inventory
     OvaServer,
     /// Runs a migration hook's playbook
@@ -26,6 +28,7 @@ impl Name {
         match self {
             Name::Importer => forklift_workers::importer::run().await,
             Name::Conversion => forklift_workers::conversion::run().await,
+            Name::Inspection => forklift_workers::inspection::run().await,
             Name::OvaServer => forklift_workers::ova_server::run().await,
             Name::HookRunner => forklift_workers::hook_runner::run().await,
             Name::VddkCheck => forklift_workers::vddk_check::run().await,

@@ -17,6 +17,10 @@ use crate::worker::{ConversionProgress, ConversionResult};
 
 /// The key of `spec.settings` with a snapshot that somebody else took and will remove.
 pub const SETTING_SNAPSHOT_MOREF: &str = "SNAPSHOT_MOREF";
+/// The key of `spec.settings` with the VM's instance UUID, compared before anything is read.
+pub const SETTING_INSTANCE_UUID: &str = "INSTANCE_UUID";
+/// The key of `spec.settings` with how disks are read (`ranges`, `nfc`, `vddk`); without it the ways are probed.
+pub const SETTING_TRANSFER_METHOD: &str = "TRANSFER_METHOD";
 
 wire_enum! {
     /// What a conversion does.
@@ -127,7 +131,7 @@ pub struct ConversionSpec {
     /// Environment variables of the pod.
     #[serde(default, skip_serializing_if = "unset")]
     pub settings: BTreeMap<String, String>,
-    /// The image with VDDK; needed for DeepInspection.
+    /// The image with VDDK; without it disks are read by the vSphere API.
     #[serde(default, skip_serializing_if = "unset")]
     pub vddk_image: String,
     /// Whether source and target are the same cluster.
@@ -313,6 +317,9 @@ pub struct InspectionResult {
     /// Where those are mounted.
     #[serde(default, skip_serializing_if = "unset")]
     pub mountpoints: Vec<InspectionMountpoint>,
+    /// Bytes that were read from the source.
+    #[serde(default, skip_serializing_if = "unset")]
+    pub bytes_read: i64,
 }
 
 /// A guest's system.

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::conversion::{InspectionConcern, InspectionFilesystem, InspectionMountpoint, InspectionResult, OSInfo};
+
 /// The environment variable with the importer's [`ImportSpec`].
 pub const IMPORT_ENV: &str = "FORKLIFT_IMPORT";
 /// The environment variable with the address that a worker listens on.
@@ -21,6 +23,10 @@ pub const DISK_DEVICE: &str = "/dev/block";
 pub const DISK_IMAGE: &str = "disk.img";
 /// Where the secret with the source's credentials is mounted.
 pub const SECRET_MOUNT: &str = "/etc/secret";
+/// The environment variable with the folder of the source's credentials, where it is not [`SECRET_MOUNT`].
+pub const SECRET_DIR_ENV: &str = "FORKLIFT_SECRET_DIR";
+/// The environment variable with the folder of the user's VDDK, where it is mounted.
+pub const VDDK_DIR_ENV: &str = "FORKLIFT_VDDK_DIR";
 /// Where the user's VDDK is mounted.
 pub const VDDK_MOUNT: &str = "/opt/vmware-vix-disklib-distrib";
 /// Where appliances are mounted.
@@ -29,6 +35,12 @@ pub const OVA_MOUNT: &str = "/ova";
 pub const PORT: u16 = 8080;
 /// The path under which workers show their progress.
 pub const PROGRESS_PATH: &str = "/progress";
+/// The path under which an inspection says that its results are there.
+pub const READY_PATH: &str = "/ready";
+/// The path under which an inspection gives its results.
+pub const RESULTS_PATH: &str = "/results";
+/// The environment variable with the moRef of the VM that is inspected.
+pub const VM_MOREF_ENV: &str = "VM_MOREF";
 /// The exit code of an error that a repetition would meet again.
 pub const EXIT_PERMANENT: u8 = 3;
 /// The exit code of an error that a repetition may not meet.
@@ -340,6 +352,73 @@ pub struct Warning {
     pub reason: String,
     /// What to tell a person.
     pub message: String,
+}
+
+/// What an inspection gives under [`RESULTS_PATH`]: upstream's fields, and the bytes it read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InspectionReport {
+    /// Whether there is no concern.
+    pub passed: bool,
+    /// The same, as upstream's documentation calls it.
+    pub all_checks_passed: bool,
+    /// The concerns.
+    pub all_concerns: Vec<InspectionConcern>,
+    /// The guest's system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os_info: Option<ReportedOs>,
+    /// The guest's file systems.
+    pub filesystems: Vec<InspectionFilesystem>,
+    /// Where those are mounted.
+    pub mountpoints: Vec<ReportedMountpoint>,
+    /// Bytes that were read from the source.
+    pub bytes_read: u64,
+}
+
+/// A guest's system, as an inspection reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReportedOs {
+    /// What the system calls itself.
+    pub name: String,
+    /// `debian`, `rhel`, `windows` …
+    pub distro: String,
+    /// Major version.
+    pub major_version: String,
+    /// `x86_64` …
+    pub architecture: String,
+}
+
+/// Where a file system is mounted, as an inspection reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReportedMountpoint {
+    /// Its device.
+    pub device: String,
+    /// Where.
+    pub mount_point: String,
+}
+
+impl From<InspectionReport> for InspectionResult {
+    fn from(report: InspectionReport) -> Self {
+        Self {
+            all_checks_passed: report.passed || report.all_checks_passed,
+            os_info: report.os_info.map(|os| OSInfo {
+                name: os.name,
+                distro: os.distro,
+                version: os.major_version,
+                arch: os.architecture,
+            }),
+            concerns: report.all_concerns,
+            filesystems: report.filesystems,
+            mountpoints: report
+                .mountpoints
+                .into_iter()
+                .map(|point| InspectionMountpoint { device: point.device, mount_point: point.mount_point })
+                .collect(),
+            bytes_read: i64::try_from(report.bytes_read).unwrap_or(i64::MAX),
+        }
+    }
 }
 
 /// Why a worker failed.

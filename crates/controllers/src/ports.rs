@@ -1,9 +1,10 @@
 //! What the reconcilers need of providers: one port, implemented over `forklift_providers` and the inventory, and by
 //! tests with machines made up on the spot.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forklift_api::{Condition, Provider, ProviderType, Ref};
-use forklift_core::source::{Capabilities, Source, SourceError};
+use forklift_core::source::{Capabilities, InspectionSnapshots, Source, SourceError};
 pub use forklift_providers::{
     ConnectError, Endpoint, Examination, FoundHost, HostEndpoint, HostError, HostFacts, Thing,
 };
@@ -67,6 +68,12 @@ pub trait Providers: Send + Sync + 'static {
 
     /// Finds a thing in the inventory.
     fn find<'a>(&'a self, provider: &'a Provider, thing: Thing, reference: &'a Ref) -> BoxFuture<'a, Found>;
+
+    /// Logs in by a connection secret, for an inspection that takes its own snapshot.
+    fn inspection<'a>(
+        &'a self,
+        connection: &'a BTreeMap<String, Vec<u8>>,
+    ) -> BoxFuture<'a, Result<Arc<dyn InspectionSnapshots>, SourceError>>;
 
     /// Returns the inventory's whole record of a VM, as hooks get it.
     fn workload(&self, provider: &Provider, id: &str) -> Option<serde_json::Value>;

@@ -1,8 +1,9 @@
 //! The providers of `forklift_providers`, behind the port that the reconcilers ask.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forklift_api::{Condition, Provider, ProviderType, Ref};
-use forklift_core::source::{Capabilities, Source, SourceError};
+use forklift_core::source::{Capabilities, InspectionSnapshots, Source, SourceError};
 use forklift_providers::Registry;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,13 @@ impl Providers for Registry {
                 forklift_providers::Found::NotLoaded => Found::NotLoaded,
             }
         })
+    }
+
+    fn inspection<'a>(
+        &'a self,
+        connection: &'a BTreeMap<String, Vec<u8>>,
+    ) -> BoxFuture<'a, Result<Arc<dyn InspectionSnapshots>, SourceError>> {
+        Box::pin(Registry::inspection(self, connection))
     }
 
     fn workload(&self, provider: &Provider, id: &str) -> Option<serde_json::Value> {

@@ -20,6 +20,10 @@ pub enum Kind {
     Disk,
     /// The copy of a secret with the source's credentials.
     Credentials,
+    /// The inspection before the copy.
+    Inspection,
+    /// The copy of a secret with the source's credentials and address, for the inspection.
+    Connection,
 }
 
 impl Kind {
@@ -30,6 +34,8 @@ impl Kind {
             Kind::Hook => "hook",
             Kind::Disk => "disk",
             Kind::Credentials => "source",
+            Kind::Inspection => "inspect",
+            Kind::Connection => "connect",
         }
     }
 }

@@ -6,6 +6,7 @@
 //! 3. Nothing is powered off or on whose identity was not read from the source in this step.
 //! 4. The source is never started while the target exists, the target is never created while the source runs.
 //! 5. No VM on bytes that were not verified, or on a guest whose conversion did not succeed; no success without both.
+//! 6. No volume for a guest that is to be inspected before the copy, and was not, or has a concern that forbids it.
 use std::collections::BTreeMap;
 
 use forklift_api::labels;
@@ -16,8 +17,8 @@ use crate::names;
 use crate::plan::effect::{Effect, ObjectRef, TargetObject};
 use crate::plan::itinerary::Facets;
 use crate::plan::pipeline::StepName;
-use crate::plan::state::{Outcome, VmState};
-use crate::plan::step::{is_converted, is_verified};
+use crate::plan::state::{Finding, Outcome, VmState};
+use crate::plan::step::{is_converted, is_inspected, is_verified};
 use crate::plan::world::{MigrationKind, Observed, World};
 
 /// A rule that an effect or a state would break.
@@ -50,6 +51,9 @@ pub enum Violation {
     /// The guest was not converted.
     #[error("the guest of {0} is not converted")]
     NotConverted(String),
+    /// The guest was not inspected, or must not be migrated.
+    #[error("the guest of {0} was not inspected, or must not be migrated as it is")]
+    NotInspected(String),
 }
 
 /// Decides whether an effect may be applied. `state` is the state the step was made from, `world` what it saw.
@@ -116,6 +120,7 @@ fn seen<'w>(object: &ObjectRef, world: &World<'w>) -> Option<&'w Observed> {
         .chain(target.imports.iter().map(|i| &i.seen))
         .chain(target.hooks.iter().map(|h| &h.seen))
         .chain(target.conversion.iter().map(|c| &c.seen))
+        .chain(target.inspection.iter().map(|c| &c.seen))
         .chain(target.vm.iter().map(|v| &v.seen));
     let same = |o: &&Observed| {
         !object.uid.is_empty()
@@ -154,6 +159,13 @@ fn permit_creation(object: &TargetObject, state: &VmState, world: &World<'_>) ->
     }
     if state.outcome.is_some() {
         return Err(Violation::WrongMoment(world.vm.name.clone()));
+    }
+    if object.kind == "PersistentVolumeClaim" && Facets::of(world.plan, world.vm, world.machine).preflight {
+        let name = StepName::PreflightInspection.as_str();
+        let inspected = state.pipeline.iter().any(|step| step.task.name == name && is_inspected(step));
+        if !inspected || state.findings.iter().any(Finding::blocks) {
+            return Err(Violation::NotInspected(world.vm.name.clone()));
+        }
     }
     if object.kind != "VirtualMachine" {
         return Ok(());

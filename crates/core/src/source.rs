@@ -140,6 +140,17 @@ pub trait Snapshots: Send + Sync {
     fn remove<'a>(&'a self, vm: &'a VmIdentity, name: &'a str) -> PortFuture<'a, ()>;
 }
 
+/// Snapshots that an inspection takes for itself, of a VM that no plan is about. Names are derived by the caller, so that
+/// every call can be repeated; snapshots of other names are never touched.
+pub trait InspectionSnapshots: Send + Sync {
+    /// Returns the snapshot of this name, and starts one where there is none and none is being taken. `None`: not there
+    /// yet, ask again.
+    fn take<'a>(&'a self, vm: &'a str, name: &'a str) -> PortFuture<'a, Option<SnapshotFact>>;
+
+    /// Starts the removal of the snapshot of this name; returns whether there is none (any more).
+    fn remove<'a>(&'a self, vm: &'a str, name: &'a str) -> PortFuture<'a, bool>;
+}
+
 /// A snapshot of ours that exists in the source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

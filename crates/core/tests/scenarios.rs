@@ -2,7 +2,8 @@
 //! `UPDATE_EXPECT=1` writes the transcripts anew; read the difference before you commit it.
 //!
 //! ```text
-//! world power conversion    a source with power control, guests that are converted (also: warm, hook, taken)
+//! world power conversion    a source with power control, guests that are converted (also: warm, hook, taken, inspected,
+//!                           grave, windows)
 //! steps 3                   three steps, each with the effects it wants
 //! until CopyDisks           steps until the phase (or `end`)
 //! crash                     one step whose effects are applied and whose state is lost
@@ -17,9 +18,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use expect_test::expect_file;
-use fake::{Fake, Rng};
+use fake::{Fake, Rng, Trouble};
 use forklift_api::worker::ImportSource;
-use forklift_core::machine::{Disk, Machine, PowerState};
+use forklift_core::machine::{Disk, Machine, OsFamily, PowerState};
 use forklift_core::plan::world::{HookSpec, MigrationKind};
 use forklift_core::plan::{CancelReason, EffectError, PlanFacts, PlanVm, VmState, World, run, step};
 use forklift_core::safety;
@@ -65,10 +66,13 @@ fn open(words: &[&str]) -> Scene {
         ..PlanFacts::default()
     };
     plan.options.delete_vm_on_failure = true;
+    plan.options.preflight_inspection = is("inspected") || is("grave");
+    plan.options.wait_for_guest_reboots = is("windows");
+    plan.options.reboot_seconds = 700;
     let mut vm = PlanVm { id: "vm-42".into(), name: "web".into(), ..PlanVm::default() };
     vm.post_hook =
         is("hook").then(|| HookSpec { name: "tell".into(), uid: "h".into(), image: "i".into(), ..HookSpec::default() });
-    let machine = Machine {
+    let mut machine = Machine {
         id: vm.id.clone(),
         name: vm.name.clone(),
         uuid: "uuid".into(),
@@ -77,6 +81,9 @@ fn open(words: &[&str]) -> Scene {
         disks: vec![Disk { key: "disk0".into(), capacity: 100 << 20, ..Disk::default() }],
         ..Machine::default()
     };
+    if is("windows") {
+        machine.guest.family = OsFamily::Windows;
+    }
     let sources = vec![DiskSource {
         source: ImportSource::Nbd { uri: "nbd://x/0".into() },
         identity: "0".into(),
@@ -86,6 +93,7 @@ fn open(words: &[&str]) -> Scene {
     let state = run::reset(&plan, &vm, None, Some(&machine));
     let mut fake = Fake::new(Rng::new(7), plan, vm, machine);
     fake.lucky = true;
+    fake.trouble = if is("grave") { Trouble::Grave } else { Trouble::Small };
     if is("taken") {
         fake.plant(json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web", "namespace": "tgt", "labels": {}}}), true);
     }
@@ -169,7 +177,7 @@ impl Scene {
     }
 
     fn until(&mut self, reached: impl Fn(&VmState) -> bool) {
-        for _ in 0..300 {
+        for _ in 0..1200 {
             if reached(&self.state) {
                 return;
             }
@@ -198,6 +206,9 @@ fn transcripts() {
         let mut out = scene.out;
         for text in scene.state.error.iter().flat_map(|e| &e.reasons).chain(&scene.state.warnings) {
             let _ = writeln!(out, "! {text}");
+        }
+        for finding in &scene.state.findings {
+            let _ = writeln!(out, "? {} {}: {}", finding.category, finding.id, finding.message);
         }
         let left = scene.fake.objects.iter().filter(|o| o.stays()).map(|o| format!("{} {}", o.made.kind, o.made.name));
         let power = if scene.fake.on { "on" } else { "off" };

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use forklift_api::{Condition, Provider, ProviderType};
-use forklift_core::source::{Capabilities, Source};
+use forklift_core::source::{Capabilities, InspectionSnapshots, Source, SourceError};
 use forklift_inventory::{Live, ProviderEntry, ProviderSpec, Writer};
 use tokio_util::sync::CancellationToken;
 
@@ -174,4 +174,13 @@ pub trait ProviderKind: Send + Sync {
 
     /// Returns the source over an inventory; `None` when it is only a destination. Must not wait for the source.
     fn source(&self, entry: Arc<ProviderEntry>, endpoint: &Endpoint, context: &Context) -> Option<Arc<dyn Source>>;
+
+    /// Logs in by the data of a connection secret (`url`, `user`, `password` …), for an inspection that takes its own
+    /// snapshot; `None` where VMs of this type are not inspected at their source.
+    async fn inspection(
+        &self,
+        _connection: &BTreeMap<String, Vec<u8>>,
+    ) -> Option<Result<Arc<dyn InspectionSnapshots>, SourceError>> {
+        None
+    }
 }

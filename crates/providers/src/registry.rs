@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use forklift_api::{Condition, Provider, ProviderType, Ref};
-use forklift_core::source::{Capabilities, Source, SourceError};
+use forklift_core::source::{Capabilities, InspectionSnapshots, Source, SourceError};
 use forklift_inventory::{FindError, Inventory, ProviderEntry, Record, Reference};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +71,22 @@ impl Registry {
     /// Tests the connection.
     pub async fn test(&self, endpoint: &Endpoint) -> Result<(), ConnectError> {
         supported(&endpoint.provider)?.test(endpoint, &self.context).await
+    }
+
+    /// Logs in by a connection secret, for an inspection that takes its own snapshot. What the secret leads to is what
+    /// can be inspected at its source.
+    pub async fn inspection(
+        &self,
+        connection: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Arc<dyn InspectionSnapshots>, SourceError> {
+        for provider_type in ProviderType::ALL {
+            if let Some(kind) = kind(*provider_type)
+                && let Some(found) = kind.inspection(connection).await
+            {
+                return found;
+            }
+        }
+        Err(SourceError::Denied("no provider's VMs are inspected at their source".to_owned()))
     }
 
     /// Returns what is wrong with the settings and the secret.

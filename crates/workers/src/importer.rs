@@ -16,7 +16,7 @@
 //! | `POD_IP` | where to serve `/progress`, port 8080 | `0.0.0.0` |
 //! | `TERMINATION_LOG` | where to leave the [`ImportResult`] | `/dev/termination-log` |
 
-mod vsphere;
+pub(crate) mod vsphere;
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};

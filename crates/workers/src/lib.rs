@@ -5,5 +5,6 @@
 pub mod conversion;
 pub mod hook_runner;
 pub mod importer;
+pub mod inspection;
 pub mod ova_server;
 pub mod vddk_check;

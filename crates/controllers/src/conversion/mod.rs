@@ -5,8 +5,11 @@
 //!                          ▲              │ the pod is gone (node lost, evicted): it is made again, the disks are as
 //!                          └──────────────┘ they were, because the conversion works on an overlay
 //! ```
+//! A DeepInspection has stages of its own: see `inspection`.
+//!
 //! While the pod runs its progress is polled; when it says that it is done its results are kept in the status and the
 //! pod is told to end. The termination message holds the result too, so nothing is lost when nobody asked in time.
+mod inspection;
 mod pod;
 
 use std::sync::Arc;
@@ -34,24 +37,40 @@ pub async fn reconcile(conversion: Arc<Conversion>, context: Arc<Context>) -> Re
     let namespace = conversion.namespace().unwrap_or_default();
     let api: Api<Conversion> = Api::namespaced(context.client.clone(), &namespace);
     let elsewhere = !conversion.spec.target_namespace.is_empty() && conversion.spec.target_namespace != namespace;
+    let inspects = conversion.spec.type_ == ConversionType::DeepInspection;
     if conversion.metadata.deletion_timestamp.is_some() {
-        if elsewhere {
+        if elsewhere || inspects {
             remove_pod(&context, &conversion).await?;
+        }
+        if inspects && !inspection::left_in_order(&context, &conversion).await? {
+            return Ok(Action::requeue(SLOW));
         }
         set_finalizer(&api, conversion.as_ref(), FINALIZER, false).await?;
         return Ok(Action::await_change());
     }
     let phase = conversion.status.as_ref().and_then(|status| status.phase);
+    if inspects && inspection::is_to_be_ended(&conversion) {
+        remove_pod(&context, &conversion).await?;
+        let mut pass = Pass::begin(&context.client, conversion.as_ref(), Timestamp::now());
+        let result = inspection::end(&context, &mut pass).await;
+        return pass.finish(result).await;
+    }
     if matches!(phase, Some(ConversionPhase::Succeeded | ConversionPhase::Failed | ConversionPhase::Canceled)) {
         return Ok(Action::await_change());
     }
-    if elsewhere && set_finalizer(&api, conversion.as_ref(), FINALIZER, true).await? {
+    let holds = elsewhere || (inspects && inspection::takes_its_own(&conversion));
+    if holds && set_finalizer(&api, conversion.as_ref(), FINALIZER, true).await? {
         return Ok(Action::requeue(SLOW));
     }
     let mut pass = Pass::begin(&context.client, conversion.as_ref(), Timestamp::now());
     check(&conversion.spec).into_iter().for_each(|condition| pass.set(condition));
-    let result =
-        if pass.conditions().has_critical() { Ok(Action::await_change()) } else { advance(&context, &mut pass).await };
+    let result = if pass.conditions().has_critical() {
+        Ok(Action::await_change())
+    } else if inspects {
+        inspection::advance(&context, &mut pass).await
+    } else {
+        advance(&context, &mut pass).await
+    };
     if !pass.conditions().has_blocker() {
         pass.set(Condition::new(types::READY, Category::Required, "The conversion is ready."));
     }
@@ -77,9 +96,6 @@ pub fn check(spec: &ConversionSpec) -> Vec<Condition> {
     // In place nothing is fetched from the source, so there is nothing to log in to.
     if spec.type_ != ConversionType::InPlace && !is_named(&spec.connection.secret) {
         say(types::CONNECTION_NOT_SET, "The `Connection.Secret` is required.");
-    }
-    if spec.type_ == ConversionType::DeepInspection && spec.vddk_image.is_empty() {
-        say(types::VDDK_IMAGE_NOT_SET, "The `vddkImage` field is required when `type` is DeepInspection.");
     }
     if let Some(encryption) = &spec.disk_encryption
         && encryption.type_ == DiskEncryptionType::Luks

@@ -2,6 +2,7 @@
 use forklift_api::conversion::ConversionType;
 use forklift_api::{Conversion, Settings, labels};
 use forklift_core::build::conversion::conversion_pod;
+use forklift_core::build::inspection::inspection_pod;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
@@ -28,6 +29,20 @@ pub fn belongs(pod: &Pod, uid: Option<&str>) -> bool {
     uid.is_some() && pod.annotations().get(CONVERSION_UID).map(String::as_str) == uid
 }
 
+/// Returns the pod of an inspection of this snapshot.
+pub fn inspector(conversion: &Conversion, settings: &Settings, snapshot: &str) -> Result<Pod, ReconcileError> {
+    let mut spec = conversion.spec.clone();
+    if spec.image.is_empty() {
+        spec.image.clone_from(&settings.importer_image);
+    }
+    spec.pod_settings.request_kvm &= !settings.virt_v2v_dont_request_kvm;
+    let own: Map<String, Value> = conversion.labels().iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let same_namespace = conversion.namespace().as_deref() == Some(spec.target_namespace.as_str());
+    let owner = owner(conversion, true, true).filter(|_| same_namespace).map(|owner| json!(owner));
+    let pod = inspection_pod(&name(conversion), &spec, snapshot, &own, owner).json;
+    finish(pod, conversion, settings)
+}
+
 /// Returns the pod.
 pub fn build(conversion: &Conversion, settings: &Settings) -> Result<Pod, ReconcileError> {
     let mut spec = conversion.spec.clone();
@@ -51,6 +66,7 @@ pub fn build(conversion: &Conversion, settings: &Settings) -> Result<Pod, Reconc
             default("V2V_remoteInspection", "true");
             labels::APP_VIRT_V2V_INSPECTION
         }
+        // it has a pod of its own: `inspector`
         ConversionType::DeepInspection => labels::APP_DEEP_INSPECTION,
     };
     let own: Map<String, Value> = conversion.labels().iter().map(|(key, value)| (key.clone(), json!(value))).collect();
@@ -58,19 +74,9 @@ pub fn build(conversion: &Conversion, settings: &Settings) -> Result<Pod, Reconc
     let owner = owner(conversion, true, true).filter(|_| same_namespace).map(|owner| json!(owner));
     let mut pod = conversion_pod(&name(conversion), &spec, &own, owner).json;
 
-    // The label holds the conversion's name, not the pod's: watches find the way back by it.
-    pod["metadata"]["labels"][labels::CONVERSION] = json!(conversion.name_any());
     pod["metadata"]["labels"][labels::APP] = json!(app);
-    pod["metadata"]["annotations"][CONVERSION_UID] = json!(conversion.uid());
     let container = &mut pod["spec"]["containers"][0];
     container["name"] = json!(CONTAINER);
-    for (kind, cpu, memory) in [
-        ("limits", &settings.virt_v2v_limits_cpu, &settings.virt_v2v_limits_memory),
-        ("requests", &settings.virt_v2v_requests_cpu, &settings.virt_v2v_requests_memory),
-    ] {
-        container["resources"][kind]["cpu"] = json!(cpu);
-        container["resources"][kind]["memory"] = json!(memory);
-    }
     // In place nothing is read from the source: its credentials stay out of the pod.
     let secret = spec.connection.secret.name.as_deref().filter(|name| !name.is_empty());
     if let Some(secret) = secret.filter(|_| spec.type_ != ConversionType::InPlace) {
@@ -80,6 +86,22 @@ pub fn build(conversion: &Conversion, settings: &Settings) -> Result<Pod, Reconc
             json!({"name": "secret-volume", "mountPath": "/etc/secret", "readOnly": true}),
         );
         push(&mut pod["spec"]["volumes"], json!({"name": "secret-volume", "secret": {"secretName": secret}}));
+    }
+    finish(pod, conversion, settings)
+}
+
+/// Adds what belongs to the cluster, and what ties the pod to its conversion.
+fn finish(mut pod: Value, conversion: &Conversion, settings: &Settings) -> Result<Pod, ReconcileError> {
+    // The label holds the conversion's name, not the pod's: watches find the way back by it.
+    pod["metadata"]["labels"][labels::CONVERSION] = json!(conversion.name_any());
+    pod["metadata"]["annotations"][CONVERSION_UID] = json!(conversion.uid());
+    let container = &mut pod["spec"]["containers"][0];
+    for (kind, cpu, memory) in [
+        ("limits", &settings.virt_v2v_limits_cpu, &settings.virt_v2v_limits_memory),
+        ("requests", &settings.virt_v2v_requests_cpu, &settings.virt_v2v_requests_memory),
+    ] {
+        container["resources"][kind]["cpu"] = json!(cpu);
+        container["resources"][kind]["memory"] = json!(memory);
     }
     if pod["spec"]["serviceAccountName"].is_null() && !settings.migration_service_account.is_empty() {
         pod["spec"]["serviceAccountName"] = json!(settings.migration_service_account);

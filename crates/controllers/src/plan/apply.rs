@@ -1,10 +1,12 @@
 //! Applying the effects of a step, in their order; the first one refused ends it.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forklift_api::Plan;
 use forklift_core::plan::{Effect, EffectError, ObjectRef, TargetObject};
 use forklift_core::safety::is_same;
 use forklift_core::source::{Source, SourceError};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::DynamicObject;
@@ -91,7 +93,11 @@ impl Target<'_> {
         };
         let mut copy: Secret = serde_json::from_value(to.json.clone())
             .map_err(|error| EffectError::Rejected(format!("the copy of {what} cannot be written: {error}")))?;
-        copy.data.clone_from(&found.data);
+        // what the copy has beside the credentials, e.g. the address that they are for
+        let more = copy.string_data.take().unwrap_or_default();
+        let more = more.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes())));
+        let data = Some(found.data.unwrap_or_default().into_iter().chain(more).collect::<BTreeMap<_, _>>());
+        copy.data.clone_from(&data);
         let target: Api<Secret> =
             Api::namespaced(self.context.client.clone(), to.namespace.as_deref().unwrap_or_default());
         let params = kube::api::PostParams {
@@ -105,10 +111,12 @@ impl Target<'_> {
         };
         match taken {
             Ok(Some(known)) if !is_same(to, known.labels()) => Err(EffectError::NotOurs(describe(to))),
-            Ok(Some(known)) if known.data == found.data => Ok(()),
+            Ok(Some(known)) if known.data.clone().unwrap_or_default() == *data.as_ref().unwrap_or(&BTreeMap::new()) => {
+                Ok(())
+            }
             // the credentials were rotated while the migration runs
             Ok(Some(mut known)) => {
-                known.data.clone_from(&found.data);
+                known.data.clone_from(&data);
                 let replaced = target.replace(&to.name, &params, &known).await;
                 replaced.map(|_| ()).map_err(|error| of_client(&describe(to), error))
             }

@@ -2,11 +2,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use forklift_api::conversion::ConversionType;
 use forklift_api::worker::{ImportProgress, ImportResult, WorkerError};
 use forklift_api::{Conversion, annotations, labels};
 use forklift_core::build::importer_job::ROUND;
 use forklift_core::plan::world::{
-    ConversionFact, HookFact, ImportFact, JobState, Observed, PvcFact, SharedFact, VmFact,
+    ConversionFact, GuestFact, HookFact, ImportFact, JobState, Observed, PvcFact, SharedFact, VmFact,
 };
 use forklift_core::plan::{Needs, ObjectRef, PlanFacts, PlanVm, TargetFacts};
 use futures::future::BoxFuture;
@@ -116,11 +117,16 @@ pub async fn target(
         }
     }
     if needs.target || needs.conversion_progress {
-        facts.conversion = of
-            .conversions
-            .iter()
-            .max_by_key(|conversion| conversion.labels().get(labels::MIGRATION) == Some(&plan.migration_uid))
-            .map(|conversion| conversion_fact(conversion));
+        let latest = |inspects: bool| {
+            let all = of.conversions.iter().filter(|c| (c.spec.type_ == ConversionType::DeepInspection) == inspects);
+            all.max_by_key(|conversion| conversion.labels().get(labels::MIGRATION) == Some(&plan.migration_uid))
+                .map(|conversion| conversion_fact(conversion))
+        };
+        facts.conversion = latest(false);
+        facts.inspection = latest(true);
+    }
+    if needs.guest {
+        facts.guest = guest(context, &plan.target_namespace, target_name).await;
     }
     if needs.target {
         facts.shared = children.shared.clone();
@@ -133,6 +139,20 @@ pub async fn target(
         facts.labelled = labelled(of);
     }
     facts
+}
+
+/// Returns how the target VM runs; `None` while it does not, and when nobody can tell: the next look asks again.
+async fn guest(context: &Context, namespace: &str, name: &str) -> Option<GuestFact> {
+    let api = dynamic(context, "kubevirt.io/v1", "VirtualMachineInstance", Some(namespace));
+    let found = api.get_opt(name).await.inspect_err(|error| tracing::debug!(name, %error, "no look at the guest"));
+    let found = found.ok().flatten()?;
+    let status = &found.data["status"];
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    Some(GuestFact {
+        uid: found.uid().unwrap_or_default(),
+        running: status["phase"] == "Running",
+        agent: conditions.any(|condition| condition["type"] == "AgentConnected" && condition["status"] == "True"),
+    })
 }
 
 /// Names of VMs in the target namespace that are not this VM's.
@@ -307,6 +327,7 @@ fn conversion_fact(conversion: &Conversion) -> ConversionFact {
         message: status.map(|status| status.message.clone()).filter(|message| !message.is_empty()),
         progress: status.and_then(|status| status.progress.clone()),
         result: status.and_then(|status| status.result.clone()),
+        inspection: status.and_then(|status| status.inspection_result.clone()),
     }
 }
 

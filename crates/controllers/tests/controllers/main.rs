@@ -6,6 +6,7 @@ mod certificate;
 mod cluster;
 mod conditions;
 mod hosts;
+mod inspections;
 mod kubelet;
 mod live;
 mod plans;

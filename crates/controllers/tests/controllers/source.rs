@@ -8,7 +8,9 @@ use forklift_controllers::ports::{
     ConnectError, Endpoint, Examination, Found, FoundHost, HostEndpoint, HostError, HostFacts, Providers, Thing,
 };
 use forklift_core::machine::{Disk, Machine, Nic, PowerState, ResourceRef, VmIdentity};
-use forklift_core::source::{Capabilities, DiskSource, PortFuture, Source, SourceError};
+use forklift_core::source::{
+    Capabilities, DiskSource, InspectionSnapshots, PortFuture, SnapshotFact, Source, SourceError,
+};
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +47,10 @@ pub struct Door {
     pub host_logins: Vec<(String, String, String)>,
     /// Hosts that are reached directly, by id.
     pub direct: BTreeMap<String, HostEndpoint>,
+    /// Snapshots of inspections, by VM and name.
+    pub snapshots: Vec<(String, String)>,
+    /// Snapshots of inspections that were ever taken.
+    pub snapshots_taken: usize,
     /// Ends all collectors with this error.
     pub collector_ends: Option<tokio::sync::watch::Receiver<Option<ConnectError>>>,
 }
@@ -136,6 +142,31 @@ impl Source for FakeSource {
         };
         let all = machine.disks.iter().map(source).collect();
         Box::pin(async move { Ok(all) })
+    }
+}
+
+impl InspectionSnapshots for FakeSource {
+    fn take<'a>(&'a self, vm: &'a str, name: &'a str) -> PortFuture<'a, Option<SnapshotFact>> {
+        let known = self.door(|door| {
+            let wanted = (vm.to_owned(), name.to_owned());
+            if door.snapshots.contains(&wanted) {
+                return true;
+            }
+            door.snapshots.push(wanted);
+            door.snapshots_taken += 1;
+            false
+        });
+        let fact = SnapshotFact { name: name.into(), id: "snapshot-9".into(), ready: true, deltas: Vec::new() };
+        Box::pin(async move { Ok(known.then_some(fact)) })
+    }
+
+    fn remove<'a>(&'a self, vm: &'a str, name: &'a str) -> PortFuture<'a, bool> {
+        let gone = self.door(|door| {
+            let before = door.snapshots.len();
+            door.snapshots.retain(|known| *known != (vm.to_owned(), name.to_owned()));
+            before == door.snapshots.len()
+        });
+        Box::pin(async move { Ok(gone) })
     }
 }
 
@@ -249,6 +280,15 @@ impl Providers for FakeSource {
             }
         };
         Box::pin(async move { found })
+    }
+
+    fn inspection<'a>(
+        &'a self,
+        connection: &'a BTreeMap<String, Vec<u8>>,
+    ) -> BoxFuture<'a, Result<Arc<dyn InspectionSnapshots>, SourceError>> {
+        let known = connection.get("url").is_some_and(|url| url == b"https://vc/sdk");
+        let snapshots: Arc<dyn InspectionSnapshots> = Arc::new(self.clone());
+        Box::pin(async move { if known { Ok(snapshots) } else { Err(SourceError::Denied("no such server".into())) } })
     }
 
     fn workload(&self, _: &Provider, id: &str) -> Option<serde_json::Value> {

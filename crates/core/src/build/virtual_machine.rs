@@ -7,6 +7,7 @@ use crate::machine::{FirmwareKind, Machine, PowerState};
 use crate::mapping;
 use crate::names;
 use crate::plan::effect::TargetObject;
+use crate::plan::itinerary::Facets;
 use crate::plan::state::VmState;
 use crate::plan::world::{NetworkDestination, PlanFacts, PlanOptions, PlanVm, TargetPower};
 use crate::template;
@@ -93,8 +94,12 @@ pub fn virtual_machine(
     TargetObject::new(object)
 }
 
-/// Returns the run strategy: the wish for the VM, then the plan's, then as the source was.
+/// Returns the run strategy: the wish for the VM, then the plan's, then as the source was. A Windows guest that is waited
+/// for has to run, whatever its source did: what remains of its conversion is done at its first starts.
 pub fn run_strategy(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, state: &VmState) -> &'static str {
+    if Facets::of(plan, vm, Some(machine)).reboots {
+        return "Always";
+    }
     let wish = vm.target_power_state.filter(|p| *p != TargetPower::Auto).unwrap_or(plan.options.target_power_state);
     match (wish, state.restore_power_state.unwrap_or(machine.power)) {
         (TargetPower::On, _) | (TargetPower::Auto, PowerState::On) => "Always",

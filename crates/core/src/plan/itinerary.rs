@@ -3,7 +3,7 @@
 //! The lists read like upstream's; `CopyDisks` in a warm migration is entered again for each round, which is the
 //! business of [`step`](super::step), as are failure and cancel.
 use super::phase::Phase::{self, *};
-use super::world::{MigrationKind, PlanFacts, PlanVm};
+use super::world::{MigrationKind, PlanFacts, PlanVm, TargetPower};
 use crate::machine::{Machine, OsFamily};
 
 /// What the predicates of an itinerary look at.
@@ -35,6 +35,7 @@ impl Facets {
         let conversion = plan.source.conversion && !plan.options.skip_guest_conversion;
         let warm = plan.kind == MigrationKind::Warm;
         let windows = machine.is_some_and(|m| m.guest.family == OsFamily::Windows);
+        let wish = vm.target_power_state.filter(|p| *p != TargetPower::Auto).unwrap_or(plan.options.target_power_state);
         Self {
             pre_hook: vm.pre_hook.is_some(),
             post_hook: vm.post_hook.is_some(),
@@ -43,7 +44,7 @@ impl Facets {
             snapshot_tasks: plan.source.snapshot_tasks,
             preflight: warm && conversion && plan.source.snapshot_tasks && plan.options.preflight_inspection,
             openstack_images: false,
-            reboots: conversion && windows && plan.options.wait_for_guest_reboots,
+            reboots: conversion && windows && plan.options.wait_for_guest_reboots && wish != TargetPower::Off,
             final_removal: false,
         }
     }
@@ -239,6 +240,31 @@ mod tests {
                 "Started CreateInitialSnapshot WaitForInitialSnapshot StoreInitialSnapshotDeltas CreateDataVolumes CopyDisks CopyingPaused RemovePreviousSnapshot WaitForPreviousSnapshotRemoval CreateSnapshot WaitForSnapshot StoreSnapshotDeltas AddCheckpoint StorePowerState PowerOffSource WaitForPowerOff RemovePenultimateSnapshot WaitForPenultimateSnapshotRemoval CreateFinalSnapshot WaitForFinalSnapshot AddFinalCheckpoint Finalize RemoveFinalSnapshot CreateGuestConversionPod ConvertGuest CreateVM Completed"
             ],
         );
+    }
+
+    #[test]
+    fn a_guest_is_inspected_between_its_first_snapshot_and_its_volumes() {
+        let facets = Facets { conversion: true, snapshot_tasks: true, preflight: true, ..Facets::default() };
+        assert_eq!(WARM.next(StoreInitialSnapshotDeltas, &facets), PreflightInspection);
+        assert_eq!(WARM.next(PreflightInspection, &facets), CreateDataVolumes);
+    }
+
+    #[test]
+    fn windows_is_waited_for_unless_it_stays_off() {
+        let mut plan = PlanFacts::default();
+        plan.source.conversion = true;
+        plan.options.wait_for_guest_reboots = true;
+        let mut machine = Machine::default();
+        machine.guest.family = OsFamily::Windows;
+        let waits = |plan: &PlanFacts, wish| {
+            let vm = PlanVm { target_power_state: wish, ..PlanVm::default() };
+            Facets::of(plan, &vm, Some(&machine)).reboots
+        };
+        assert!(waits(&plan, None) && !waits(&plan, Some(TargetPower::Off)));
+        plan.options.target_power_state = TargetPower::Off;
+        assert!(!waits(&plan, None) && waits(&plan, Some(TargetPower::On)));
+        plan.options.skip_guest_conversion = true;
+        assert!(!waits(&plan, Some(TargetPower::On)));
     }
 
     #[test]

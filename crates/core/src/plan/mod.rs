@@ -27,7 +27,7 @@ pub mod world;
 
 pub use effect::{Effect, EffectError, ObjectRef, TargetObject};
 pub use phase::Phase;
-pub use state::{Outcome, VmState, WaitCode, WaitingOn};
+pub use state::{Finding, Outcome, VmState, WaitCode, WaitingOn};
 pub use world::{CancelReason, MigrationKind, Needs, PlanFacts, PlanVm, SourceFacts, TargetFacts, World};
 
 /// What a step decided.

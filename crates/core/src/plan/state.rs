@@ -59,6 +59,34 @@ pub struct VmState {
     pub retries: u32,
     /// Warnings of the conversion and of optional steps.
     pub warnings: Vec<String>,
+    /// What the inspection before the copy found.
+    pub findings: Vec<Finding>,
+    /// Why the restarts of the Windows guest were not seen to end.
+    pub restarts_unseen: Option<String>,
+}
+
+/// A concern of the inspection before the copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How much it matters: `Critical`, `Error`, `Warning`, `Information` …; one word.
+    pub category: String,
+    /// Its id, one word.
+    pub id: String,
+    /// What is the matter and what to do about it.
+    pub message: String,
+}
+
+impl Finding {
+    /// Returns whether the VM must not be migrated with it.
+    pub fn blocks(&self) -> bool {
+        matches!(self.category.as_str(), "Critical" | "Error")
+    }
+
+    /// Returns its place among others: the worst first.
+    pub fn rank(&self) -> usize {
+        let order = ["Critical", "Error", "Warning", "Warn", "Advisory"];
+        order.iter().position(|category| *category == self.category).unwrap_or(order.len())
+    }
 }
 
 /// How a VM's migration ends.
@@ -254,6 +282,10 @@ pub enum WaitCode {
     ConversionPod,
     /// The guest conversion.
     Conversion,
+    /// The inspection before the copy.
+    Inspection,
+    /// The restarts of a Windows guest.
+    GuestRestarts,
     /// The target VM object.
     TargetVm,
     /// Our objects to be gone after the end.
@@ -287,6 +319,8 @@ impl VmState {
             waiting_on: None,
             retries: 0,
             warnings: Vec::new(),
+            findings: Vec::new(),
+            restarts_unseen: None,
         }
     }
 

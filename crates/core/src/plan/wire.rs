@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::phase::{Phase, UnknownPhase};
-use super::state::{Outcome, StateError, Step, StepPhase, VmError, VmState, WaitingOn, Warm, stamp};
+use super::state::{Finding, Outcome, StateError, Step, StepPhase, VmError, VmState, WaitingOn, Warm, stamp};
 use crate::machine::PowerState;
 
 /// Annotation of a pipeline step with the count of refused effects.
@@ -16,6 +16,10 @@ const RETRIES: &str = "retries";
 const PENDING: &str = "Pending";
 /// Condition of a VM whose conversion or optional steps left warnings.
 const WARNINGS: &str = "ConversionHasWarnings";
+/// Condition of a VM in which the inspection found something.
+const CONCERNS: &str = "InspectionHasConcerns";
+/// Condition of a VM whose restarts were not seen to end.
+const RESTARTS: &str = "WaitForGuestReboots";
 
 /// The fields of `VMStatus` that make up the state.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -45,6 +49,8 @@ struct WireCondition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
+    category: Option<String>,
+    reason: Option<String>,
     message: Option<String>,
     items: Option<Vec<String>>,
 }
@@ -91,6 +97,8 @@ impl Wire {
             waiting_on: self.waiting_on.and_then(|w| serde_json::from_value::<WaitingOn>(w).ok()),
             retries,
             warnings: condition(WARNINGS).and_then(|c| c.items.clone()).unwrap_or_default(),
+            findings: condition(CONCERNS).map(findings).unwrap_or_default(),
+            restarts_unseen: condition(RESTARTS).map(|c| c.message.clone().unwrap_or_default()),
         })
     }
 }
@@ -148,6 +156,23 @@ pub(super) fn merge(state: &VmState, status: &mut Value, now: Timestamp) -> Resu
     Ok(())
 }
 
+/// Reads the concerns from their condition; one without items is of somebody who keeps only one.
+fn findings(condition: &WireCondition) -> Vec<Finding> {
+    let read = |item: &String| {
+        let (category, rest) = item.split_once(' ')?;
+        let (id, message) = rest.split_once(": ")?;
+        Some(Finding { category: category.into(), id: id.into(), message: message.into() })
+    };
+    match condition.items.as_deref() {
+        Some(items) if !items.is_empty() => items.iter().filter_map(read).collect(),
+        Some(_) | None => vec![Finding {
+            category: condition.category.clone().unwrap_or_default(),
+            id: condition.reason.clone().unwrap_or_default(),
+            message: condition.message.clone().unwrap_or_default(),
+        }],
+    }
+}
+
 /// Sets and removes the conditions that are derived from the state; the others stay.
 fn merge_conditions(state: &VmState, list: &mut Vec<Value>, now: Timestamp) {
     let mut set = |kind: &str, wanted: Option<Value>| {
@@ -194,4 +219,16 @@ fn merge_conditions(state: &VmState, list: &mut Vec<Value>, now: Timestamp) {
             "message": "The conversion finished with warnings.", "items": state.warnings})
     });
     set(WARNINGS, warnings);
+    // one condition a type: the worst concern gives it its category, all are its items
+    let worst = state.findings.iter().min_by_key(|finding| finding.rank());
+    let concerns = worst.map(|worst| {
+        let items = state.findings.iter().map(|f| format!("{} {}: {}", f.category, f.id, f.message));
+        json!({"type": CONCERNS, "status": "True", "category": worst.category, "reason": worst.id, "durable": true,
+            "message": worst.message, "items": items.collect::<Vec<_>>()})
+    });
+    set(CONCERNS, concerns);
+    let restarts = state.restarts_unseen.as_ref().map(
+        |message| json!({"type": RESTARTS, "status": "True", "category": "Warn", "message": message, "durable": true}),
+    );
+    set(RESTARTS, restarts);
 }

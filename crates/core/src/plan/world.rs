@@ -3,6 +3,7 @@
 //! [`Needs`] says what has to be looked at for a state, so that nothing more is read. Facts that were not asked for
 //! are left at their defaults. When the target could not be read no step is made at all; when the source could not be
 //! asked, [`SourceFacts::unreachable`] says so.
+use forklift_api::conversion::InspectionResult;
 use forklift_api::worker::{ConversionProgress, ConversionResult, ImportProgress, ImportResult, Verify};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,8 @@ pub struct Needs {
     pub conversion_progress: bool,
     /// Everything that carries the VM's labels, whatever migration it is of: [`TargetFacts::labelled`].
     pub labelled: bool,
+    /// How the target VM runs: [`TargetFacts::guest`].
+    pub guest: bool,
 }
 
 /// Kind of a migration.
@@ -239,6 +242,8 @@ pub struct PlanOptions {
     pub request_kvm: bool,
     /// Windows guests are watched through their first-boot restarts.
     pub wait_for_guest_reboots: bool,
+    /// How long they are watched at most.
+    pub reboot_seconds: u32,
 }
 
 /// Power state of the target after the migration.
@@ -422,10 +427,14 @@ pub struct TargetFacts {
     pub imports: Vec<ImportFact>,
     /// The Conversion with this VM's labels.
     pub conversion: Option<ConversionFact>,
+    /// The Conversion of type DeepInspection with this VM's labels.
+    pub inspection: Option<ConversionFact>,
     /// Hook Jobs with this VM's labels.
     pub hooks: Vec<HookFact>,
     /// The VirtualMachine of the target name, whoever made it.
     pub vm: Option<VmFact>,
+    /// The VirtualMachineInstance of the target name.
+    pub guest: Option<GuestFact>,
     /// Everything that carries the VM's labels, of any migration of this plan.
     pub labelled: Vec<Observed>,
 }
@@ -560,6 +569,8 @@ pub struct ConversionFact {
     pub progress: Option<ConversionProgress>,
     /// Its result, once there is one.
     pub result: Option<ConversionResult>,
+    /// What it found, when it is an inspection that has ended well.
+    pub inspection: Option<InspectionResult>,
 }
 
 /// A hook's Job.
@@ -590,4 +601,16 @@ pub struct VmFact {
     pub status: String,
     /// Whether it runs.
     pub running: bool,
+}
+
+/// The VirtualMachineInstance of the target name: how the guest runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GuestFact {
+    /// UID: another one after the VM was stopped and started.
+    pub uid: String,
+    /// Whether its phase is Running.
+    pub running: bool,
+    /// Whether the guest's agent is connected.
+    pub agent: bool,
 }

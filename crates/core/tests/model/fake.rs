@@ -2,11 +2,13 @@
 //! VM really is under an id, who really made an object.
 use std::collections::BTreeMap;
 
+use forklift_api::conversion::{InspectionConcern, InspectionResult};
 use forklift_api::worker::{ConversionResult, ImportProgress, ImportResult, WorkerError};
 use forklift_core::machine::{Machine, PowerState, VmIdentity};
 use forklift_core::names;
+use forklift_core::plan::itinerary::Facets;
 use forklift_core::plan::world::{
-    ConversionFact, ConversionPhase, HookFact, ImportFact, JobState, Observed, PvcFact, VmFact,
+    ConversionFact, ConversionPhase, GuestFact, HookFact, ImportFact, JobState, Observed, PvcFact, VmFact,
 };
 use forklift_core::plan::{
     Effect, EffectError, Needs, ObjectRef, PlanFacts, PlanVm, SourceFacts, TargetFacts, TargetObject,
@@ -79,6 +81,70 @@ enum Ending {
     Permanent,
     /// The Job is reported as succeeded, but nobody knows how: the bytes were not verified.
     Lost,
+    /// Ended by somebody.
+    Canceled,
+}
+
+/// What is the matter with the guest, which only an inspection finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Trouble {
+    #[default]
+    None,
+    /// A concern that is told, and no more.
+    Small,
+    /// A concern with which it must not be migrated.
+    Grave,
+}
+
+/// What the target's Windows guest does after its first start, in ticks.
+#[derive(Clone, Debug, Default)]
+pub struct Guest {
+    begun: u64,
+    boot: u64,
+    /// When it installs its agent; 0 for never.
+    agent: u64,
+    /// When it restarts, in order.
+    restarts: Vec<u64>,
+    /// How long a restart takes.
+    down: u64,
+    /// The VM is another instance after each restart.
+    replaced: bool,
+}
+
+impl Guest {
+    fn drawn(rng: &mut Rng, now: u64) -> Self {
+        let boot = 1 + rng.below(10);
+        let agent = if rng.chance(200) { 0 } else { boot + 5 + rng.below(60) };
+        let mut at = boot.max(agent);
+        let restarts = (0..rng.below(3))
+            .map(|_| {
+                at += 61 + rng.below(200);
+                at
+            })
+            .collect();
+        Self { begun: now, boot, agent, restarts, down: 1 + rng.below(30), replaced: rng.chance(300) }
+    }
+
+    fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.begun)
+    }
+
+    /// Whether it has something to do yet, or is in the middle of it.
+    fn busy(&self, now: u64) -> bool {
+        let over = self.restarts.first().copied().unwrap_or(self.agent) + self.down;
+        self.age(now) <= over.max(self.boot)
+    }
+
+    fn fact(&self, now: u64) -> Option<GuestFact> {
+        let age = self.age(now);
+        let done = self.restarts.iter().filter(|at| age >= **at + self.down).count();
+        let down = self.restarts.iter().any(|at| (*at..at + self.down).contains(&age));
+        if age < self.boot || (down && self.replaced) {
+            return None;
+        }
+        let uid = if self.replaced { format!("vmi-{done}") } else { "vmi".into() };
+        Some(GuestFact { uid, running: true, agent: self.agent > 0 && age >= self.agent && !down })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +176,12 @@ pub struct Fake {
     serial: u64,
     /// Rules that were broken, in words.
     pub broken: Vec<String>,
+    /// What an inspection will find.
+    pub trouble: Trouble,
+    /// An inspection has looked at the guest, in this run.
+    pub inspected: bool,
+    /// What the target's guest does, from the creation of the VM.
+    pub guest: Option<Guest>,
 }
 
 impl Fake {
@@ -131,6 +203,9 @@ impl Fake {
             objects: Vec::new(),
             serial: 0,
             broken: Vec::new(),
+            trouble: Trouble::None,
+            inspected: false,
+            guest: None,
         }
     }
 
@@ -189,6 +264,8 @@ impl Fake {
                     converted: false,
                 };
             }
+        } else if is_inspection(&self.objects[at].made) {
+            self.inspected |= good && self.objects[at].current();
         } else if self.objects[at].made.kind == "Conversion" && good && self.objects[at].current() {
             let mut spoiled = false;
             for volume in self.objects.iter_mut().filter(|o| o.made.kind == "PersistentVolumeClaim" && o.current()) {
@@ -211,6 +288,7 @@ impl Fake {
             0..3 => Ending::Permanent,
             3..8 => Ending::Retryable,
             8..11 if made.kind == "Job" => Ending::Lost,
+            8..16 if is_inspection(&made) => Ending::Canceled,
             _ => Ending::Good,
         };
         let ending = match (std::mem::take(&mut self.spoil), self.lucky) {
@@ -321,6 +399,17 @@ impl Fake {
         }
         if object.kind == "VirtualMachine" {
             self.check_new_vm();
+            if self.guest.is_none() && Facets::of(&self.plan, &self.vm, Some(&self.machine)).reboots {
+                self.guest = Some(Guest::drawn(&mut self.rng, self.tick));
+            }
+        }
+        if object.kind == "PersistentVolumeClaim" && Facets::of(&self.plan, &self.vm, Some(&self.machine)).preflight {
+            if !self.inspected {
+                self.break_rule("a volume was made before the guest was inspected");
+            }
+            if self.trouble == Trouble::Grave {
+                self.break_rule("a volume was made for a guest that must not be migrated");
+            }
         }
         self.plant(object.json.clone(), false);
         Ok(())
@@ -442,11 +531,43 @@ impl Fake {
                     message: None,
                 }),
                 "Job" if of_vm => facts.imports.push(self.import(object, seen, disk, needs)),
+                "Conversion" if of_vm && is_inspection(&object.made) => {
+                    facts.inspection = Some(self.inspection(object, seen));
+                }
                 "Conversion" if of_vm => facts.conversion = Some(self.conversion(object, seen)),
                 _ => {}
             }
         }
+        if needs.guest {
+            facts.guest = self.guest.as_ref().and_then(|guest| guest.fact(self.tick));
+        }
         facts
+    }
+
+    /// Whether the target's guest is in the middle of what it does at its first starts.
+    pub fn guest_is_busy(&self) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.busy(self.tick))
+    }
+
+    fn inspection(&self, object: &Object, seen: Observed) -> ConversionFact {
+        let mut fact = self.conversion(object, seen);
+        if fact.phase == ConversionPhase::Succeeded {
+            let concern = |category: &str, message: &str| InspectionConcern {
+                category: category.into(),
+                id: "id".into(),
+                label: "label".into(),
+                message: message.into(),
+            };
+            let concerns = match self.trouble {
+                Trouble::None => Vec::new(),
+                Trouble::Small => {
+                    vec![concern("Warning", "look at this: it matters"), concern("Information", "so it is")]
+                }
+                Trouble::Grave => vec![concern("Critical", "it cannot run there")],
+            };
+            fact.inspection = Some(InspectionResult { concerns, bytes_read: 7, ..InspectionResult::default() });
+        }
+        fact
     }
 
     fn observed(&self, object: &Object) -> Observed {
@@ -471,14 +592,14 @@ impl Fake {
         match (object.job.ended, object.job.ending) {
             (false, _) => JobState::Running,
             (true, Ending::Good | Ending::Lost) => JobState::Succeeded,
-            (true, Ending::Retryable | Ending::Permanent) => JobState::Failed,
+            (true, Ending::Retryable | Ending::Permanent | Ending::Canceled) => JobState::Failed,
         }
     }
 
     fn import(&self, object: &Object, seen: Observed, disk: String, needs: Needs) -> ImportFact {
         let error = match object.job.ending {
             Ending::Good | Ending::Lost => None,
-            Ending::Retryable => Some(worker_error(true)),
+            Ending::Retryable | Ending::Canceled => Some(worker_error(true)),
             Ending::Permanent => Some(worker_error(false)),
         };
         // a dirty copy cannot be told by the importer: nobody but the order of the phases prevents it
@@ -511,9 +632,11 @@ impl Fake {
             (true, Ending::Good | Ending::Lost) => (ConversionPhase::Succeeded, None),
             (true, Ending::Retryable) => (ConversionPhase::Failed, Some(worker_error(true))),
             (true, Ending::Permanent) => (ConversionPhase::Failed, Some(worker_error(false))),
+            (true, Ending::Canceled) => (ConversionPhase::Canceled, None),
         };
         let result = ConversionResult { error, firmware: Some("bios".into()), ..ConversionResult::default() };
-        ConversionFact { seen, phase, message: None, progress: None, result: object.job.ended.then_some(result) }
+        let result = object.job.ended.then_some(result);
+        ConversionFact { seen, phase, result, ..ConversionFact::default() }
     }
 }
 
@@ -525,6 +648,10 @@ fn claim_of(object: &TargetObject) -> Option<String> {
     let volumes = object.json.pointer("/spec/template/spec/volumes")?.as_array()?;
     let disk = volumes.iter().find(|v| v["name"] == "disk")?;
     Some(disk["persistentVolumeClaim"]["claimName"].as_str()?.to_owned())
+}
+
+fn is_inspection(object: &TargetObject) -> bool {
+    object.kind == "Conversion" && object.json["spec"]["type"] == "DeepInspection"
 }
 
 fn labels_of(object: &TargetObject) -> BTreeMap<String, String> {

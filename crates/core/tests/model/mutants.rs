@@ -27,6 +27,14 @@ pub const MUTANTS: &[(&str, Step)] = &[
     ("leaves importers running after a failure", leaves_importers),
     ("uses what an earlier run left", keeps_leftovers),
     ("never gives a failing importer up", waits_forever),
+    ("copies before the inspection is over", skips_the_inspection),
+    ("takes any inspection that began for a good one", believes_inspections),
+    ("copies in spite of a critical concern", overlooks_concerns),
+    ("forgets what the inspection found", forgets_concerns),
+    ("takes a canceled inspection for one that runs", waits_for_canceled_inspections),
+    ("does not wait for the guest's restarts", skips_the_restarts),
+    ("takes a guest's first start for its restart", counts_the_first_start),
+    ("waits for a guest without an agent for ever", waits_for_the_agent),
 ];
 
 fn to(state: &VmState, phase: Phase) -> Transition {
@@ -196,6 +204,71 @@ fn keeps_leftovers(state: &VmState, world: &World<'_>) -> Transition {
         target.labelled.clear();
     }
     step(state, &World { target: &target, ..*world })
+}
+
+fn skips_the_inspection(state: &VmState, world: &World<'_>) -> Transition {
+    if undecided(state, world, Phase::PreflightInspection) {
+        let mut transition = to(state, Phase::CreateDataVolumes);
+        transition.next.disks_copied = false;
+        return transition;
+    }
+    step(state, world)
+}
+
+fn believes_inspections(state: &VmState, world: &World<'_>) -> Transition {
+    let mut target: TargetFacts = world.target.clone();
+    if let Some(inspection) = &mut target.inspection {
+        inspection.phase = ConversionPhase::Succeeded;
+        inspection.inspection.get_or_insert_default();
+    }
+    step(state, &World { target: &target, ..*world })
+}
+
+fn overlooks_concerns(state: &VmState, world: &World<'_>) -> Transition {
+    let mut target: TargetFacts = world.target.clone();
+    let concerns = target.inspection.iter_mut().flat_map(|fact| &mut fact.inspection).flat_map(|i| &mut i.concerns);
+    concerns.for_each(|concern| concern.category = "Warning".into());
+    step(state, &World { target: &target, ..*world })
+}
+
+fn forgets_concerns(state: &VmState, world: &World<'_>) -> Transition {
+    let mut transition = step(state, world);
+    if transition.next.outcome.is_none() {
+        transition.next.findings.clear();
+    }
+    transition
+}
+
+fn waits_for_canceled_inspections(state: &VmState, world: &World<'_>) -> Transition {
+    let mut target: TargetFacts = world.target.clone();
+    if let Some(inspection) = target.inspection.as_mut().filter(|i| i.phase == ConversionPhase::Canceled) {
+        inspection.phase = ConversionPhase::Running;
+    }
+    step(state, &World { target: &target, ..*world })
+}
+
+fn skips_the_restarts(state: &VmState, world: &World<'_>) -> Transition {
+    if undecided(state, world, Phase::WaitForGuestReboots) {
+        let after = if world.vm.post_hook.is_some() { Phase::PostHook } else { Phase::Completed };
+        return to(state, after);
+    }
+    step(state, world)
+}
+
+fn counts_the_first_start(state: &VmState, world: &World<'_>) -> Transition {
+    let mut state = state.clone();
+    for step in state.pipeline.iter_mut().filter(|step| step.task.name == "WaitForGuestReboots") {
+        step.task.annotations.insert("restarts".into(), "1".into());
+    }
+    step(&state, world)
+}
+
+fn waits_for_the_agent(state: &VmState, world: &World<'_>) -> Transition {
+    let mut transition = step(state, world);
+    if transition.next.restarts_unseen.is_some() && state.restarts_unseen.is_none() {
+        transition = Transition { next: state.clone(), effects: Vec::new(), recheck: Recheck::After(3) };
+    }
+    transition
 }
 
 fn waits_forever(state: &VmState, world: &World<'_>) -> Transition {

@@ -2,18 +2,19 @@
 //! and the rules that hold at its end.
 use forklift_api::worker::{ImportSource, Verify};
 use forklift_core::build::importer_job;
-use forklift_core::machine::{Disk, Machine, PowerState};
+use forklift_core::machine::{Disk, Machine, OsFamily, PowerState};
+use forklift_core::plan::itinerary::Facets;
 use forklift_core::plan::step::{self, CLEANUP_INCOMPLETE};
 use forklift_core::plan::world::{HookSpec, MigrationKind, SourceFacts, TargetFacts};
 use forklift_core::plan::{
-    CancelReason, Effect, EffectError, Outcome, PlanFacts, PlanVm, Transition, VmState, World, run,
+    CancelReason, Effect, EffectError, Outcome, Phase, PlanFacts, PlanVm, Transition, VmState, World, run,
 };
 use forklift_core::safety;
 use forklift_core::source::{Capabilities, DiskSource};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::fake::{Fake, Rng};
+use crate::fake::{Fake, Rng, Trouble};
 
 /// How steps are decided: the real function, or one with a planted bug.
 pub type Step = fn(&VmState, &World<'_>) -> Transition;
@@ -58,12 +59,15 @@ fn world(seed: u64) -> (Fake, Vec<DiskSource>) {
     };
     plan.options.delete_vm_on_failure = rng.chance(750);
     plan.options.delete_conversion = rng.chance(500);
+    plan.options.preflight_inspection = rng.chance(700);
+    plan.options.wait_for_guest_reboots = rng.chance(700);
+    plan.options.reboot_seconds = 700;
     let mut vm = PlanVm { id: "vm-42".into(), name: "Web 1".into(), ..PlanVm::default() };
     let hook = || HookSpec { name: "h".into(), uid: "hook".into(), image: "image".into(), ..HookSpec::default() };
     vm.pre_hook = rng.chance(200).then(hook);
     vm.post_hook = rng.chance(200).then(hook);
     let disks = 1 + rng.below(3);
-    let machine = Machine {
+    let mut machine = Machine {
         id: vm.id.clone(),
         name: vm.name.clone(),
         uuid: "uuid-42".into(),
@@ -72,6 +76,10 @@ fn world(seed: u64) -> (Fake, Vec<DiskSource>) {
         disks: (0..disks).map(|i| Disk { key: format!("disk{i}"), capacity: 100 << 20, ..Disk::default() }).collect(),
         ..Machine::default()
     };
+    if rng.chance(120) {
+        machine.guest.family = OsFamily::Windows;
+    }
+    let trouble = [Trouble::None, Trouble::None, Trouble::Small, Trouble::Grave][rng.below(4) as usize];
     let sources = (0..disks)
         .map(|i| DiskSource {
             source: ImportSource::Nbd { uri: format!("nbd://x/{i}") },
@@ -81,6 +89,7 @@ fn world(seed: u64) -> (Fake, Vec<DiskSource>) {
         })
         .collect();
     let mut fake = Fake::new(rng, plan, vm, machine);
+    fake.trouble = trouble;
     people(&mut fake);
     (fake, sources)
 }
@@ -194,6 +203,11 @@ pub fn migrate(seed: u64, decide: Step, guarded: bool) -> Report {
             fake.broken.push(format!("safety: {violation}"));
         }
         if !crashed && (calm || !fake.rng.chance(80)) {
+            let left = stored.phase == Phase::WaitForGuestReboots && next.phase != stored.phase;
+            if left && next.outcome != Some(Outcome::Canceled) && fake.guest_is_busy() && next.restarts_unseen.is_none()
+            {
+                fake.broken.push("a guest that is restarting was taken for one that has restarted".into());
+            }
             stored = if fake.rng.chance(100) { through_the_wire(&mut fake, next, now) } else { next };
         }
     }
@@ -286,6 +300,10 @@ fn check_end(fake: &mut Fake, state: &VmState, touched_power: bool, meddled: boo
         match state.outcome {
             Some(Outcome::Succeeded) => {
                 rule(current("VirtualMachine") == 1, "the target exists");
+                rule(current("Secret") == 0, "no credentials are left");
+                let facets = Facets::of(&fake.plan, &fake.vm, Some(&fake.machine));
+                let told = fake.trouble != Trouble::Small || state.findings.len() == 2;
+                rule(!facets.preflight || told, "what the inspection found is told");
                 let disks: Vec<_> =
                     ours.iter().filter(|o| o.made.kind == "PersistentVolumeClaim" && o.current()).collect();
                 rule(disks.len() == fake.machine.disks.len(), "every disk has its volume");

@@ -16,6 +16,7 @@ pub mod vim;
 
 mod adapters;
 mod collect;
+mod inspection;
 mod live;
 mod machine;
 pub mod model;
@@ -30,12 +31,13 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use forklift_api::Condition;
-use forklift_core::source::{Capabilities, Source};
+use forklift_core::source::{Capabilities, InspectionSnapshots, Source, SourceError};
 use forklift_inventory::{ProviderEntry, ProviderSpec};
 
 use crate::{ConnectError, Context, Endpoint, Examination, Hosts, Opened, ProviderKind, Thing};
@@ -116,5 +118,12 @@ impl ProviderKind for VSphere {
 
     fn source(&self, entry: Arc<ProviderEntry>, endpoint: &Endpoint, context: &Context) -> Option<Arc<dyn Source>> {
         Some(Arc::new(source::Vms::new(entry, endpoint, session::sessions(endpoint, context))))
+    }
+
+    async fn inspection(
+        &self,
+        connection: &BTreeMap<String, Vec<u8>>,
+    ) -> Option<Result<Arc<dyn InspectionSnapshots>, SourceError>> {
+        Some(inspection::connect(connection).await.map(|found| Arc::new(found) as Arc<dyn InspectionSnapshots>))
     }
 }

@@ -25,38 +25,38 @@ const TREE: [&str; 5] = [
 
 /// A snapshot in the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Found {
-    name: String,
-    moref: MoRef,
+pub(super) struct Found {
+    pub(super) name: String,
+    pub(super) moref: MoRef,
 }
 
 /// A task of the VM, not older than some minutes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Recent {
+pub(super) struct Recent {
     /// `VirtualMachine.createSnapshot`.
     what: String,
-    runs: bool,
+    pub(super) runs: bool,
     /// Type of the fault it ended with.
     fault: String,
 }
 
 impl Recent {
     // the simulator and ESXi name the newer variants too: createSnapshotEx
-    fn creates(&self) -> bool {
+    pub(super) fn creates(&self) -> bool {
         self.what.to_ascii_lowercase().contains("createsnapshot")
     }
 
-    fn removes(&self) -> bool {
+    pub(super) fn removes(&self) -> bool {
         let what = self.what.to_ascii_lowercase();
         what.contains("removesnapshot") || what.contains("snapshot.remove") || what.contains("removeallsnapshots")
     }
 
-    fn consolidates(&self) -> bool {
+    pub(super) fn consolidates(&self) -> bool {
         self.what.to_ascii_lowercase().contains("consolidate")
     }
 
     /// The guest could not be made quiet, which is no reason to do without the snapshot.
-    fn is_unquiet(&self) -> bool {
+    pub(super) fn is_unquiet(&self) -> bool {
         self.creates() && unquiet(&self.fault)
     }
 }
@@ -240,7 +240,7 @@ async fn consolidate(client: &Client, vm: &VmIdentity) -> Result<(), SourceError
 }
 
 /// Adds what a person can do to the faults that users meet.
-fn explain(error: &VimError, what: &str) -> SourceError {
+pub(super) fn explain(error: &VimError, what: &str) -> SourceError {
     let hint = match error.fault().map(|fault| fault.kind.as_str()) {
         Some("TooManySnapshotLevels") => "remove snapshots of it: a VM has at most 32 levels",
         Some("SnapshotNoChange" | "SnapshotDisabled" | "SnapshotLocked") => {
@@ -258,7 +258,7 @@ fn explain(error: &VimError, what: &str) -> SourceError {
     }
 }
 
-fn walk<'a>(list: impl Iterator<Item = &'a Element>, found: &mut Vec<Found>) {
+pub(super) fn walk<'a>(list: impl Iterator<Item = &'a Element>, found: &mut Vec<Found>) {
     for snapshot in list {
         if let (Some(name), Some(moref)) = (snapshot.text("name"), snapshot.moref("snapshot")) {
             found.push(Found { name: name.to_owned(), moref });
@@ -267,7 +267,7 @@ fn walk<'a>(list: impl Iterator<Item = &'a Element>, found: &mut Vec<Found>) {
     }
 }
 
-async fn recent_tasks(client: &Client, tasks: &[MoRef]) -> Result<Vec<Recent>, VimError> {
+pub(super) async fn recent_tasks(client: &Client, tasks: &[MoRef]) -> Result<Vec<Recent>, VimError> {
     if tasks.is_empty() {
         return Ok(Vec::new());
     }

@@ -14,15 +14,15 @@ mod convert;
 mod disks;
 mod domain;
 mod error;
-mod guest_files;
-mod kvm;
+pub(crate) mod guest_files;
+pub(crate) mod kvm;
 mod network;
 mod output;
 mod overlay;
 mod report;
-mod root_device;
+pub(crate) mod root_device;
 mod server;
-mod session;
+pub(crate) mod session;
 pub(crate) mod tool;
 
 #[cfg(test)]

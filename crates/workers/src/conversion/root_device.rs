@@ -170,7 +170,7 @@ fn boot_roots<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
         .collect()
 }
 
-fn fstab(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+pub fn fstab(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     text.lines().filter(|l| !l.trim_start().starts_with('#')).filter_map(|line| {
         let mut words = line.split_whitespace();
         Some((words.next()?, words.next()?, words.nth(1).unwrap_or_default()))

@@ -57,6 +57,35 @@ impl Session {
         Ok(session)
     }
 
+    /// Opens disks that are offered over NBD, to be looked at and not changed; nothing is mounted. `network` lets the
+    /// small machine reach a Tang server.
+    pub async fn look(tools: &Tools, disks: &[String], network: bool) -> Result<Self, ConversionError> {
+        let mut command = tools.command(&tools.guestfish);
+        // an overlay takes what a journal's replay writes; keys are read where they are asked for
+        command.args(["--ro", "--format=raw", "--keys-from-stdin"]);
+        if network {
+            command.arg("--network");
+        }
+        for disk in disks {
+            command.arg("-a").arg(disk);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().map_err(|error| missing(&tools.guestfish, error))?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(ConversionError::Failed("guestfish has no pipes".into()));
+        };
+        let mut session = Self { child, stdin, stdout: BufReader::new(stdout).lines(), count: 0 };
+        session.must("run").await?;
+        Ok(session)
+    }
+
+    /// Opens an encrypted device with a key; returns whether the key fits.
+    pub async fn unlock(&mut self, device: &str, name: &str, key: &str) -> Result<bool, ConversionError> {
+        let opened = format!("/dev/mapper/{name}");
+        self.ask(&format!("cryptsetup-open {} {} readonly:true\n{key}", quote(device), quote(name))).await?;
+        Ok(self.ask("list-dm-devices").await?.contains(&opened))
+    }
+
     /// A boot partition of its own holds the boot menu. What fstab names is tried; what fails is left out.
     async fn mount_boot(&mut self) -> Result<(), ConversionError> {
         let fstab = self.read("/etc/fstab").await?;
@@ -88,7 +117,7 @@ impl Session {
     }
 
     /// Runs a command that may fail; returns the lines it printed.
-    async fn ask(&mut self, command: &str) -> Result<Vec<String>, ConversionError> {
+    pub async fn ask(&mut self, command: &str) -> Result<Vec<String>, ConversionError> {
         self.send(&format!("-{command}")).await
     }
 
@@ -100,7 +129,9 @@ impl Session {
     async fn send(&mut self, command: &str) -> Result<Vec<String>, ConversionError> {
         self.count += 1;
         let marker = format!("@@end-{}@@", self.count);
-        let failed = |what: &str| ConversionError::Failed(format!("guestfish {what} at: {command}"));
+        // the first line alone: a key may follow
+        let said = command.lines().next().unwrap_or_default();
+        let failed = |what: &str| ConversionError::Failed(format!("guestfish {what} at: {said}"));
         let text = format!("{command}\necho {marker}\n");
         if self.stdin.write_all(text.as_bytes()).await.is_err() || self.stdin.flush().await.is_err() {
             return Err(failed("ended"));
@@ -194,7 +225,7 @@ impl Session {
 }
 
 /// A word for guestfish's command line: in double quotes, with its escapes.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -14,6 +14,7 @@
 //!
 //! A change is never lost: whatever is not known for certain to be unchanged is read.
 
+pub(crate) mod look;
 mod machine;
 mod method;
 mod nfc;

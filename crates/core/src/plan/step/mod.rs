@@ -10,7 +10,9 @@
 mod convert;
 mod create_vm;
 mod hook;
+mod inspect;
 mod prepare;
+mod restarts;
 mod settle;
 mod snapshot;
 mod transfer;
@@ -82,12 +84,8 @@ pub fn step(state: &VmState, world: &World<'_>) -> Transition {
         Phase::CreateGuestConversionPod => convert::create(&turn),
         Phase::ConvertGuest => convert::wait(&turn),
         Phase::CreateVM => create_vm::create(&turn),
-        Phase::PreflightInspection => {
-            turn.pass("the guest was not inspected before the copy: this version does not do that")
-        }
-        Phase::WaitForGuestReboots => {
-            turn.pass("the restarts of the Windows guest were not watched: this version does not do that")
-        }
+        Phase::PreflightInspection => inspect::inspect(&turn),
+        Phase::WaitForGuestReboots => restarts::watch(&turn),
         // never part of an itinerary here: our importer does what these phases did
         Phase::AllocateDisks | Phase::CopyDisksVirtV2V | Phase::ConvertOpenstackSnapshot => turn.go(state.clone()),
         Phase::Completed => turn.succeed(),
@@ -114,7 +112,9 @@ pub fn needs(state: &VmState, canceled: bool) -> Needs {
             Needs { target: true, import_progress: true, labelled: true, power: true, ..machine }
         }
         Phase::AddCheckpoint | Phase::AddFinalCheckpoint => Needs { target: true, labelled: true, ..machine },
-        Phase::CopyingPaused | Phase::PreflightInspection | Phase::WaitForGuestReboots => machine,
+        Phase::CopyingPaused => machine,
+        Phase::PreflightInspection => Needs { target: true, labelled: true, ..machine },
+        Phase::WaitForGuestReboots => Needs { target: true, guest: true, ..machine },
         Phase::CreateInitialSnapshot
         | Phase::CreateSnapshot
         | Phase::CreateFinalSnapshot
@@ -174,6 +174,11 @@ pub fn is_verified(task: &Task, verify: Verify) -> bool {
 /// Returns whether the step of the conversion proves that one succeeded.
 pub fn is_converted(step: &Step) -> bool {
     step.task.annotations.contains_key(convert::CONVERTED) && step.task.error.is_none()
+}
+
+/// Returns whether the step of the inspection proves that one was made and found nothing that forbids the copy.
+pub fn is_inspected(step: &Step) -> bool {
+    step.task.annotations.contains_key(inspect::INSPECTED) && step.task.error.is_none()
 }
 
 fn wait(next: &mut VmState, code: WaitCode, message: impl Into<String>, now: Timestamp) {
@@ -280,15 +285,6 @@ impl Turn<'_> {
         };
         decide(&mut next, Outcome::Canceled, &[text.to_owned()], self.world.now);
         Transition { next, effects: Vec::new(), recheck: Recheck::Now }
-    }
-
-    /// Goes on although the phase could not be done; the user is told.
-    fn pass(&self, warning: &str) -> Transition {
-        let mut next = self.state.clone();
-        if !next.warnings.iter().any(|w| w == warning) {
-            next.warnings.push(warning.to_owned());
-        }
-        self.go(next)
     }
 
     /// All phases were passed.
