@@ -164,3 +164,53 @@ fn a_real_guest_is_converted_and_reaches_its_login_prompt() {
         if text.contains(&format!("{name} login:")) { Ok(()) } else { Err(text) }
     });
 }
+
+#[test]
+fn copies_from_one_host_share_its_bandwidth() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let names = ["first", "second"];
+    let options = Options {
+        vms: 2,
+        hosts: 1,
+        names: names.map(Into::into).to_vec(),
+        disk_size: 16 * MIB,
+        off: true,
+        ..Options::default()
+    };
+    let Some(vcenter) = Vcenter::start(options) else { return };
+    let stack = Stack::start(folder.path());
+    provider(&stack, "vcenter", &vcenter, folder.path(), None);
+    // at this rate a disk would take longer than this test waits
+    let limit = |text: &str| {
+        let change =
+            serde_json::json!({"spec": {"settings": {"hostBandwidthLimit": text, "transferMethod": "ranges"}}});
+        let provider = "providers.forklift.konveyor.io";
+        stack.kubectl(&["patch", provider, "vcenter", "-n", NS, "--type", "merge", "-p", &change.to_string()]);
+        stack.wait(provider, NS, "vcenter", SHORT, |provider| {
+            provider["metadata"]["generation"] == provider["status"]["observedGeneration"]
+                && has_condition(provider, "Ready")
+        });
+    };
+    let share = |name: &str, wanted: &str| {
+        wait_for(&format!("{name} has {wanted}"), SHORT, || {
+            let maps = stack.list("configmaps", name);
+            let found = maps.iter().find_map(|map| map["data"]["limit"].as_str()).unwrap_or("none").to_owned();
+            if found == wanted { Ok(()) } else { Err(found) }
+        });
+    };
+    limit("40Ki");
+    for name in names {
+        plan(&stack, name, "vcenter", name, &["--skip-guest-conversion"]);
+        stack.mtv(&["start", "plan", name, "-n", NS]);
+    }
+    share("first", "20480/s");
+    share("second", "20480/s");
+    stack.mtv(&["cancel", "plan", "first", "--vms", "first", "-n", NS]);
+    share("second", "40960/s");
+    // a running copy follows: it would not end in time otherwise (and its share goes with it, so nobody looks for that)
+    limit("1Gi");
+    succeeded(&stack, "second", SHORT);
+    let source = folder.path().join("source.raw");
+    vcenter.dump_disk("second", 0, None, &source).expect("the source's bytes");
+    assert_equal(&source, &copy(&stack, "second", &base(&vcenter, "second", 0)));
+}

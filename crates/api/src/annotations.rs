@@ -84,6 +84,14 @@ names! {
     CDI_BIND_IMMEDIATE = "cdi.kubevirt.io/storage.bind.immediate.requested";
     /// CDI: remove the data volume when it is filled.
     CDI_DELETE_AFTER_COMPLETION = "cdi.kubevirt.io/storage.deleteAfterCompletion";
+    /// On importers: the config map with their share of the bandwidth.
+    IMPORT_LIMIT = "forklift.konveyor.io/import-limit";
+    /// On the share of an importer: UID of the provider that it reads from.
+    TRANSFER_PROVIDER = "forklift.konveyor.io/transfer-provider";
+    /// On the share of an importer: id of the host that it reads from.
+    TRANSFER_HOST = "forklift.konveyor.io/transfer-host";
+    /// On the share of an importer: the datastore that it reads from.
+    TRANSFER_DATASTORE = "forklift.konveyor.io/transfer-datastore";
     /// CDI: config map for VDDK.
     CDI_VDDK_EXTRA_ARGS = "cdi.kubevirt.io/storage.pod.vddk.extraargs";
     /// CDI: the disk's file at its source.

@@ -139,6 +139,12 @@ controller_spec! {
     controller_max_parent_backing_retries: number(1) = 10;
     /// Populators at a time, per ESXi host.
     controller_max_populator_inflight: number(1) = 20;
+    /// Bytes a second that all copies may read together; none for no limit.
+    controller_bandwidth_limit: quantity;
+    /// Bytes a second that the copies from one ESXi host may read together, where its provider says nothing.
+    controller_host_bandwidth_limit: quantity;
+    /// Bytes a second that the copies from one datastore may read together, where its provider says nothing.
+    controller_datastore_bandwidth_limit: quantity;
     /// VMs that are copied at a time, per provider or host.
     controller_max_vm_inflight: number(1) = 20;
     /// Service account of migration pods, where the plan names none.

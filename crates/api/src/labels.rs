@@ -41,6 +41,8 @@ labels! {
     APP_WAIT_FOR_REBOOT = "forklift-wait-for-reboot";
     /// Value of [`APP`]: copies a disk.
     APP_IMPORTER = "importer";
+    /// Value of [`APP`]: how fast an importer may copy.
+    APP_IMPORTER_LIMIT = "importer-limit";
     /// Name of the conversion.
     CONVERSION = "conversion";
     /// Type of the conversion.

@@ -37,6 +37,10 @@ wire_enum! {
 pub mod setting {
     /// Ours: bytes a second that the copy of each disk may read.
     pub const BANDWIDTH_LIMIT: &str = "bandwidthLimit";
+    /// Ours, vSphere: bytes a second that the copies from each ESXi host may read together (`200Mi`).
+    pub const HOST_BANDWIDTH_LIMIT: &str = "hostBandwidthLimit";
+    /// Ours, vSphere: bytes a second that the copies from each datastore may read together (`200Mi`).
+    pub const DATASTORE_BANDWIDTH_LIMIT: &str = "datastoreBandwidthLimit";
     /// Image with VMware's VDDK.
     pub const VDDK_INIT_IMAGE: &str = "vddkInitImage";
     /// Ours, vSphere: how disks are read, `nfc`, `ranges` or `vddk`; found out where it is not set.
@@ -85,6 +89,8 @@ pub mod setting {
     /// Settings that say how VMs are copied, not what the source has: the inventory stays when they change.
     pub const NOT_INVENTORY: &[&str] = &[
         BANDWIDTH_LIMIT,
+        HOST_BANDWIDTH_LIMIT,
+        DATASTORE_BANDWIDTH_LIMIT,
         TRANSFER_METHOD,
         HARD_POWER_OFF_AFTER,
         VDDK_INIT_IMAGE,

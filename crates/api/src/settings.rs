@@ -106,6 +106,43 @@ impl Value for Positive {
     }
 }
 
+/// Bytes a second: a number, or one with `k`, `M`, `G`, `Ki`, `Mi` or `Gi` behind it; 0 for no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BytesPerSecond(pub u64);
+
+impl BytesPerSecond {
+    /// Reads a rate as users write it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let units =
+            [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000)];
+        let text = text.trim();
+        let found = units.into_iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)));
+        let (number, size): (&str, u64) = found.unwrap_or((text, 1));
+        number.trim().parse::<u64>().ok()?.checked_mul(size).map(Self)
+    }
+
+    /// Returns the limit; none for 0.
+    pub fn limit(self) -> Option<u64> {
+        Some(self.0).filter(|limit| *limit > 0)
+    }
+}
+
+impl From<u64> for BytesPerSecond {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl Value for BytesPerSecond {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).ok_or_else(|| "a number of bytes a second, e.g. 104857600 or 100Mi".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+}
+
 /// Arguments for a program: a JSON list, or words with spaces between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Arguments(pub Vec<String>);
@@ -195,6 +232,14 @@ settings! {
     snapshot_removal_check_retries: Positive = 20u64, "SNAPSHOT_REMOVAL_CHECK_RETRIES", "controller_snapshot_removal_check_retries";
     /// How often the parent of a backing file is looked for.
     max_parent_backing_retries: Positive = 10u64, "MAX_PARENT_BACKING_RETRIES", "controller_max_parent_backing_retries";
+
+    // How fast
+    /// Bytes a second that all copies may read together (`500Mi`); 0 for no limit.
+    bandwidth_limit: BytesPerSecond = 0u64, "BANDWIDTH_LIMIT", "controller_bandwidth_limit";
+    /// Bytes a second that the copies from one ESXi host may read together, where its provider says nothing; 0 for no limit.
+    host_bandwidth_limit: BytesPerSecond = 0u64, "HOST_BANDWIDTH_LIMIT", "controller_host_bandwidth_limit";
+    /// Bytes a second that the copies from one datastore may read together, where its provider says nothing; 0 for no limit.
+    datastore_bandwidth_limit: BytesPerSecond = 0u64, "DATASTORE_BANDWIDTH_LIMIT", "controller_datastore_bandwidth_limit";
 
     // Times
     /// Minutes between copies of a warm migration.

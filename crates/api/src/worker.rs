@@ -29,6 +29,10 @@ pub const SECRET_DIR_ENV: &str = "FORKLIFT_SECRET_DIR";
 pub const VDDK_DIR_ENV: &str = "FORKLIFT_VDDK_DIR";
 /// Where the user's VDDK is mounted.
 pub const VDDK_MOUNT: &str = "/opt/vmware-vix-disklib-distrib";
+/// Where the share of the bandwidth is mounted.
+pub const LIMIT_MOUNT: &str = "/etc/forklift-limit";
+/// The file with the share, a rate of bytes a second (`1048576/s`).
+pub const LIMIT_FILE: &str = "limit";
 /// Where appliances are mounted.
 pub const OVA_MOUNT: &str = "/ova";
 /// The port on which workers answer.

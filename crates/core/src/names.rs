@@ -24,6 +24,8 @@ pub enum Kind {
     Inspection,
     /// The copy of a secret with the source's credentials and address, for the inspection.
     Connection,
+    /// An importer's share of the bandwidth, by disk index.
+    Limit,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Kind::Credentials => "source",
             Kind::Inspection => "inspect",
             Kind::Connection => "connect",
+            Kind::Limit => "limit",
         }
     }
 }

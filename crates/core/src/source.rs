@@ -76,6 +76,12 @@ pub struct DiskSource {
     /// `/etc/secret`, for as long as the migration runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// Id of the host that the bytes come from; empty where there are no hosts.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// Name of the datastore that the bytes come from; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub datastore: String,
 }
 
 /// Why a source did not do what it was asked: a decision for the caller, not a text.

@@ -89,6 +89,8 @@ fn open(words: &[&str]) -> Scene {
         identity: "0".into(),
         virtual_size: None,
         secret: None,
+        host: String::new(),
+        datastore: String::new(),
     }];
     let state = run::reset(&plan, &vm, None, Some(&machine));
     let mut fake = Fake::new(Rng::new(7), plan, vm, machine);

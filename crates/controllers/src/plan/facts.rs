@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::vddk;
+use super::{bandwidth, vddk};
 use crate::caches::named;
 use crate::context::Context;
 use crate::hook::decoded_playbook;
@@ -81,7 +81,8 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
         storage_classes: storage_classes(context),
         options: options(context, plan),
         store: named.source.as_deref().and_then(store),
-        bandwidth: named.source.as_deref().and_then(bandwidth_limit).or(context.config.bandwidth),
+        bandwidth: bandwidth::own(context, named.source.as_deref()),
+        limits: bandwidth::limits(context, named.source.as_deref()),
         udn: has_udn(context, &spec.target_namespace),
         precopy_seconds: precopy_seconds(&context.config.settings),
         worker_retries: u32::try_from(context.config.settings.importer_retry.get()).unwrap_or(3),
@@ -159,12 +160,6 @@ fn provider_facts(provider: Option<&Provider>) -> ProviderFacts {
         secret_name: provider.spec.secret.name.clone().unwrap_or_default(),
         secret_namespace: provider.spec.secret.namespace.clone().unwrap_or_default(),
     })
-}
-
-/// Returns the provider's limit of bytes a second; one that is not a number limits nothing.
-fn bandwidth_limit(provider: &Provider) -> Option<u64> {
-    let text = provider.spec.settings.get(forklift_api::provider::setting::BANDWIDTH_LIMIT)?;
-    text.trim().parse().ok().filter(|limit| *limit > 0)
 }
 
 /// Returns the image with VDDK: the provider's, else the controllers'; of sources that VDDK can read.

@@ -5,6 +5,7 @@
 //! ```
 pub mod apply;
 pub mod archive;
+pub mod bandwidth;
 pub mod execute;
 pub mod facts;
 pub mod memory;
@@ -74,6 +75,7 @@ async fn examine(context: &Context, pass: &mut Pass<'_, Plan>) -> Result<Action,
     }
     let removes = stale::wanted(plan) && pass.conditions().has(types::STALE_SNAPSHOTS);
     let action = execute::execute(context, pass, &named, facts).await;
+    bandwidth::divide(context).await;
     // the inventory tells soon that they are gone
     Ok(if removes && !pass.conditions().has(types::EXECUTING) { Action::requeue(SLOW) } else { action })
 }

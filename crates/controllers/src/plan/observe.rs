@@ -235,7 +235,8 @@ async fn last_warning(context: &Context, claim: &PersistentVolumeClaim) -> Optio
     events.pop()?.message
 }
 
-fn finished(job: &Job) -> bool {
+/// Returns whether a Job has ended, well or not.
+pub fn finished(job: &Job) -> bool {
     matches!(job_state(job, &[]), JobState::Succeeded | JobState::Failed)
 }
 

@@ -139,6 +139,8 @@ impl Source for FakeSource {
             virtual_size: Some(disk.capacity),
             // a disk of a server that asks who reads it
             secret: disk.key.starts_with("remote-").then(|| "credentials".to_owned()),
+            host: String::new(),
+            datastore: String::new(),
         };
         let all = machine.disks.iter().map(source).collect();
         Box::pin(async move { Ok(all) })

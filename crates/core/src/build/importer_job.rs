@@ -3,7 +3,7 @@ use forklift_api::worker::{self, ImportOptions, ImportSource, ImportSpec, Volume
 use forklift_api::{annotations, labels};
 use serde_json::{Value, json};
 
-use super::{container_security, pod_ip, pod_security, put, store, vddk, vm_labels};
+use super::{container_security, importer_limit, pod_ip, pod_security, put, store, vddk, vm_labels};
 use crate::names::{self, Kind};
 use crate::plan::effect::TargetObject;
 use crate::plan::world::{PlanFacts, PlanVm};
@@ -57,6 +57,7 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         disk.vddk = plan.vddk_image.as_ref().map(|_| worker::VDDK_MOUNT.to_owned());
         vddk = plan.vddk_image.as_deref().map(vddk::library);
     }
+    let limit = (!plan.limits.is_none()).then(|| importer_limit::name(plan, vm, import.index));
     let spec = ImportSpec {
         source,
         target: if block { DEVICE.into() } else { format!("{MOUNT}/disk.img") },
@@ -66,6 +67,7 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         verify: plan.verify,
         bandwidth: plan.bandwidth,
         options: ImportOptions {
+            limit: limit.as_ref().map(|_| format!("@{}/{}", worker::LIMIT_MOUNT, worker::LIMIT_FILE)),
             snapshot: import.snapshot.map(str::to_owned),
             change_id: import.change_id.map(str::to_owned),
             base_change_id: import.base_change_id.map(str::to_owned),
@@ -88,6 +90,14 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         volumes.push(json!({"name": "secret", "secret": {"secretName": secret}}));
         mounts.push(json!({"name": "secret", "mountPath": worker::SECRET_MOUNT, "readOnly": true}));
     }
+    let mut annotations =
+        json!({annotations::DISK_SOURCE: import.disk, annotations::DISK_INDEX: import.index.to_string()});
+    if let Some(name) = limit {
+        // the folder, and not the file: a file that is mounted by itself does not follow its config map
+        volumes.push(json!({"name": "limit", "configMap": {"name": name}}));
+        mounts.push(json!({"name": "limit", "mountPath": worker::LIMIT_MOUNT, "readOnly": true}));
+        annotations[annotations::IMPORT_LIMIT] = json!(name);
+    }
     let mut init_containers = None;
     if let Some(library) = vddk {
         volumes.push(library.volume);
@@ -108,7 +118,6 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
     if import.round > 0 {
         labels.insert(ROUND.into(), json!(import.round.to_string()));
     }
-    let annotations = json!({annotations::DISK_SOURCE: import.disk, annotations::DISK_INDEX: import.index.to_string()});
     let mut pod = json!({
         "restartPolicy": "OnFailure", "securityContext": pod_security(), "containers": [container], "volumes": volumes
     });

@@ -5,6 +5,7 @@
 pub mod conversion;
 pub mod hook_job;
 pub mod importer_job;
+pub mod importer_limit;
 pub mod inspection;
 pub mod namespace;
 pub mod ova_server;

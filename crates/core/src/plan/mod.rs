@@ -14,6 +14,7 @@
 //!
 //! Entry points: [`itinerary`] (the order of phases), [`step`] (one VM), [`run`] (begin and end of a migration,
 //! which one is active), [`schedule`] (who may start).
+pub mod bandwidth;
 pub mod effect;
 pub mod itinerary;
 pub mod phase;

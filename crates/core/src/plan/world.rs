@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::ObjectRef;
 use crate::machine::{Machine, PowerState, ResourceRef, VmIdentity};
+use crate::plan::bandwidth::Limits;
 use crate::source::{Capabilities, DiskSource, SnapshotFact};
 
 /// Everything a step is decided on.
@@ -130,6 +131,8 @@ pub struct PlanFacts {
     pub verify: Verify,
     /// Limit per importer in bytes per second.
     pub bandwidth: Option<u64>,
+    /// Limits that importers share.
+    pub limits: Limits,
     /// Whether the target namespace has a primary user-defined network.
     pub udn: bool,
     /// The subnets of that network, in CIDR notation, when it keeps the addresses that VMs bring.

@@ -86,6 +86,8 @@ fn world(seed: u64) -> (Fake, Vec<DiskSource>) {
             identity: i.to_string(),
             virtual_size: None,
             secret: None,
+            host: String::new(),
+            datastore: String::new(),
         })
         .collect();
     let mut fake = Fake::new(rng, plan, vm, machine);

@@ -71,6 +71,8 @@ fn disk_source(disk: &VmDisk) -> Result<DiskSource, SourceError> {
         identity: identity(file),
         virtual_size: Some(disk.capacity_bytes).filter(|bytes| *bytes > 0),
         secret: None,
+        host: String::new(),
+        datastore: String::new(),
     })
 }
 

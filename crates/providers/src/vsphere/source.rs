@@ -65,6 +65,7 @@ impl Vms {
         let fingerprint = self.endpoint.provider.status.as_ref().map(|status| status.fingerprint.clone());
         let vddk = self.setting(setting::VDDK_INIT_IMAGE).map(|_| worker::VDDK_MOUNT.to_owned());
         let identity = machine.identity();
+        let host = record.native::<Vm>().map(|vm| vm.host.to_string()).unwrap_or_default();
         let source = |disk: &forklift_core::machine::Disk| {
             let found = recorded.iter().find(|recorded| disk_key(&recorded.file) == disk.key);
             let found = found.ok_or_else(|| SourceError::NotFound(format!("disk {}", disk.key)))?;
@@ -83,6 +84,8 @@ impl Vms {
                 identity: format!("vsphere {} {} {} {}", identity.uuid, disk.key, found.serial, disk.capacity),
                 virtual_size: Some(disk.capacity).filter(|bytes| *bytes > 0),
                 secret: spec.secret.name.clone().filter(|name| !name.is_empty()),
+                host: host.clone(),
+                datastore: datastore(&disk.key),
             })
         };
         machine.disks.iter().map(source).collect()
@@ -211,6 +214,11 @@ impl Source for Vms {
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         Some(self)
     }
+}
+
+/// Returns the datastore of `[datastore] folder/file.vmdk`.
+fn datastore(file: &str) -> String {
+    file.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(name, _)| name.to_owned()).unwrap_or_default()
 }
 
 /// Reads a duration as users write it: `90s`, `10m`, `1h`; a bare number is minutes.

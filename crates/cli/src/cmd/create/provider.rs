@@ -51,6 +51,12 @@ pub(crate) struct ProviderArgs {
     /// Limit of the bytes copied in a second, for each disk
     #[arg(long, value_name = "BYTES")]
     bandwidth_limit: Option<u64>,
+    /// Limit of the bytes copied in a second from each ESXi host, e.g. 200Mi (vsphere)
+    #[arg(long, value_name = "BYTES")]
+    host_bandwidth_limit: Option<String>,
+    /// Limit of the bytes copied in a second from each datastore, e.g. 200Mi (vsphere)
+    #[arg(long, value_name = "BYTES")]
+    datastore_bandwidth_limit: Option<String>,
     #[command(flatten)]
     dry: DryRun,
 }
@@ -84,7 +90,12 @@ pub async fn run(cluster: &Cluster, args: &ProviderArgs) -> anyhow::Result<()> {
         settings.insert("bandwidthLimit".into(), json!(limit.to_string()));
     }
     if args.kind == Kind::Vsphere {
-        let written = [("sdkEndpoint", &args.sdk_endpoint), ("vddkInitImage", &args.vddk_init_image)];
+        let written = [
+            ("sdkEndpoint", &args.sdk_endpoint),
+            ("vddkInitImage", &args.vddk_init_image),
+            ("hostBandwidthLimit", &args.host_bandwidth_limit),
+            ("datastoreBandwidthLimit", &args.datastore_bandwidth_limit),
+        ];
         let written = written.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))));
         settings.extend(written);
     }

@@ -2,7 +2,7 @@
 use forklift_api::worker::{ImportProgress, Verify, WorkerError};
 
 use super::Turn;
-use crate::build::{importer_job, namespace, pvc, store};
+use crate::build::{importer_job, importer_limit, namespace, pvc, store};
 use crate::machine::{Machine, PowerState};
 use crate::plan::effect::{Effect, TargetObject};
 use crate::plan::phase::Phase;
@@ -117,6 +117,10 @@ fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<Vec<Effect>> 
         Some(delta.delta_id.clone()).filter(|id| !id.is_empty())
     };
     let (change_id, base_change_id) = (state_at(current), state_at(before));
+    effects.extend(
+        importer_limit::importer_limit(world.plan, world.vm, index, source)
+            .map(|limit| Effect::Ensure(Box::new(limit))),
+    );
     let job = importer_job::importer_job(
         world.plan,
         world.vm,
