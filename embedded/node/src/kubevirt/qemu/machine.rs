@@ -131,7 +131,7 @@ impl Builder {
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
                 return Err(format!("processor feature {name:?} has letters that no feature has").into());
             }
-            text += match feature.policy.as_deref() {
+            let sign = match feature.policy.as_deref() {
                 None | Some("require" | "force" | "optional") => ",+",
                 Some("disable" | "forbid") => ",-",
                 Some(other) => {
@@ -141,7 +141,12 @@ impl Builder {
                     .into());
                 }
             };
-            text += name;
+            // emulated processors stay as they are: Linux does not boot on QEMU 7.2's without svm (its first mount
+            // namespaces fail with EBUSY), and nobody runs guests within emulated guests
+            if facts.kvm || !matches!(name.as_str(), "vmx" | "svm") {
+                text += sign;
+                text += name;
+            }
         }
         let features = domain.features.clone().unwrap_or_default();
         if features.kvm.is_some_and(|kvm| kvm.hidden == Some(true)) {

@@ -202,7 +202,7 @@ fn a_machine_with_everything() {
         -no-user-config
         -display none
         -machine q35,accel=tcg,smm=on,hpet=off
-        -cpu max,-vmx,+sse4.2
+        -cpu max,+sse4.2
         -smp 8,sockets=2,cores=4,threads=1
         -m 2048M
         -uuid 11111111-2222-3333-4444-555555555555
