@@ -1,7 +1,8 @@
 //! A simulated vCenter followed by the whole stack, as a user sees it: `./x estate`.
 //!
 //! `forklift up` as it is released, a provider made with kubectl, the inventory asked over TLS with a token. There is no
-//! peer in this run: what upstream needs for the same 1,000 machines of the plain simulator is told in the README.
+//! peer in this run; upstream's inventory service took 19.8 s and up to 134 MB for 1,000 machines of the plain simulator,
+//! and 4.4 ms for one of them (measured once, on a nearly quiet machine of two cores).
 
 use std::io::Write;
 use std::process::{Command, Stdio};
