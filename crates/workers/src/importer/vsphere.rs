@@ -43,6 +43,8 @@ use vddk::Helper;
 
 /// How long a server that cannot be reached, or is busy, is waited for before a copy begins.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How often a step is tried that fails for a reason that may pass.
+const TRIES: u32 = 3;
 /// The first pause before it is asked again, doubled each time.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(20);
@@ -175,15 +177,18 @@ async fn connect(disk: &VsphereDisk, secret: &Path) -> Result<Client, WorkerErro
     Client::connect(&endpoint).await.map_err(|error| refused(&endpoint.host(), &error))
 }
 
-/// Tries again for a while what may pass by itself.
+/// Tries again for a while what passes by itself, and a few times what may: one connection that breaks off is no reason
+/// to read in another way, or to end.
 async fn patiently<T, F>(watch: &Watch, note: &Note, mut step: impl FnMut() -> F) -> Result<T, WorkerError>
 where
     F: Future<Output = Result<T, WorkerError>>,
 {
     let (began, mut pause) = (Instant::now(), PAUSE);
+    let mut tries = 0;
     loop {
+        tries += 1;
         match step().await {
-            Err(error) if error.retryable && error.code == BUSY && began.elapsed() < PATIENCE => {
+            Err(error) if error.retryable && (tries < TRIES || error.code == BUSY && began.elapsed() < PATIENCE) => {
                 if watch.cancel().is_cancelled() {
                     return Err(super::worker_error(&Error::Cancelled));
                 }
