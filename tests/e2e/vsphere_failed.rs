@@ -53,6 +53,19 @@ fn start(names: &[&str]) -> Option<Vcenter> {
     Some(vcenter)
 }
 
+/// Writes 8 MiB that do not compress, so that a slow host takes its time over them.
+fn fill(vcenter: &Vcenter, name: &str) {
+    let mut state = 1u64;
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    for at in 0..8 {
+        let bytes: Vec<u8> = (0..MIB).map(|_| noise()).collect();
+        vcenter.write(name, 0, at * 2 * MIB, &bytes).expect("a guest writes");
+    }
+}
+
 /// Waits for the end of a plan, which is a failure for this reason, and for the source to be as it was.
 fn failed(stack: &Stack, vcenter: &Vcenter, name: &str, reason: &str, before: &Found, deadline: Duration) {
     let ended = |plan: &Value| has_condition(plan, "Succeeded") || has_condition(plan, "Failed");
@@ -104,6 +117,7 @@ fn a_failed_cold_migration_leaves_the_source_as_it_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let Some(vcenter) = start(&["runs", "rests", "named"]) else { return };
     vcenter.power("rests", false).expect("is switched off");
+    fill(&vcenter, "named");
     let stack = Stack::start_env(folder.path(), &[("IMPORTER_RETRY", "1")]);
     provider(&stack, "vcenter", &vcenter, folder.path(), None);
     let names = ["runs", "rests", "named"];
@@ -118,10 +132,10 @@ fn a_failed_cold_migration_leaves_the_source_as_it_was() {
     // one was shut down and started again, the other was left alone
     assert_eq!((calls.of("ShutdownGuest"), calls.of("PowerOnVM_Task")), (1, 1), "{:?}", calls.methods());
 
-    // all is copied, and then the name is somebody else's
+    // all is copied, and then the name is somebody else's: the copy takes 16 s, taking the name a few
     vcenter.fault(&Fault::Clear).expect("a switch");
     vcenter.fault(&Fault::NoRanges(Vec::new())).expect("a switch");
-    vcenter.fault(&Fault::SlowHost(None, 2 * MIB, 0)).expect("a switch");
+    vcenter.fault(&Fault::SlowHost(None, MIB / 2, 0)).expect("a switch");
     migrate(&stack, "named", &[]);
     wait_for("its namespace is there", SHORT, || {
         stack.get("namespace", "", "named").map(drop).ok_or_else(|| "not yet".to_owned())
@@ -139,15 +153,7 @@ fn a_cold_migration_whose_host_fails_leaves_the_source_as_it_was() {
     let Some(vcenter) = start(&[name]) else { return };
     let stack = Stack::start_env(folder.path(), &[("IMPORTER_RETRY", "1")]);
     provider(&stack, "vcenter", &vcenter, folder.path(), None);
-    let mut state = 1u64;
-    let mut noise = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u8
-    };
-    for at in 0..8 {
-        let bytes: Vec<u8> = (0..MIB).map(|_| noise()).collect();
-        vcenter.write(name, 0, at * 2 * MIB, &bytes).expect("a guest writes");
-    }
+    fill(&vcenter, name);
     let before = look(&vcenter, name);
     // slow enough to fail in the middle
     vcenter.fault(&Fault::SlowHost(None, MIB, 0)).expect("a switch");
