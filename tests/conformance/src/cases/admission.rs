@@ -324,6 +324,12 @@ pub fn chapter() -> Chapter {
                 }
                 c.merge(&c.core("configmaps/a"), &json!({"data": {"k": "v"}})).await?.status(200)?;
                 c.merge(&c.group("apps/v1", "deployments/d"), &json!({"spec": {"replicas": 2}})).await?.status(200)?;
+                // a review gets the old object of the cache, which may be behind
+                let cached = c.group("apps/v1", "deployments/d?resourceVersion=0");
+                while c.get(&cached).await?.json["spec"]["replicas"] != 2 {
+                    ensure!(Instant::now() < deadline, "the cache stays behind");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
                 c.merge(&c.group("apps/v1", "deployments/d/scale"), &json!({"spec": {"replicas": 3}}))
                     .await?
                     .status(400)?;

@@ -3,6 +3,7 @@
 //
 //	GET …/vms/{id}        the object
 //	GET …/vms?detail=4    the whole list
+//	GET …/vms?encode=1    the whole list, encoded anew from decoded objects by encoding/json
 //
 // below any path, over plain HTTP on loopback. It prints one line of JSON when it is ready and ends when its standard
 // input is closed.
@@ -28,6 +29,8 @@ func main() {
 	check(err)
 	var list []json.RawMessage
 	check(json.Unmarshal(text, &list))
+	var decoded []any
+	check(json.Unmarshal(text, &decoded))
 	objects := map[string][]byte{}
 	for _, o := range list {
 		var key struct {
@@ -43,6 +46,11 @@ func main() {
 			at := strings.LastIndex(r.URL.Path, "/vms")
 			if at < 0 || r.Method != http.MethodGet {
 				http.NotFound(w, r)
+				return
+			}
+			if r.URL.Query().Get("encode") != "" {
+				w.Header().Set("Content-Type", "application/json")
+				_ = json.NewEncoder(w).Encode(decoded)
 				return
 			}
 			body := text
