@@ -1,5 +1,12 @@
 //! Migration: its plan must exist and be ready; its status mirrors what the plan remembers of this run.
 //!
+//! ```text
+//! plan not ready ─► PlanNotReady, with what keeps it ─┐
+//! plan runs another ─► Pending                        ├─► (it is its turn) ─► Running ─► Succeeded | Failed | Canceled
+//! plan ready ─► Ready ────────────────────────────────┘
+//! ```
+//! As upstream, a migration that cannot begin waits: it begins by itself when its plan is ready, and says so.
+//!
 //! The plan's reconciler carries the migration out; this one only tells. A migration that has ended is not looked at
 //! again: the plan may by then be at its next run.
 use std::sync::Arc;
@@ -12,6 +19,7 @@ use serde_json::json;
 
 use crate::caches::named;
 use crate::context::{Context, is_set};
+use crate::plan::record;
 use crate::ports::{Found, Thing};
 use crate::shell::apply::{owner, patch};
 use crate::shell::status::{FAST, LONG, Pass, ReconcileError, SLOW, write};
@@ -64,22 +72,46 @@ async fn examine(context: &Context, pass: &mut Pass<'_, Migration>) -> Result<Ac
         return Ok(Action::await_change());
     }
     let running = pass.conditions().has(types::RUNNING);
-    let ready = plan.status.as_ref().is_some_and(|status| status.conditions.is_ready());
-    if !ready && !running {
-        pass.set(
-            Condition::new(
-                types::PLAN_NOT_READY,
-                Category::Critical,
-                "The referenced plan does not have the Ready condition.",
-            )
-            .reason(reasons::NOT_FOUND),
-        );
+    if !running {
+        waiting(&plan, &migration.uid().unwrap_or_default()).into_iter().for_each(|condition| pass.set(condition));
     }
     check_cancel(context, pass, &plan).await;
     if !pass.conditions().has_blocker() {
         pass.set(Condition::new(types::READY, Category::Required, "The migration is ready."));
     }
     Ok(Action::requeue(if running { LONG } else { SLOW }))
+}
+
+/// Says what a migration that has not begun waits for.
+fn waiting(plan: &Plan, uid: &str) -> Option<Condition> {
+    let status = plan.status.as_ref();
+    let other = status.and_then(|status| record::running(&status.migration)).map(|run| &run.migration);
+    if let Some(other) = other.filter(|other| other.uid != uid) {
+        let message = format!("The plan is executing migration {}; this one begins when that has ended.", other.name);
+        return Some(Condition::new(types::PENDING, Category::Advisory, message));
+    }
+    if status.is_some_and(|status| status.conditions.is_ready()) {
+        return None;
+    }
+    let conditions = status.map(|status| &status.conditions);
+    let keeps = |c: &&Condition| {
+        c.is_true() && (matches!(c.category, Category::Critical | Category::Error) || c.type_ == types::VALIDATING_VDDK)
+    };
+    let blockers: Vec<&Condition> = conditions.into_iter().flat_map(|c| c.iter()).filter(keeps).collect();
+    let (why, suggestion) = if plan.spec.archived {
+        ("it is archived".to_owned(), "Delete this migration, or set `archived` of the plan to false.")
+    } else if blockers.is_empty() {
+        ("it has not been checked yet".to_owned(), "It begins by itself when the plan is ready.")
+    } else {
+        let said: Vec<&str> = blockers.iter().map(|blocker| blocker.message.trim_end_matches('.')).collect();
+        (said.join("; "), "It begins by itself when the plan is ready; delete it if it shall not.")
+    };
+    Some(
+        Condition::new(types::PLAN_NOT_READY, Category::Critical, format!("The plan is not ready: {why}."))
+            .reason(reasons::NOT_FOUND)
+            .suggestion(suggestion)
+            .items(blockers.iter().map(|blocker| blocker.type_.clone())),
+    )
 }
 
 /// Makes the plan the owner, so that deleting the plan deletes its migrations.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use forklift_api::{Condition, Provider, ProviderType, Ref};
 use forklift_core::source::{Capabilities, InspectionSnapshots, Source, SourceError};
 pub use forklift_providers::{
-    ConnectError, Endpoint, Examination, FoundHost, HostEndpoint, HostError, HostFacts, Thing,
+    Changed, ConnectError, Endpoint, Examination, FoundHost, HostEndpoint, HostError, HostFacts, Thing,
 };
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 /// What a look-up by reference gave.
@@ -53,6 +54,18 @@ pub trait Providers: Send + Sync + 'static {
 
     /// Returns whether the inventory of a provider is complete.
     fn loaded(&self, provider: &Provider) -> bool;
+
+    /// Returns what changes in the inventory of a provider from now on; ends with that inventory. `None` while it is not
+    /// complete, and where nobody tells.
+    fn changes(&self, _provider: &Provider) -> Option<BoxStream<'static, Changed>> {
+        None
+    }
+
+    /// Has VMs read at the source and judged by the rules, before a migration acts on what the inventory says of them;
+    /// or says, for users, why that is not to be had.
+    fn fresh<'a>(&'a self, _provider: &'a Provider, _ids: &'a [String]) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Takes a newer Provider object, for what the inventory shows of it.
     fn refresh(&self, provider: &Provider);

@@ -6,9 +6,12 @@ use forklift_api::{Condition, Provider, ProviderType, Ref};
 use forklift_core::source::{Capabilities, InspectionSnapshots, Source, SourceError};
 use forklift_providers::Registry;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{ConnectError, Endpoint, Examination, Found, FoundHost, HostEndpoint, HostError, Providers, Thing};
+use crate::ports::{
+    Changed, ConnectError, Endpoint, Examination, Found, FoundHost, HostEndpoint, HostError, Providers, Thing,
+};
 
 impl Providers for Registry {
     fn capabilities(&self, type_: ProviderType) -> Option<Capabilities> {
@@ -46,6 +49,14 @@ impl Providers for Registry {
 
     fn loaded(&self, provider: &Provider) -> bool {
         Registry::loaded(self, provider)
+    }
+
+    fn changes(&self, provider: &Provider) -> Option<BoxStream<'static, Changed>> {
+        Registry::changes(self, provider)
+    }
+
+    fn fresh<'a>(&'a self, provider: &'a Provider, ids: &'a [String]) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(Registry::fresh(self, provider, ids))
     }
 
     fn refresh(&self, provider: &Provider) {

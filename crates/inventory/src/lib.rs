@@ -14,7 +14,9 @@
 
 pub mod client;
 mod disk;
+mod feed;
 mod find;
+mod fresh;
 mod project;
 mod providers;
 mod record;
@@ -28,7 +30,9 @@ mod validate;
 mod view;
 mod writer;
 
+pub use feed::{Feed, News, Touched};
 pub use find::{FindError, Reference};
+pub use fresh::Ask;
 pub use providers::{Inventory, Live, LiveError, LiveQuery, ProviderEntry};
 pub use record::{Draft, Record, Verdict};
 pub use resource::{Json, Native, Resource, SelfLink, Shown, Sink, restore};

@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::table::Table;
-use crate::{Draft, KindSpec, ProviderSpec, Record, Verdict, View};
+use crate::{Ask, Draft, Feed, KindSpec, ProviderSpec, Record, Verdict, View};
 
 /// How many changes a watcher's task may leave unread; it reads while it sends.
 const BACKLOG: usize = 16384;
@@ -81,6 +81,8 @@ pub struct Store {
     /// Records that wait for the rules.
     pub(crate) unvalidated: watch::Sender<usize>,
     concerns: Mutex<HashMap<String, Weak<[Value]>>>,
+    /// The collector, where it can be asked to read something anew.
+    asks: Mutex<Option<mpsc::UnboundedSender<Ask>>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -117,6 +119,7 @@ impl Store {
             restored: RwLock::default(),
             unvalidated: watch::Sender::new(0),
             concerns: Mutex::default(),
+            asks: Mutex::default(),
         }
     }
 
@@ -186,6 +189,19 @@ impl Store {
     pub fn watch(&self, kind: &str) -> (Arc<[Arc<Record>]>, broadcast::Receiver<Event>) {
         let state = self.read();
         (state.tables.get(kind).map(Table::list).unwrap_or_default(), self.events.subscribe())
+    }
+
+    /// Returns all changes from now on, gathered.
+    pub fn feed(&self) -> Feed {
+        Feed::new(self.events.subscribe())
+    }
+
+    pub(crate) fn asks(&self) -> Option<mpsc::UnboundedSender<Ask>> {
+        self.asks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_asks(&self, asks: mpsc::UnboundedSender<Ask>) {
+        *self.asks.lock().unwrap_or_else(PoisonError::into_inner) = Some(asks);
     }
 
     /// Returns whether the store holds what the source holds.

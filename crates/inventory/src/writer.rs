@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 use crate::validate::Validation;
-use crate::{Action, Draft, Rules, Store};
+use crate::{Action, Ask, Draft, Rules, Store, fresh};
 
 /// A collector's end of a store; one per store. Cloning shares it.
 #[derive(Clone)]
@@ -117,6 +118,13 @@ impl Writer {
     /// Notes why the source could not be read.
     pub fn failed(&self, reason: &str) {
         self.store.note_failure(reason);
+    }
+
+    /// Returns what the collector is asked to read at once, from now on; whoever took them before gets no more.
+    pub fn asks(&self) -> mpsc::UnboundedReceiver<Ask> {
+        let (sender, receiver) = fresh::channel();
+        self.store.set_asks(sender);
+        receiver
     }
 
     /// Tells facts about the provider itself, as `product`; keys as in the provider's `blanks`.

@@ -30,7 +30,7 @@ use forklift_inventory::{Live, ProviderEntry, ProviderSpec, Writer};
 use tokio_util::sync::CancellationToken;
 
 pub use hosts::{HostEndpoint, HostError, HostFacts, Hosts};
-pub use registry::{Found, FoundHost, Registry};
+pub use registry::{Changed, Found, FoundHost, Registry};
 pub use shared::{Held, Shared};
 
 /// Returns what there is of a provider type; `None` for types that are not supported yet.

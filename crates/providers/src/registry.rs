@@ -1,11 +1,14 @@
 //! All providers behind one door, over one inventory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use forklift_api::{Condition, Provider, ProviderType, Ref};
 use forklift_core::source::{Capabilities, InspectionSnapshots, Source, SourceError};
-use forklift_inventory::{FindError, Inventory, ProviderEntry, Record, Reference};
+use forklift_inventory::{FindError, Inventory, News, ProviderEntry, Record, Reference};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +40,51 @@ pub enum FoundHost {
     Many,
     /// The inventory is not complete: nobody knows yet.
     NotLoaded,
+}
+
+/// How long the source may take for VMs that are read anew, and the rules to judge them.
+const FRESH: Duration = Duration::from_secs(20);
+
+/// What changed in a provider's inventory within a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// More changed than could be told: anything may be another.
+    pub all: bool,
+    /// Ids of what changed, whatever it is.
+    pub ids: HashSet<Arc<str>>,
+    /// Names of VMs that changed, came or went; the old ones too.
+    pub vms: HashSet<Arc<str>>,
+    /// References to networks may lead elsewhere.
+    pub networks: bool,
+    /// References to storage may lead elsewhere.
+    pub storage: bool,
+}
+
+impl Changed {
+    fn of(kind: &dyn ProviderKind, news: News) -> Self {
+        let mut changed = Self {
+            all: news.all,
+            networks: news.renames(kind.collection(Thing::Network)),
+            storage: news.renames(kind.collection(Thing::Storage)),
+            ..Self::default()
+        };
+        let vms = kind.collection(Thing::Vm);
+        for (name, touched) in news.kinds {
+            changed.ids.extend(touched.ids);
+            if name == vms {
+                changed.vms = touched.names;
+            }
+        }
+        changed
+    }
+
+    /// Returns whether this changes what a reference to a VM leads to.
+    pub fn names(&self, vm: &Ref) -> bool {
+        // a path ends with the name
+        let name = || vm.name.rsplit('/').next().unwrap_or_default();
+        let by_name = || self.vms.contains(name()) || self.vms.contains(vm.name.as_str());
+        self.all || if vm.id.is_empty() { by_name() } else { self.ids.contains(vm.id.as_str()) }
+    }
 }
 
 /// The hosts that are reached directly: by the UID of their provider, by their id.
@@ -247,6 +295,40 @@ impl Registry {
                 Found::NotLoaded
             }
         }
+    }
+
+    /// Returns what changes in a provider's inventory from now on; ends with that inventory. `None` while there is none
+    /// that is complete, and for sources that are listed live.
+    pub fn changes(&self, provider: &Provider) -> Option<BoxStream<'static, Changed>> {
+        let kind = supported(provider).ok()?;
+        let entry = self.entry(provider).filter(|entry| entry.live_source().is_none() && entry.store().has_parity())?;
+        let feed = entry.store().feed();
+        let next = move |mut feed: forklift_inventory::Feed| async move {
+            let news = feed.next().await?;
+            Some((Changed::of(kind, news), feed))
+        };
+        Some(stream::unfold(feed, next).boxed())
+    }
+
+    /// Has VMs read at the source, and judged by the rules, before somebody acts on what the inventory says of them.
+    ///
+    /// # Errors
+    /// Why that is not to be had now, in words for users.
+    pub async fn fresh(&self, provider: &Provider, ids: &[String]) -> Result<(), String> {
+        let kind = supported(provider).map_err(|error| error.to_string())?;
+        let entry = self.entry(provider).ok_or_else(|| format!("the inventory of {} is not loaded", name(provider)))?;
+        if entry.live_source().is_some() {
+            return Ok(());
+        }
+        entry.store().refresh(ids.to_vec(), FRESH).await?;
+        let judged = async {
+            for id in ids {
+                entry.store().settled(kind.collection(Thing::Vm), id, FRESH).await;
+            }
+        };
+        // rules that cannot be evaluated keep nobody waiting: the records say that they were not seen
+        let _ = tokio::time::timeout(FRESH, judged).await;
+        Ok(())
     }
 
     /// Returns a VM's workload document, as hooks and rules get it.

@@ -1,15 +1,15 @@
 //! Carrying a plan out: which run is active, whose turn it is, one turn of every VM that runs, the end.
 //!
 //! ```text
-//! active run? ─no─► a Migration waits? ─► begin ─┐
-//!      └─yes─────────────────────────────────────┴─► start VMs while there is room ─► turns ─► all completed? ─► end
+//! active run? ─no─► a Migration waits? ─► VMs read at the source, checked anew ─► begin ─┐
+//!      └─yes─────────────────────────────────────────────────────────────────────────────┴─► start VMs while there is room ─► turns ─► all completed? ─► end
 //! blocked: nothing starts or moves; after the grace period what runs fails, and is put in order
 //! ```
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use forklift_api::condition::types;
+use forklift_api::condition::{reasons, types};
 use forklift_api::plan::{PlanVM, VMStatus};
 use forklift_api::{Category, Condition, Migration, Plan};
 use forklift_core::machine::Machine;
@@ -60,6 +60,9 @@ pub async fn execute(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named
             else {
                 return Action::requeue(FAST);
             };
+            if !read_anew(context, pass, named, &fact.uid).await {
+                return Action::requeue(if pass.conditions().has_blocker() { SLOW } else { Duration::ZERO });
+            }
             begin(context, pass, named, migration).await;
             if record::running(&pass.status.migration).is_none() {
                 return Action::requeue(FAST);
@@ -143,6 +146,35 @@ fn fail_after_grace(context: &Context, pass: &mut Pass<'_, Plan>) {
             *vm = status;
         }
     }
+}
+
+/// Returns whether this pass has checked the VMs as they are at the source. If not, they are read there, for the next
+/// pass to check: an inventory that lags behind must not start anything.
+async fn read_anew(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named, migration_uid: &str) -> bool {
+    let plan = pass.object;
+    let memory = context.plan_memory(&plan.uid().unwrap_or_default());
+    if memory.take_fresh(migration_uid) {
+        return true;
+    }
+    let Some(source) = named.source.as_deref() else { return true };
+    let mut ids = Vec::with_capacity(plan.spec.vms.len());
+    for vm in &plan.spec.vms {
+        ids.push(resolve_vm(context, plan, Some(source), vm).await.id);
+    }
+    match context.providers().fresh(source, &ids).await {
+        Ok(()) => memory.is_fresh(migration_uid),
+        Err(why) => {
+            let message = format!("The VMs could not be looked at before the start: {why}.");
+            let suggestion = "Nothing was begun. It is tried again until the source answers.";
+            pass.remove(types::READY);
+            pass.set(
+                Condition::new(types::SOURCE_PROVIDER_NOT_READY, Category::Critical, message)
+                    .reason(reasons::NOT_FOUND)
+                    .suggestion(suggestion),
+            );
+        }
+    }
+    false
 }
 
 /// Begins a run.

@@ -2,9 +2,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use forklift_api::Plan;
+use forklift_api::{Plan, Ref};
 use kube::ResourceExt;
 
+use super::sight::Sight;
+
+/// For how long VMs that were read at the source are what a start may rely on.
+const FRESH_FOR: Duration = Duration::from_secs(20);
 /// Progress alone is written no more often than this.
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
@@ -18,6 +22,10 @@ pub struct PlanMemory {
 struct Inner {
     written: Option<Instant>,
     latest: Option<Arc<Plan>>,
+    /// What the checks saw of the VMs last.
+    seen: Arc<[(Ref, Sight)]>,
+    /// The Migration before whose start the VMs were read at the source, and when.
+    fresh: Option<(String, Instant)>,
 }
 
 impl PlanMemory {
@@ -48,6 +56,28 @@ impl PlanMemory {
     /// Forgets our own copy: it was refused as stale.
     pub fn distrust(&self) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).latest = None;
+    }
+
+    /// Notes what the checks saw of the VMs.
+    pub fn saw(&self, seen: Vec<(Ref, Sight)>) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).seen = seen.into();
+    }
+
+    /// Returns what the checks saw of the VMs last.
+    pub fn seen(&self) -> Arc<[(Ref, Sight)]> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).seen.clone()
+    }
+
+    /// Notes that the VMs were read at the source before the start of this Migration.
+    pub fn is_fresh(&self, migration_uid: &str) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).fresh =
+            Some((migration_uid.to_owned(), Instant::now()));
+    }
+
+    /// Takes the note back; returns whether the VMs were read for this Migration just before.
+    pub fn take_fresh(&self, migration_uid: &str) -> bool {
+        let fresh = self.inner.lock().unwrap_or_else(PoisonError::into_inner).fresh.take();
+        fresh.is_some_and(|(uid, at)| uid == migration_uid && at.elapsed() < FRESH_FOR)
     }
 
     /// Returns how long a write of mere progress has to wait; `None` when it may be done now.

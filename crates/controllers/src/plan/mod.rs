@@ -12,6 +12,7 @@ pub mod memory;
 pub mod observe;
 pub mod preferences;
 pub mod record;
+pub mod sight;
 pub mod stale;
 pub mod target;
 pub mod validate;

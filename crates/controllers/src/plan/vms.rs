@@ -1,13 +1,14 @@
 //! What a plan asks of its VMs: looked up here, checked by `forklift_core::check`.
 use forklift_api::condition::{reasons, types};
-use forklift_api::{Category, Condition, Plan, labels};
+use forklift_api::{Category, Condition, Plan, Provider, Ref, labels};
 use forklift_core::check;
 use forklift_core::machine::Machine;
 use forklift_core::plan::{PlanFacts, PlanVm};
-use forklift_core::source::SourceError;
+use forklift_core::source::{Source, SourceError};
 use kube::ResourceExt;
 
 use super::facts::{Named, resolve_vm};
+use super::sight::Sight;
 use super::{stale, target};
 use crate::caches::VirtualMachine;
 use crate::context::Context;
@@ -24,25 +25,16 @@ pub async fn check_vms(
     let source = named.source.as_deref();
     let port = source.and_then(|source| context.providers().source(source).ok());
     let mut looked_up: Vec<(PlanVm, Result<Machine, Lookup>, bool, bool)> = Vec::new();
+    let mut seen = Vec::with_capacity(pass.object.spec.vms.len());
     for vm in &pass.object.spec.vms {
         let known = pass.status.migration.find_vm(&vm.reference);
         let succeeded = known.is_some_and(|vm| vm.conditions.has(types::SUCCEEDED));
         let planned = resolve_vm(context, pass.object, source, vm).await;
-        let found = match source {
-            _ if vm.reference.id.is_empty() && vm.reference.name.is_empty() => Err(Lookup::NotSet),
-            Some(source) => context.providers().find(source, Thing::Vm, &vm.reference).await.into(),
-            None => Err(Lookup::Unknown),
-        };
-        let machine = match (found, &port) {
-            (Ok(()), Some(port)) => port.machine(&planned.id).await.map_err(|error| match error {
-                SourceError::NotFound(_) => Lookup::Missing,
-                _ => Lookup::Unknown,
-            }),
-            (Ok(()), None) => Err(Lookup::Unknown),
-            (Err(lookup), _) => Err(lookup),
-        };
+        let machine = look_up(context, source, port.as_deref(), &vm.reference).await;
+        seen.push((vm.reference.clone(), Sight::of(&machine)));
         looked_up.push((planned, machine, succeeded, known.is_some()));
     }
+    context.plan_memory(&facts.uid).saw(seen);
     let unread: Vec<String> = looked_up
         .iter()
         .filter(|(_, machine, ..)| matches!(machine, Err(Lookup::Unknown)))
@@ -87,23 +79,40 @@ pub async fn check_vms(
     Ok(conditions)
 }
 
-/// What the look-up of a VM led to, if not to a machine.
-enum Lookup {
-    NotSet,
-    Missing,
-    Ambiguous,
-    Unknown,
+/// Looks a VM up in the inventory.
+pub async fn look_up(
+    context: &Context,
+    source: Option<&Provider>,
+    port: Option<&dyn Source>,
+    reference: &Ref,
+) -> Result<Machine, Lookup> {
+    if reference.id.is_empty() && reference.name.is_empty() {
+        return Err(Lookup::NotSet);
+    }
+    let (Some(source), Some(port)) = (source, port) else { return Err(Lookup::Unknown) };
+    let id = match context.providers().find(source, Thing::Vm, reference).await {
+        Found::One(found) => found.id,
+        Found::None => return Err(Lookup::Missing),
+        Found::Many => return Err(Lookup::Ambiguous),
+        Found::NotLoaded => return Err(Lookup::Unknown),
+    };
+    port.machine(&id).await.map_err(|error| match error {
+        SourceError::NotFound(_) => Lookup::Missing,
+        _ => Lookup::Unknown,
+    })
 }
 
-impl From<Found> for Result<(), Lookup> {
-    fn from(found: Found) -> Self {
-        match found {
-            Found::One(_) => Ok(()),
-            Found::None => Err(Lookup::Missing),
-            Found::Many => Err(Lookup::Ambiguous),
-            Found::NotLoaded => Err(Lookup::Unknown),
-        }
-    }
+/// What the look-up of a VM led to, if not to a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lookup {
+    /// Neither id nor name is given.
+    NotSet,
+    /// There is no such VM.
+    Missing,
+    /// There are several.
+    Ambiguous,
+    /// Nobody knows at the moment.
+    Unknown,
 }
 
 fn target_vm(machine: &VirtualMachine) -> check::TargetVm {

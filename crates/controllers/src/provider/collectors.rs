@@ -15,13 +15,15 @@ use std::time::{Duration, Instant};
 
 use forklift_api::Provider;
 use forklift_api::provider::setting;
+use futures::stream::BoxStream;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::ports::{ConnectError, Endpoint, Examination};
+use crate::plan::sight;
+use crate::ports::{Changed, ConnectError, Endpoint, Examination};
 
 /// How long a collector that failed rests before it starts again.
 const REST: Duration = Duration::from_secs(10);
@@ -179,6 +181,8 @@ async fn keep_collecting(context: Arc<Context>, endpoint: Endpoint, key: Key, ca
         let collecting = context.providers().collect(endpoint.clone(), cancel.child_token());
         tokio::pin!(collecting);
         let mut seen = (false, false);
+        // ends with the collector, and with the inventory that it follows
+        let mut followed: Option<AbortOnDrop> = None;
         let ended = loop {
             tokio::select! {
                 ended = &mut collecting => break ended,
@@ -190,6 +194,10 @@ async fn keep_collecting(context: Arc<Context>, endpoint: Endpoint, key: Key, ca
                     if now != seen {
                         seen = now;
                         context.queues.providers.push(&namespace, &name);
+                    }
+                    if followed.as_ref().is_none_or(|task| task.0.is_finished()) {
+                        let changes = context.providers().changes(&provider);
+                        followed = changes.map(|changes| follow(context.clone(), provider.clone(), changes));
                     }
                 }
             }
@@ -209,6 +217,19 @@ async fn keep_collecting(context: Arc<Context>, endpoint: Endpoint, key: Key, ca
             () = tokio::time::sleep(REST) => {}
         }
     }
+}
+
+/// A task that ends when nobody wants it any more.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn follow(context: Arc<Context>, provider: Arc<Provider>, changes: BoxStream<'static, Changed>) -> AbortOnDrop {
+    AbortOnDrop(tokio::spawn(async move { sight::follow(&context, &provider, changes).await }))
 }
 
 #[cfg(test)]

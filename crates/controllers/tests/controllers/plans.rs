@@ -285,3 +285,24 @@ async fn a_source_without_snapshots_is_not_migrated_warm() {
     cluster.migrate("run").await;
     cluster.raises::<Migration>("run", "PlanNotReady", "NotFound").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_says_what_it_waits_for() {
+    let cluster = Cluster::start().await;
+    cluster.source.add("vm-1", "one", &["stuck"]);
+    cluster.fate.sticks("stuck");
+    cluster.draft(&["vm-1", "vm-2"]).await;
+    cluster.until("plan", |plan: Option<&Plan>| has(plan, "VMNotFound")).await;
+    cluster.migrate("first").await;
+    let waits = cluster.raises::<Migration>("first", "PlanNotReady", "NotFound").await;
+    assert_eq!((&waits["category"], &waits["items"]), (&json!("Critical"), &json!(["VMNotFound"])));
+    assert!(waits["message"].as_str().is_some_and(|text| text.starts_with("The plan is not ready: ")), "{waits}");
+
+    // it begins once the plan is ready, and the next one waits for its end
+    let change = json!({"spec": {"vms": [{"id": "vm-1"}]}});
+    cluster.api::<Plan>().patch("plan", &PatchParams::default(), &Patch::Merge(&change)).await.expect("is changed");
+    cluster.until("first", |m: Option<&Migration>| has(m, "Running") && !has(m, "PlanNotReady")).await;
+    cluster.migrate("second").await;
+    let waits = cluster.raises::<Migration>("second", "Pending", "").await;
+    assert_eq!(waits["message"], "The plan is executing migration first; this one begins when that has ended.");
+}

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use forklift_inventory::Writer;
+use forklift_inventory::{Ask, Writer};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::Snapshot;
@@ -25,22 +26,39 @@ impl Collect {
         Self { client }
     }
 
-    /// Loads the folder and waits for its next change.
-    async fn pass(&self, store: &Writer) -> Result<(), ConnectError> {
-        let snapshot = self.client.snapshot().await?;
+    /// Loads the folder and waits for its next change, or for somebody who wants it read anew.
+    async fn pass(&self, store: &Writer, asks: &mut UnboundedReceiver<Ask>) -> Result<(), ConnectError> {
+        let mut snapshot = self.client.snapshot().await?;
         write(store, &snapshot);
-        while self.client.changed(snapshot.generation).await? == snapshot.generation {}
-        Ok(())
+        loop {
+            tokio::select! {
+                changed = self.client.changed(snapshot.generation) => if changed? != snapshot.generation {
+                    return Ok(());
+                },
+                Some(ask) = asks.recv() => match self.client.snapshot().await {
+                    Ok(now) => {
+                        write(store, &now);
+                        snapshot = now;
+                        ask.answer(Ok(()));
+                    }
+                    Err(error) => {
+                        ask.answer(Err(error.to_string()));
+                        return Err(error);
+                    }
+                },
+            }
+        }
     }
 }
 
 #[async_trait]
 impl Collector for Collect {
     async fn run(self: Box<Self>, store: Writer, cancel: CancellationToken) -> Result<(), ConnectError> {
+        let mut asks = store.asks();
         loop {
             let ended = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                ended = self.pass(&store) => ended,
+                ended = self.pass(&store, &mut asks) => ended,
             };
             if let Err(error) = ended {
                 tracing::warn!(provider = store.provider_uid(), %error, "the inventory is not refreshed");

@@ -3,6 +3,7 @@
 //! ```text
 //! connect ─► Watch ─► full set ─► World ─► Writer: begin … apply, loaded
 //!   ▲          │ ◄──── changes ─► World ─► Writer: apply, revalidate
+//!   │          │ ◄──── somebody asks for VMs: read at once ─► World ─► Writer ─► answer
 //!   │          │ the server is busy: noted, the same watch goes on after a while
 //!   └──────────┘ any other failure: a new watch, and a full set that makes up for what was missed and removes
 //!                what is gone
@@ -11,7 +12,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use forklift_inventory::Writer;
+use forklift_inventory::{Ask, Writer};
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::properties;
 use super::tagging::{self, News};
-use super::vim::{Client, MoRef, ObjectUpdate, UpdateKind, UpdateSet, VimError, Watch};
+use super::vim::{Client, FilterSpec, MoRef, ObjectUpdate, UpdateKind, UpdateSet, VimError, Watch};
 use super::world::{Reread, World};
 use crate::{Collector, ConnectError};
 
@@ -29,6 +30,11 @@ const WAIT: Duration = Duration::from_secs(60);
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How long the server may take to take the watch down.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long the server may take for VMs that somebody waits for.
+const AT_ONCE: Duration = Duration::from_secs(15);
+/// The type of VMs.
+const VM: &str = "VirtualMachine";
 
 /// Gives the session, logged in.
 pub type Connect = Box<dyn Fn() -> BoxFuture<'static, Result<Client, VimError>> + Send + Sync>;
@@ -57,8 +63,8 @@ impl Collect {
 #[async_trait]
 impl Collector for Collect {
     async fn run(self: Box<Self>, store: Writer, cancel: CancellationToken) -> Result<(), ConnectError> {
-        let mut follower =
-            Follower { world: World::restored(store.store()), store, cancel, failures: 0, told: false, early: None };
+        let (world, asks) = (World::restored(store.store()), store.asks());
+        let mut follower = Follower { world, store, asks, cancel, failures: 0, told: false, early: None };
         loop {
             match follower.follow(&self.connect).await {
                 Ended::Cancelled => return Ok(()),
@@ -78,6 +84,8 @@ impl Collector for Collect {
 struct Follower {
     world: World,
     store: Writer,
+    /// Those who want VMs read at once.
+    asks: mpsc::UnboundedReceiver<Ask>,
     cancel: CancellationToken,
     /// Failures since the last success.
     failures: u32,
@@ -125,6 +133,7 @@ impl Follower {
     async fn watch(&mut self, client: &Client, watch: &mut Watch) -> Ended {
         let cancel = self.cancel.clone();
         let mut tagging = tagging::start(client);
+        let paths = watch.paths(VM);
         self.told = self.world.is_complete();
         loop {
             // polled to its end, whatever comes in between: an answer that is dropped would have to be told again
@@ -133,6 +142,7 @@ impl Follower {
                 tokio::select! {
                     () = cancel.cancelled() => return Ended::Cancelled,
                     Some(news) = tagging.news.recv() => self.tag(news),
+                    Some(ask) = self.asks.recv() => self.ask(client, &paths, ask).await,
                     set = &mut next => break set,
                 }
             };
@@ -167,7 +177,7 @@ impl Follower {
         // a full set names all VMs: those that are new have no tags yet
         let mut entered = Vec::new();
         for update in &set.objects {
-            let is_vm = update.kind == UpdateKind::Enter && update.object.kind == "VirtualMachine";
+            let is_vm = update.kind == UpdateKind::Enter && update.object.kind == VM;
             if is_vm && self.store.store().get(super::spec::kinds::VMS, &update.object.value).is_none() {
                 entered.push(update.object.clone());
             }
@@ -216,6 +226,51 @@ impl Follower {
         }
     }
 
+    /// Reads VMs that somebody is about to act on. What the watch tells later is newer, or the same again: at worst a
+    /// value is seen going back for a moment, when the watch had it under way.
+    async fn ask(&mut self, client: &Client, paths: &[String], ask: Ask) {
+        if !self.world.is_complete() {
+            return ask.answer(Err("the inventory is being read".to_owned()));
+        }
+        let read = tokio::time::timeout(AT_ONCE, self.read(client, paths, &ask.ids)).await;
+        let read = read.unwrap_or_else(|_| Err(format!("no answer within {} s", AT_ONCE.as_secs())));
+        self.tell();
+        ask.answer(read);
+    }
+
+    async fn read(&mut self, client: &Client, paths: &[String], ids: &[String]) -> Result<(), String> {
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let mut wanted: Vec<MoRef> = ids.iter().map(|id| MoRef::vm(id.as_str())).collect();
+        let found = loop {
+            if wanted.is_empty() {
+                return Ok(());
+            }
+            let filter = wanted.iter().fold(FilterSpec::of(VM, &paths), |filter, vm| filter.object(vm));
+            match client.retrieve(filter).await {
+                Ok(found) => break found,
+                // one that is gone fails them all
+                Err(error) => {
+                    let gone = error.fault().filter(|fault| fault.kind == "ManagedObjectNotFound");
+                    let gone = gone.and_then(|fault| fault.detail.moref("obj")).filter(|gone| wanted.contains(gone));
+                    let Some(gone) = gone else { return Err(error.to_string()) };
+                    wanted.retain(|vm| *vm != gone);
+                    let update = ObjectUpdate { kind: UpdateKind::Leave, object: gone, changes: vec![], missing: vec![] };
+                    self.world.apply(&update);
+                }
+            }
+        };
+        for content in found {
+            let missing: Vec<String> = content.props.missing.iter().map(|(path, _)| path.clone()).collect();
+            let told = paths.iter().filter(|path| !missing.iter().any(|missing| missing == *path));
+            let changes = told.map(|path| ((*path).to_owned(), content.props.get(path).cloned())).collect();
+            let update = ObjectUpdate { kind: UpdateKind::Modify, object: content.object, changes, missing };
+            for reread in self.world.apply(&update) {
+                self.reread(client, reread).await.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
     async fn reread(&mut self, client: &Client, reread: Reread) -> Result<(), VimError> {
         let Reread { object, property } = reread;
         let props = match client.properties(&object, &[&property]).await {
@@ -236,9 +291,14 @@ impl Follower {
         self.store.failed(&error.to_string());
         let pause = PAUSE.0.saturating_mul(1 << self.failures.min(16)).min(PAUSE.1);
         self.failures = self.failures.saturating_add(1);
-        tokio::select! {
-            () = self.cancel.cancelled() => Err(Cancelled),
-            () = tokio::time::sleep(pause) => Ok(()),
+        let over = tokio::time::sleep(pause);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = self.cancel.cancelled() => return Err(Cancelled),
+                () = &mut over => return Ok(()),
+                Some(ask) = self.asks.recv() => ask.answer(Err(error.to_string())),
+            }
         }
     }
 }

@@ -179,6 +179,9 @@ async fn three_machines_share_disks_in_a_ring() {
     for (vm, file) in [("one", &files[1]), ("two", &files[2]), ("three", &files[0])] {
         live.vcenter.set_disk(vm, 0, "file", file).expect("a change");
     }
+    for vm in ["one", "two", "three"] {
+        live.knows(vm, |machine| machine.disks.iter().filter(|disk| disk.shared).count() == 2).await;
+    }
     live.count_anew();
     live.plan("ring", &["one", "two", "three"], |_| {}).await;
     let found = live.raises::<Plan>("ring", "SharedWarnDisks", "NotValid").await;

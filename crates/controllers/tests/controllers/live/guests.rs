@@ -32,11 +32,11 @@ async fn guests_without_tools_and_hosts_that_rest() {
         ),
     ] {
         live.vcenter.set("HostSystem", &host, &change).expect("a change");
-        live.looks("fine", "fine", |machine| machine.traits.host_state != HostState::Ready).await;
+        live.knows("fine", |machine| machine.traits.host_state != HostState::Ready).await;
         let found = live.raises::<Plan>("fine", "HostNotReady", "InMaintenanceMode").await;
         assert!(items(&found)[0].contains(why), "{found}");
         live.vcenter.set("HostSystem", &host, &back).expect("a change");
-        live.looks("fine", "fine", |machine| machine.traits.host_state == HostState::Ready).await;
+        live.knows("fine", |machine| machine.traits.host_state == HostState::Ready).await;
         live.accepts("fine", "HostNotReady").await;
     }
 

@@ -5,6 +5,7 @@
 //! ```
 //! [`Live::raises`] waits for a condition and looks whether all that the object says is in [`crate::table`], with its
 //! category: what nobody has listed fails whatever test meets it.
+mod changes;
 mod disks;
 mod guests;
 mod hosts;
@@ -216,13 +217,12 @@ impl Live {
         self.cluster.create(Plan::new(name, spec)).await;
     }
 
-    /// Waits until the inventory has a machine as it should be, and has a plan look at it at once.
-    pub async fn looks(&self, plan: &str, machine: &str, holds: impl Fn(&Machine) -> bool) {
+    /// Waits until the inventory has a machine as it should be; the plans that it is in are looked at by themselves.
+    pub async fn knows(&self, machine: &str, holds: impl Fn(&Machine) -> bool) {
         self.cluster.eventually(machine, || async { holds(&self.machine(machine).await) }).await;
-        self.again(plan).await;
     }
 
-    /// Has a plan looked at now; one that is ready waits for half a minute else.
+    /// Has a plan looked at now, for what changed on the target; one that is ready waits for half a minute else.
     pub async fn again(&self, plan: &str) {
         let moment = jiff::Timestamp::now().to_string();
         self.change::<Plan>(plan, json!({"description": moment})).await;

@@ -77,6 +77,11 @@ impl Watch {
         Ok(Self { client: client.clone(), specs, collector, version: String::new(), full: true })
     }
 
+    /// Returns the paths that are watched of a type.
+    pub fn paths(&self, kind: &str) -> Vec<String> {
+        self.specs.iter().find(|(known, _)| known == kind).map(|(_, paths)| paths.clone()).unwrap_or_default()
+    }
+
     /// Waits for updates; `None` when there are none within the time. The first call brings the full set.
     pub async fn next(&mut self, max_wait: Duration) -> Result<Option<UpdateSet>, VimError> {
         match self.wait(max_wait).await {
