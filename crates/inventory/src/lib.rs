@@ -32,12 +32,12 @@ mod writer;
 
 pub use feed::{Feed, News, Touched};
 pub use find::{FindError, Reference};
-pub use fresh::Ask;
+pub use fresh::{Ask, Look, Refresh};
 pub use providers::{Inventory, Live, LiveError, LiveQuery, ProviderEntry};
 pub use record::{Draft, Record, Verdict};
 pub use resource::{Json, Native, Resource, SelfLink, Shown, Sink, restore};
 pub use rules::Rules;
-pub use spec::{Count, Field, KindSpec, PathMatch, ProviderSpec, Tree, Workload};
+pub use spec::{Asked, Count, Field, KindSpec, PathMatch, ProviderSpec, Tree, Workload};
 pub use store::{Action, Change, Event, Store};
 pub use view::{Node, View, level};
 pub use writer::Writer;

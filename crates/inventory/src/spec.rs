@@ -68,8 +68,19 @@ pub struct KindSpec {
     pub full_lists: bool,
     /// Says which records lists leave out (templates); they can still be read one by one.
     pub hidden: Option<fn(&Record) -> bool>,
+    /// What of a single record is asked of the source, when a request wants it.
+    pub asked: Option<Asked>,
     /// Reads a record back from a snapshot on disk; without it the collection is not kept.
     pub restore: Option<fn(&str) -> Option<Arc<dyn Resource>>>,
+}
+
+/// What of a record is asked of the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The query parameter that wants it, and says what.
+    pub parameter: &'static str,
+    /// The key of the record's JSON under which it is shown.
+    pub key: &'static str,
 }
 
 impl KindSpec {
@@ -83,6 +94,7 @@ impl KindSpec {
         namespaced: false,
         full_lists: false,
         hidden: None,
+        asked: None,
         restore: None,
     };
 

@@ -264,3 +264,43 @@ async fn tags_come_with_the_machines() {
     assert!(vm(&followed.store, "db").expect("it is there").native::<Vm>().is_some_and(|vm| vm.tags.is_empty()));
     followed.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machines_are_read_at_once_for_who_is_about_to_act() {
+    let Some(followed) = Followed::start(&["web", "db", "gone"]).await else { return };
+    let (vcenter, store) = (&followed.vcenter, &followed.store);
+    let id = |name: &str| vm(store, name).expect("it is there").id.to_string();
+    let (web, gone) = (id("web"), id("gone"));
+    // the answer to the open question is taken, and the next question waits for a while
+    followed.fault(Fault::Delay("WaitForUpdatesEx".to_owned(), 20_000));
+    vcenter.power("db", false).expect("it turns off");
+    followed.until_vm("db", "is off", |vm| vm.power_state == "poweredOff").await;
+    vcenter.power("web", false).expect("it turns off");
+    let limit = Duration::from_secs(30);
+    store.refresh(vec![web.clone(), "vm-no-such".to_owned()], limit).await.expect("it is read");
+    let seen = |store: &Store| vm(store, "web")?.native::<Vm>().map(|vm| vm.power_state.to_string());
+    assert_eq!(seen(store).as_deref(), Some("poweredOff"));
+    // what did not change is no change
+    let before = revision(&followed, "web");
+    store.refresh(vec![web, gone], limit).await.expect("they are read");
+    assert_eq!(revision(&followed, "web"), before);
+    followed.fault(Fault::Fail("RetrievePropertiesEx".to_owned(), "NotSupported".to_owned(), -1, 0));
+    let refused = store.refresh(vec![id("web")], limit).await.expect_err("a failure");
+    assert!(refused.contains("NotSupported"), "{refused}");
+    followed.cancel.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn advanced_options_of_a_host_are_asked_of_it() {
+    let Some(followed) = Followed::start(&["web"]).await else { return };
+    let host = followed.store.list(kinds::HOSTS)[0].id.to_string();
+    let limit = Duration::from_secs(30);
+    let look = |key: &'static str| followed.store.look(kinds::HOSTS, &host, key, limit);
+    let found = look("Config.HostAgent.log.level").await.expect("an answer");
+    assert_eq!(found, json!([{"key": "Config.HostAgent.log.level", "value": "info"}]));
+    assert_eq!(look("No.Such.Option").await, Ok(Value::Null));
+    let none =
+        followed.store.look(kinds::HOSTS, "host-no-such", "Any", limit).await.expect_err("there is no such host");
+    assert!(none.contains("no advanced options"), "{none}");
+    followed.end().await;
+}

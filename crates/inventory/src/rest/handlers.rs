@@ -18,7 +18,7 @@ use super::query::{MAX_DETAIL, Parameters};
 use super::refusal::{Refusal, header_line};
 use super::{PROVIDER_TYPES, Service, watch};
 use crate::view::tree_text;
-use crate::{KindSpec, LiveError, LiveQuery, ProviderEntry, Record, Store, find};
+use crate::{Asked, KindSpec, LiveError, LiveQuery, ProviderEntry, Record, Store, find};
 
 type Pairs = Query<Vec<(String, String)>>;
 
@@ -371,6 +371,13 @@ pub(super) async fn resource(
         None => store.get(kind.name, &id),
     };
     let record = record.ok_or(NOT_FOUND)?;
+    let wanted = kind.asked.and_then(|asked| {
+        let (_, key) = pairs.iter().find(|(name, value)| name == asked.parameter && !value.is_empty())?;
+        Some((asked, key))
+    });
+    if let Some((asked, key)) = wanted {
+        return with_asked(&granted, kind, &record, asked, key).await;
+    }
     let etag = match entry.live_source() {
         Some(_) => None,
         None => granted.etag(&store.tag(&record), (&uid, kind.name, &id)),
@@ -389,6 +396,30 @@ pub(super) async fn resource(
         None => make().into(),
     };
     Ok(granted.marked(list::answer(&headers, etag.as_deref(), body)))
+}
+
+/// How long the source may take for what is not kept.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// Shows a record with something that the source is asked for. What cannot be had is `null`, and why is in
+/// `forklift-warning`.
+async fn with_asked(
+    granted: &Granted,
+    kind: &'static KindSpec,
+    record: &Record,
+    asked: Asked,
+    key: &str,
+) -> Result<Response, Refusal> {
+    let store = granted.entry.store();
+    let mut shown = store.view(kind.name).ok_or(NOT_FOUND)?.value(record, MAX_DETAIL);
+    let found = store.look(kind.name, &record.id, key, LOOK).await;
+    let warning = found.as_ref().err().and_then(|why| header_line(&format!("{}={key}: {why}", asked.parameter)));
+    shown[asked.key] = found.unwrap_or_default();
+    let mut response = list::answer(&HeaderMap::new(), None, shown.to_string().into());
+    if let Some(warning) = warning {
+        response.headers_mut().insert(WARNING, warning);
+    }
+    Ok(granted.marked(response))
 }
 
 pub(super) async fn metrics(State(service): State<Service>) -> Response {

@@ -140,12 +140,14 @@ struct Pieces {
     gzip: Option<GzEncoder<Vec<u8>>>,
     /// Where they go when the list is worth keeping.
     keep: Option<(Arc<Cache>, Key, Vec<Bytes>)>,
+    /// How long they are together.
+    kept: usize,
 }
 
 impl Pieces {
     fn new(list: List, gzip: bool) -> Self {
         let gzip = gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
-        Self { list, next: 0, begun: false, done: false, gzip, keep: None }
+        Self { list, next: 0, begun: false, done: false, gzip, keep: None, kept: 0 }
     }
 
     /// Makes the next piece; `None` at the end.
@@ -173,7 +175,12 @@ impl Pieces {
             let piece = self.packed(text);
             if !piece.is_empty() {
                 if let Some((_, _, pieces)) = &mut self.keep {
+                    self.kept += piece.len();
                     pieces.push(piece.clone());
+                }
+                // what is larger than all that may be kept is not gathered to its end
+                if self.kept > BUDGET {
+                    self.keep = None;
                 }
                 if self.done {
                     self.put_away();

@@ -503,3 +503,49 @@ async fn a_slow_watcher_loses_nothing_and_holds_up_nobody() {
     }
     assert!(frames_seen < rounds * vms, "changes that waited became one: {frames_seen}");
 }
+
+#[tokio::test]
+async fn what_is_not_kept_is_asked_of_the_source() {
+    static HOSTS: ProviderSpec = ProviderSpec {
+        provider_type: "ova",
+        kinds: &[KindSpec {
+            name: "hosts",
+            asked: Some(crate::Asked { parameter: "advancedOption", key: "advancedOptions" }),
+            ..KindSpec::PLAIN
+        }],
+        ..ProviderSpec::PLAIN
+    };
+    let inventory = Inventory::new(None);
+    let object = json!({"metadata": {"uid": "u", "name": "p", "namespace": "ns"}, "spec": {"type": "ova"}});
+    let entry = inventory.insert(ProviderEntry::collected(&HOSTS, object));
+    let writer = inventory.writer(&entry);
+    writer.upsert("hosts", Draft::new("h", "h", "", Json(json!({"id": "h", "advancedOptions": null}))));
+    writer.loaded();
+    let mut asks = writer.asks();
+    tokio::spawn(async move {
+        while let Some(crate::Ask::Look(look)) = asks.recv().await {
+            let found = match look.key.as_str() {
+                "level" => Ok(json!([{"key": "level", "value": look.id}])),
+                _ => Err("the host does not answer".to_owned()),
+            };
+            look.answer(found);
+        }
+    });
+    let service = router_with(inventory, Arc::new(Open), Duration::from_millis(10));
+    for (query, body, warning) in [
+        ("", r#"{"id":"h","advancedOptions":null}"#, None),
+        ("?advancedOption=", r#"{"id":"h","advancedOptions":null}"#, None),
+        ("?advancedOption=level", r#"{"id":"h","advancedOptions":[{"key":"level","value":"h"}]}"#, None),
+        (
+            "?advancedOption=x",
+            r#"{"id":"h","advancedOptions":null}"#,
+            Some("advancedOption=x: the host does not answer"),
+        ),
+    ] {
+        let request = Request::builder().uri(format!("/providers/ova/u/hosts/h{query}")).body(Body::empty());
+        let response = service.clone().oneshot(request.expect("a request")).await.expect("infallible");
+        let told = response.headers().get("forklift-warning").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a small body");
+        assert_eq!((std::str::from_utf8(&text), told.as_deref()), (Ok(body), warning), "{query}");
+    }
+}

@@ -35,17 +35,23 @@ impl Collect {
                 changed = self.client.changed(snapshot.generation) => if changed? != snapshot.generation {
                     return Ok(());
                 },
-                Some(ask) = asks.recv() => match self.client.snapshot().await {
-                    Ok(now) => {
-                        write(store, &now);
-                        snapshot = now;
-                        ask.answer(Ok(()));
+                Some(ask) = asks.recv() => {
+                    let Ask::Refresh(refresh) = ask else {
+                        ask.refuse("a folder of appliances has nothing else".to_owned());
+                        continue;
+                    };
+                    match self.client.snapshot().await {
+                        Ok(now) => {
+                            write(store, &now);
+                            snapshot = now;
+                            refresh.answer(Ok(()));
+                        }
+                        Err(error) => {
+                            refresh.answer(Err(error.to_string()));
+                            return Err(error);
+                        }
                     }
-                    Err(error) => {
-                        ask.answer(Err(error.to_string()));
-                        return Err(error);
-                    }
-                },
+                }
             }
         }
     }

@@ -12,12 +12,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use forklift_inventory::{Ask, Writer};
+use forklift_inventory::{Ask, Look, Refresh, Writer};
 use futures::future::BoxFuture;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::model::Host;
 use super::properties;
 use super::tagging::{self, News};
 use super::vim::{Client, FilterSpec, MoRef, ObjectUpdate, UpdateKind, UpdateSet, VimError, Watch};
@@ -142,7 +143,10 @@ impl Follower {
                 tokio::select! {
                     () = cancel.cancelled() => return Ended::Cancelled,
                     Some(news) = tagging.news.recv() => self.tag(news),
-                    Some(ask) = self.asks.recv() => self.ask(client, &paths, ask).await,
+                    Some(ask) = self.asks.recv() => match ask {
+                        Ask::Refresh(refresh) => self.refresh(client, &paths, refresh).await,
+                        Ask::Look(look) => self.look(client, look),
+                    },
                     set = &mut next => break set,
                 }
             };
@@ -228,7 +232,7 @@ impl Follower {
 
     /// Reads VMs that somebody is about to act on. What the watch tells later is newer, or the same again: at worst a
     /// value is seen going back for a moment, when the watch had it under way.
-    async fn ask(&mut self, client: &Client, paths: &[String], ask: Ask) {
+    async fn refresh(&mut self, client: &Client, paths: &[String], ask: Refresh) {
         if !self.world.is_complete() {
             return ask.answer(Err("the inventory is being read".to_owned()));
         }
@@ -254,7 +258,8 @@ impl Follower {
                     let gone = gone.and_then(|fault| fault.detail.moref("obj")).filter(|gone| wanted.contains(gone));
                     let Some(gone) = gone else { return Err(error.to_string()) };
                     wanted.retain(|vm| *vm != gone);
-                    let update = ObjectUpdate { kind: UpdateKind::Leave, object: gone, changes: vec![], missing: vec![] };
+                    let update =
+                        ObjectUpdate { kind: UpdateKind::Leave, object: gone, changes: vec![], missing: vec![] };
                     self.world.apply(&update);
                 }
             }
@@ -269,6 +274,30 @@ impl Follower {
             }
         }
         Ok(())
+    }
+
+    /// Asks a host for one of its advanced options, beside everything else.
+    fn look(&self, client: &Client, look: Look) {
+        let store = self.store.store().clone();
+        let client = client.clone();
+        tokio::spawn(async move {
+            let host = store.get(look.kind, &look.id);
+            let manager = host.as_ref().and_then(|record| record.native::<Host>()).map(|host| &host.advanced_options);
+            let manager = manager.filter(|manager| !manager.id.is_empty());
+            let found = match manager.map(|manager| MoRef::new(manager.kind.to_string(), manager.id.to_string())) {
+                None => Err("the host has no advanced options, or they cannot be seen".to_owned()),
+                Some(manager) => {
+                    let asked = tokio::time::timeout(AT_ONCE, client.option(&manager, &look.key)).await;
+                    let shown = |value| json!([{"key": look.key, "value": value}]);
+                    match asked {
+                        Ok(Ok(value)) => Ok(value.map_or(Value::Null, shown)),
+                        Ok(Err(error)) => Err(error.to_string()),
+                        Err(_) => Err(format!("no answer within {} s", AT_ONCE.as_secs())),
+                    }
+                }
+            };
+            look.answer(found);
+        });
     }
 
     async fn reread(&mut self, client: &Client, reread: Reread) -> Result<(), VimError> {
@@ -297,7 +326,7 @@ impl Follower {
             tokio::select! {
                 () = self.cancel.cancelled() => return Err(Cancelled),
                 () = &mut over => return Ok(()),
-                Some(ask) = self.asks.recv() => ask.answer(Err(error.to_string())),
+                Some(ask) = self.asks.recv() => ask.refuse(error.to_string()),
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use forklift_inventory::{
-    Count, Field, KindSpec, Node, PathMatch, ProviderSpec, Record, Resource, Store, Tree, restore,
+    Asked, Count, Field, KindSpec, Node, PathMatch, ProviderSpec, Record, Resource, Store, Tree, restore,
 };
 use serde_json::{Map, Value};
 
@@ -38,7 +38,10 @@ pub static SPEC: ProviderSpec = ProviderSpec {
         kind(FOLDERS, PathMatch::None, restore::<Folder>),
         // compute resources of single hosts are shown one by one and in trees only, as upstream does
         KindSpec { hidden: Some(is_standalone), ..kind(CLUSTERS, PathMatch::Root, restore::<Cluster>) },
-        kind(HOSTS, PathMatch::Root, restore::<Host>),
+        KindSpec {
+            asked: Some(Asked { parameter: "advancedOption", key: "advancedOptions" }),
+            ..kind(HOSTS, PathMatch::Root, restore::<Host>)
+        },
         kind(NETWORKS, PathMatch::Root, restore::<Network>),
         kind(DATASTORES, PathMatch::Root, restore::<Datastore>),
         KindSpec {

@@ -1,4 +1,4 @@
-//! Which privileges the session's user has, and the definitions of custom attributes.
+//! Which privileges the session's user has, the definitions of custom attributes, and advanced options of hosts.
 
 use super::{Arg, Client, Element, MoRef, VimError};
 
@@ -55,6 +55,19 @@ impl Client {
             });
         }
         Ok(asked.iter().zip(granted).filter(|(_, granted)| !granted).map(|(id, _)| (*id).to_owned()).collect())
+    }
+
+    /// Returns the value of an option of an `OptionManager`, as text; `None` where it has none of this name.
+    pub async fn option(&self, manager: &MoRef, name: &str) -> Result<Option<String>, VimError> {
+        match self.call("QueryOptions", manager, &[Arg::text("name", name.to_owned())]).await {
+            Ok(answer) => {
+                let mut found = answer.all("returnval");
+                let option = found.find(|option| option.text("key") == Some(name));
+                Ok(option.and_then(|option| option.text("value")).map(str::to_owned))
+            }
+            Err(error) if error.is_fault("InvalidName") => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the custom attributes that are defined.
