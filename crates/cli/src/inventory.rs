@@ -1,7 +1,9 @@
 //! The inventory service, asked with the kubeconfig's credentials.
 
 use anyhow::{Context, bail};
+use http::HeaderMap;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::client::Body;
 use serde_json::Value;
 
 use crate::cluster::Cluster;
@@ -57,33 +59,69 @@ impl Inventory {
 
     /// Returns a collection with all its details.
     pub async fn list(&self, collection: &str) -> anyhow::Result<Vec<Value>> {
-        let value = fetch(&self.client, &format!("{}/{collection}?detail=4", self.base)).await;
-        match value.with_context(|| format!("failed to get {collection} of provider '{}'", self.name))? {
-            Value::Array(items) => Ok(items),
-            Value::Null => Ok(Vec::new()),
-            other => bail!("the inventory's {collection} are not a list: {other}"),
-        }
+        Ok(self.ask(collection, None, false).await?.items)
     }
+
+    /// Returns a collection with all its details, or what a query leaves of it where the service knows queries.
+    pub async fn ask(&self, collection: &str, query: Option<&str>, strict: bool) -> anyhow::Result<Answer> {
+        let mut path = format!("{}/{collection}?detail=4", self.base);
+        if let Some(query) = query {
+            path += &format!("&query={}{}", escaped(query), if strict { "&strict=true" } else { "" });
+        }
+        let context = || format!("failed to get {collection} of provider '{}'", self.name);
+        let (value, headers) = fetch(&self.client, &path).await.with_context(context)?;
+        let items = match value {
+            Value::Array(items) => items,
+            Value::Null => Vec::new(),
+            other => bail!("the inventory's {collection} are not a list: {other}"),
+        };
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        // services that do not know queries do not count either
+        Ok(Answer { items, applied: header("x-total-count").is_some(), warning: header("forklift-warning") })
+    }
+}
+
+/// What the inventory answered.
+pub struct Answer {
+    /// The items.
+    pub items: Vec<Value>,
+    /// Whether the service has applied the query.
+    pub applied: bool,
+    /// What it says about items that do not fit the query.
+    pub warning: Option<String>,
 }
 
 /// Returns the inventory's view of all providers, by uid.
 pub async fn providers(cluster: &Cluster) -> anyhow::Result<Vec<Value>> {
     let client = connect(cluster).await?;
-    let value = fetch(&client, "/providers?detail=1").await?;
+    let (value, _) = fetch(&client, "/providers?detail=1").await?;
     let lists = value.as_object().into_iter().flat_map(|map| map.values());
     Ok(lists.filter_map(Value::as_array).flatten().cloned().collect())
 }
 
-async fn fetch(client: &kube::Client, path: &str) -> anyhow::Result<Value> {
-    let request = http::Request::get(path).header("accept", "application/json").body(Vec::new())?;
-    let text = client.request_text(request).await.map_err(|error| match error {
-        kube::Error::Api(status) => anyhow::anyhow!("HTTP {}: {}", status.code, status.message),
-        other => other.into(),
-    })?;
-    if text.trim().is_empty() {
-        return Ok(Value::Null);
+async fn fetch(client: &kube::Client, path: &str) -> anyhow::Result<(Value, HeaderMap)> {
+    let request = http::Request::get(path).header("accept", "application/json").body(Body::empty())?;
+    let response = client.send(request).await?;
+    let (head, body) = response.into_parts();
+    let bytes = body.collect_bytes().await?;
+    if !head.status.is_success() {
+        let told = head.headers.get("forklift-error-message").and_then(|told| told.to_str().ok());
+        let said = String::from_utf8_lossy(&bytes);
+        let reason = told.unwrap_or_else(|| said.trim());
+        let reason = if reason.is_empty() { head.status.canonical_reason().unwrap_or_default() } else { reason };
+        bail!("HTTP {}: {reason}", head.status.as_u16());
     }
-    serde_json::from_str(&text).context("the inventory's answer is not JSON")
+    if bytes.trim_ascii().is_empty() {
+        return Ok((Value::Null, head.headers));
+    }
+    Ok((serde_json::from_slice(&bytes).context("the inventory's answer is not JSON")?, head.headers))
+}
+
+/// Returns a text as a URL's query takes it.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(escape).collect()
 }
 
 /// Returns a client for the inventory: the cluster's credentials and authority at another address.
@@ -129,4 +167,62 @@ async fn discover(cluster: &Cluster) -> anyhow::Result<String> {
     bail!(
         "failed to find the inventory service: name it with --inventory-url or MTV_INVENTORY_URL (kubectl port-forward service/forklift-inventory makes it reachable)"
     )
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::sync::Arc;
+
+    use forklift_inventory::rest::{Open, router};
+    use forklift_inventory::{Draft, Field, Json, KindSpec, ProviderEntry, ProviderSpec};
+    use serde_json::json;
+
+    use super::*;
+
+    static SPEC: ProviderSpec = ProviderSpec {
+        provider_type: "ova",
+        kinds: &[KindSpec { name: "vms", base: &Field::all(["id", "name"]), ..KindSpec::PLAIN }],
+        ..ProviderSpec::PLAIN
+    };
+
+    /// Returns the inventory of a service with three VMs: of 1, 2 and 4 GB, the last of them with an odd count.
+    pub async fn service() -> Inventory {
+        let inventory = forklift_inventory::Inventory::new(None);
+        let object = json!({"metadata": {"uid": "u", "name": "p", "namespace": "ns"}, "spec": {"type": "ova"}});
+        let entry = inventory.insert(ProviderEntry::collected(&SPEC, object));
+        let writer = inventory.writer(&entry);
+        for (id, name, memory, count) in
+            [("1", "web", 1024, json!(2)), ("2", "db's", 2048, json!(4)), ("3", "odd", 4096, json!("many"))]
+        {
+            let vm = json!({"id": id, "name": name, "memoryMB": memory, "cpuCount": count});
+            writer.upsert("vms", Draft::new(id, name, "", Json(vm)));
+        }
+        writer.loaded();
+        serve(router(inventory, Arc::new(Open))).await
+    }
+
+    /// Returns the inventory of a service with these routes.
+    pub async fn serve(routes: axum::Router) -> Inventory {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let config = kube::Config::new(format!("http://{address}").parse().expect("an address"));
+        let client = kube::Client::try_from(config).expect("a client");
+        Inventory { client, base: "/providers/ova/u".into(), name: "p".into(), kind: "ova".into() }
+    }
+
+    #[tokio::test]
+    async fn the_service_applies_queries_and_says_what_is_wrong() {
+        let inventory = service().await;
+        let answer = inventory.ask("vms", Some("where name = \"db's\" and memoryMB > 1024"), false).await;
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.items.len(), answer.applied, answer.warning), (1, true, None));
+        let answer = inventory.ask("vms", Some("where cpuCount > 1 order by name desc"), false).await.expect("one");
+        assert_eq!(answer.items.iter().map(|vm| vm["name"].as_str()).collect::<Vec<_>>(), [Some("web"), Some("db's")]);
+        assert!(answer.warning.is_some_and(|warning| warning.starts_with("1 item does not fit")));
+        let refused = inventory.ask("vms", Some("where cpuCount > 1"), true).await.err().expect("a refusal");
+        assert!(format!("{refused:#}").contains("HTTP 400: 1 item does not fit"), "{refused:#}");
+        assert_eq!(inventory.list("vms").await.expect("all").len(), 3);
+    }
 }

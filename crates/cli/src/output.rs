@@ -9,8 +9,8 @@ use unicode_width::UnicodeWidthStr;
 use crate::{Format, Global};
 
 /// A table: titles, and rows of as many cells.
-pub struct Table {
-    pub titles: Vec<&'static str>,
+pub struct Table<'a> {
+    pub titles: Vec<&'a str>,
     pub rows: Vec<Vec<String>>,
 }
 
@@ -19,7 +19,7 @@ pub fn print(
     global: &Global,
     format: Format,
     items: &[Value],
-    titles: &[&'static str],
+    titles: &[&str],
     row: impl Fn(&Value) -> Vec<String>,
     empty: &str,
 ) -> anyhow::Result<()> {
@@ -49,7 +49,7 @@ pub fn coloured(global: &Global) -> bool {
 }
 
 /// Draws a table: columns two spaces apart, a rule under the titles.
-pub fn render(table: &Table, colour: bool) -> String {
+pub fn render(table: &Table<'_>, colour: bool) -> String {
     let mut widths: Vec<usize> = table.titles.iter().map(|title| title.width()).collect();
     for row in &table.rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -87,7 +87,7 @@ fn shade(cell: &str) -> &'static str {
     }
 }
 
-fn markdown(table: &Table) -> String {
+fn markdown(table: &Table<'_>) -> String {
     let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
     let mut lines = vec![
         line(table.titles.iter().map(|title| title.to_string()).collect()),

@@ -137,7 +137,7 @@ fn machines(cluster: &Cluster, plan: &Value, args: &PlanArgs) -> anyhow::Result<
 }
 
 /// Returns the pipeline of a virtual machine as a table.
-pub fn pipeline(cluster: &Cluster, vm: &Value) -> Table {
+pub fn pipeline(cluster: &Cluster, vm: &Value) -> Table<'static> {
     let steps = vm["pipeline"].as_array().into_iter().flatten();
     let rows = steps.map(|step| {
         vec![
@@ -151,7 +151,7 @@ pub fn pipeline(cluster: &Cluster, vm: &Value) -> Table {
     Table { titles: vec!["PHASE", "NAME", "STARTED", "COMPLETED", "PROGRESS"], rows: rows.collect() }
 }
 
-fn disks(cluster: &Cluster, vm: &Value) -> Table {
+fn disks(cluster: &Cluster, vm: &Value) -> Table<'static> {
     let steps = vm["pipeline"].as_array().into_iter().flatten();
     let transfers = steps.filter(|step| step["name"].as_str().is_some_and(|name| name.starts_with("DiskTransfer")));
     let tasks = transfers.flat_map(|step| step["tasks"].as_array().into_iter().flatten());
