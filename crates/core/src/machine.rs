@@ -368,8 +368,8 @@ pub struct MachineTraits {
     pub host_state: HostState,
     /// The VM's configuration is encrypted.
     pub encrypted: bool,
-    /// A TPM is present.
-    pub tpm: bool,
+    /// Whether a TPM is present; `None` where the source does not tell.
+    pub tpm: Option<bool>,
     /// Time zone of its clock, where known.
     pub timezone: Option<String>,
     /// Changed-block tracking is on for the VM.

@@ -99,6 +99,41 @@ const PREFERENCES: &[(&str, &str)] = &[
     ("windows2022srvNext_64Guest", "windows.2k25"),
 ];
 
+/// Guest id → osinfo ids by which OpenShift's templates are found, the one that fits best first. Upstream has one for
+/// each, and some are of another system (Server 2016 and 2022 get the template of 2019): those come last here.
+const TEMPLATES: &[(&str, &[&str])] = &[
+    ("genericLinuxGuest", &["linux"]),
+    ("centos6_64Guest", &["centos6.10"]),
+    ("centos7_64Guest", &["centos7.0"]),
+    ("centos8_64Guest", &["centos-stream8", "centos8"]),
+    ("centos9_64Guest", &["centos-stream9"]),
+    ("debian10_64Guest", &["debian10"]),
+    ("debian11_64Guest", &["debian11"]),
+    ("debian12_64Guest", &["debian12"]),
+    ("fedora64Guest", &["fedora", "fedora31"]),
+    ("opensuse64Guest", &["opensuse15.0"]),
+    ("rhel7_64Guest", &["rhel7.9", "rhel7.7"]),
+    ("rhel8_64Guest", &["rhel8.10", "rhel8.1"]),
+    ("rhel9_64Guest", &["rhel9.4", "rhel9.0"]),
+    ("rhel10_64Guest", &["rhel10.0"]),
+    ("ubuntu64Guest", &["ubuntu20.04", "ubuntu18.04"]),
+    ("windows7_64Guest", &["win7"]),
+    ("windows8_64Guest", &["win8"]),
+    ("windows9_64Guest", &["win10"]),
+    ("windows11_64Guest", &["win11"]),
+    ("windows7Server64Guest", &["win2k8r2"]),
+    ("windows8Server64Guest", &["win2k12r2"]),
+    ("windows9Server64Guest", &["win2k16", "win2k19"]),
+    ("windows2019srv_64Guest", &["win2k19"]),
+    ("windows2019srvNext_64Guest", &["win2k22", "win2k19"]),
+    ("windows2022srvNext_64Guest", &["win2k25", "win2k22"]),
+];
+
+/// Returns the osinfo ids by which OpenShift's templates for a guest id are found, the best first.
+pub fn template_ids(guest_id: &str) -> &'static [&'static str] {
+    TEMPLATES.iter().find(|(known, _)| *known == guest_id).map_or(&[], |(_, ids)| ids)
+}
+
 /// Returns the guest id for what an inspection found: the osinfo id, and the kind of system (`linux`, `windows`).
 ///
 /// The longest known beginning of the osinfo id counts, but a number is never cut: `rhel9.5` is `rhel9`, `ubuntu22.04`
@@ -169,5 +204,9 @@ mod tests {
             assert!(all.contains_key(*guest_id), "{guest_id}");
         }
         assert_eq!(all.get("otherGuest64"), None);
+        for (guest_id, ids) in TEMPLATES {
+            assert!(all.contains_key(*guest_id) && !ids.is_empty(), "{guest_id}");
+        }
+        assert_eq!((template_ids("windows11_64Guest"), template_ids("otherGuest64")), (&["win11"][..], &[][..]));
     }
 }

@@ -380,9 +380,49 @@ fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
         "and" => arguments.iter().find(|a| !a.is_true()).or(arguments.last()).cloned().ok_or_else(wrong),
         "or" => arguments.iter().find(|a| a.is_true()).or(arguments.last()).cloned().ok_or_else(wrong),
         "len" => count(1).and_then(|()| Ok(Value::Number(text(0)?.len() as i64))),
+        "printf" => ok(formatted(text(0)?, &arguments[1..]).ok_or_else(wrong)?),
         "print" => ok(arguments.iter().map(Value::to_string).collect()),
         other => Err(TemplateError::Function(other.to_owned())),
     }
+}
+
+/// Go's `printf` as far as names need it: `%s`, `%d`, `%v`, `%t`, `%x`, `%X` with `-`, `0` and a width, and `%%`. `None`
+/// where a verb does not fit its argument, or their numbers differ.
+fn formatted(format: &str, arguments: &[Value]) -> Option<String> {
+    let mut arguments = arguments.iter();
+    let mut out = String::new();
+    let mut rest = format;
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        let flags = after.len() - after.trim_start_matches(['-', '0']).len();
+        let (flags, after) = after.split_at(flags);
+        let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (width, after) = after.split_at(digits);
+        let width: usize = if width.is_empty() { 0 } else { width.parse().ok().filter(|width| *width <= 256)? };
+        let verb = after.chars().next()?;
+        rest = &after[verb.len_utf8()..];
+        let shown = match (verb, if verb == '%' { None } else { arguments.next() }) {
+            ('%', None) => "%".to_owned(),
+            ('v', Some(value)) => value.to_string(),
+            ('s', Some(Value::Text(text))) => text.clone(),
+            ('d', Some(Value::Number(number))) => number.to_string(),
+            ('t', Some(Value::Bool(yes))) => yes.to_string(),
+            ('x', Some(Value::Number(number))) if *number >= 0 => format!("{number:x}"),
+            ('X', Some(Value::Number(number))) if *number >= 0 => format!("{number:X}"),
+            _ => return None,
+        };
+        let missing = width.saturating_sub(shown.chars().count());
+        match (flags.contains('-'), flags.contains('0') && verb != 's') {
+            (true, _) => out.extend([shown, " ".repeat(missing)]),
+            (false, true) if shown.starts_with('-') => {
+                out.extend(["-".to_owned(), "0".repeat(missing), shown[1..].to_owned()])
+            }
+            (false, true) => out.extend(["0".repeat(missing), shown]),
+            (false, false) => out.extend([" ".repeat(missing), shown]),
+        }
+    }
+    out.push_str(rest);
+    arguments.next().is_none().then_some(out)
 }
 
 fn capitals<I: Iterator<Item = char>>(text: &str, change: impl Fn(char) -> I) -> String {
@@ -423,6 +463,9 @@ mod tests {
         check(r#"{{ .PlanName | replace "-" "" | upper }}"#, "TESTPLAN");
         check("{{ add1 (mul .DiskIndex 3) }}", "7");
         check("{{trunc -4 .PlanName}}", "plan");
+        check(r#"{{printf "%s-disk%02d" .PlanName .DiskIndex}}"#, "test-plan-disk02");
+        check(r#"{{.DiskIndex | printf "%-3v|%3d%%|%03d" "a" -5}}"#, "a  | -5%|002");
+        check(r#"{{printf "%X-%t" 31 true}}"#, "1F-true");
     }
 
     #[test]
@@ -455,6 +498,10 @@ mod tests {
         check("{{range .PlanName}}x{{end}}", "error: template uses the unknown function range");
         check("{{eq .DiskIndex .PlanName}}", "error: template function eq got arguments that do not fit");
         check("{{div 1 0}}", "error: template function div got arguments that do not fit");
+        for wrong in [r#"%d" .PlanName"#, r#"%s" 1"#, r#"%d""#, r#"a" 1"#, r#"%9999d" 1"#, r#"%"#] {
+            let text = format!("{{{{printf \"{wrong}}}}}");
+            assert!(render(&text, &[("PlanName".to_owned(), "p".into())].into()).is_err(), "{text}");
+        }
         check("{{\"a}}", "error: template is not closed: \"\\\"a\"");
         check("{{}}", "error: template has \"the end\" where a value was expected");
     }

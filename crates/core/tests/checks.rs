@@ -421,6 +421,13 @@ fn disks_that_vms_share() {
         case.claims = vec![TargetClaim { deleting: true, ..claim() }];
     });
     assert!(missing.message.contains("will not be attached"), "{}", missing.message);
+    // the first plan is at it, or has failed
+    let half = raises("SharedDisks", "NotValid", |case| {
+        sharing(case);
+        case.claims = vec![TargetClaim { unfinished: true, ..claim() }];
+    });
+    assert!(half.message.contains("are not whole"), "{}", half.message);
+    assert_eq!(half.items, ["a"]);
 
     let warm = raises("SharedDisks", "NotSupported", |case| {
         warm(case);

@@ -5,7 +5,7 @@
 //!      └─yes─────────────────────────────────────────────────────────────────────────────┴─► start VMs while there is room ─► turns ─► all completed? ─► end
 //! blocked: nothing starts or moves; after the grace period what runs fails, and is put in order
 //! ```
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use forklift_api::plan::{PlanVM, VMStatus};
 use forklift_api::{Category, Condition, Migration, Plan};
 use forklift_core::machine::Machine;
 use forklift_core::plan::run::{self, Active, Blocker};
-use forklift_core::plan::schedule::{Queued, cost, pending_message, waiting_message};
+use forklift_core::plan::schedule::{Queued, Sharing, cost, held_back, held_message, pending_message, waiting_message};
 use forklift_core::plan::{CancelReason, PlanFacts, PlanVm, Recheck, VmState};
 use forklift_core::source::Source;
 use futures::future::BoxFuture;
@@ -77,6 +77,7 @@ pub async fn execute(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named
         facts.migration_uid.clone_from(&snapshot.migration.uid);
         facts.migration_name.clone_from(&snapshot.migration.name);
     }
+    systems(context, plan, &pass.status.migration.vms, &mut facts).await;
     facts.resume_conversion = migration.as_ref().is_some_and(|migration| migration.spec.resume_conversion);
     if blocked {
         fail_after_grace(context, pass);
@@ -93,6 +94,30 @@ pub async fn execute(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named
     }
     pass.set(mark(types::EXECUTING, None));
     Action::requeue(next)
+}
+
+/// Looks what the target has for the systems of VMs that are not made yet: preferences, instance types, templates.
+async fn systems(context: &Context, plan: &Plan, vms: &[VMStatus], facts: &mut PlanFacts) {
+    if !vms.iter().any(|vm| vm.timed.is_running()) {
+        return;
+    }
+    let namespace = facts.target_namespace.clone();
+    if plan.spec.vms.iter().any(|vm| !vm.instance_type.is_empty()) {
+        facts.instance_types = context.preferences.instance_types(context, &namespace).await;
+    }
+    if !facts.source.guest_ids {
+        return;
+    }
+    facts.preferences = context.preferences.of(context, &namespace).await;
+    let states = vms.iter().filter(|vm| vm.timed.is_running()).filter_map(|vm| VmState::from_status(vm).ok());
+    let systems: BTreeSet<String> = states.filter_map(|state| state.operating_system).collect();
+    for system in systems {
+        if !facts.preferences.contains_key(&system)
+            && let Some(template) = context.preferences.template(context, &system).await
+        {
+            facts.templates.insert(system, template);
+        }
+    }
 }
 
 /// Cancels the active run: one pass of putting things in order.
@@ -294,6 +319,7 @@ impl Run<'_> {
         let per_disk = self.facts.source.hosts;
         let mut in_flight: BTreeMap<String, u32> = BTreeMap::new();
         let mut queue: Vec<Queued> = Vec::new();
+        let held = self.held_back(pass).await;
         for vm in &pass.status.migration.vms {
             if vm.timed.is_completed() {
                 continue;
@@ -303,13 +329,17 @@ impl Run<'_> {
             let cost = cost(&state, per_disk);
             if vm.timed.is_started() {
                 *in_flight.entry(host).or_default() += cost;
-            } else if self.canceled(vm).is_none() {
+            } else if self.canceled(vm).is_none() && !held.contains_key(&state.id) {
                 queue.push(Queued { id: state.id, host, cost });
             }
         }
         let started = self.context.take_slots(&self.facts, in_flight, &queue, max);
         let (now, mut waiting) = (pass.now, 0);
         for vm in pass.status.migration.vms.iter_mut().filter(|vm| !vm.timed.is_started()) {
+            if let (Some(by), None) = (held.get(&vm.reference().id), self.canceled(vm)) {
+                vm.conditions.set(Condition::new(types::PENDING, Category::Advisory, held_message(by)), now);
+                continue;
+            }
             // What is cancelled in the queue needs no place: it only has to be put in order.
             if started.contains(&vm.reference().id) || !queue.iter().any(|queued| queued.id == vm.reference().id) {
                 vm.conditions.remove(types::PENDING);
@@ -322,6 +352,24 @@ impl Run<'_> {
         if waiting > 0 && pass.conditions().is_ready() {
             pass.set(Condition::new(types::READY, Category::Required, waiting_message(waiting, max)));
         }
+    }
+
+    /// The VMs that wait for others of the plan, which copy the disks that they share.
+    async fn held_back(&self, pass: &Pass<'_, Plan>) -> BTreeMap<String, Vec<String>> {
+        let (spec, vms) = (&pass.object.spec, &pass.status.migration.vms);
+        let copies = |vm: &VMStatus| {
+            let own = spec.find_vm(vm.reference()).and_then(|vm| vm.migrate_shared_disks);
+            own.unwrap_or(spec.migrate_shared_disks)
+        };
+        let Some(source) = self.source.as_ref().filter(|_| !vms.iter().all(copies)) else { return BTreeMap::new() };
+        let mut sharing = Vec::new();
+        for vm in vms {
+            let Ok(machine) = source.machine(&vm.reference().id).await else { continue };
+            let disks = machine.disks.into_iter().filter(|disk| disk.shared).map(|disk| disk.key).collect();
+            let (id, name) = (machine.id, machine.name);
+            sharing.push(Sharing { id, name, copies: copies(vm), ended: vm.timed.is_completed(), disks });
+        }
+        held_back(&sharing)
     }
 
     /// The host that counts for the limit; sources without hosts are counted as a whole.

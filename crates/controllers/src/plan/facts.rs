@@ -88,9 +88,6 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
         worker_retries: u32::try_from(context.config.settings.importer_retry.get()).unwrap_or(3),
         ..PlanFacts::default()
     };
-    if capabilities.guest_ids && migration.is_some() {
-        facts.preferences = context.preferences.of(context, &spec.target_namespace).await;
-    }
     let image = named.source.as_deref().and_then(|source| vddk_image(context, source));
     facts.vddk_image = image.filter(|image| vddk::usable(context, &facts, image));
     if let (Some(source), Some(map)) = (&named.source, &named.network_map) {
@@ -221,6 +218,10 @@ fn options(context: &Context, plan: &Plan) -> PlanOptions {
         scsi_reservation: spec.scsi_reservation,
         volume_name_template: text(&spec.volume_name_template),
         network_name_template: text(&spec.network_name_template),
+        // clusters that are not OpenShift are taken for new ones
+        static_udn_addresses: settings.feature_static_udn_ip_addresses && openshift_since_4_20(settings) != Some(false),
+        udn_macs: openshift_since_4_20(settings) == Some(true),
+        vmware_serial: settings.feature_vmware_system_serial_number && openshift_since_4_20(settings) == Some(true),
         service_account: text(&spec.service_account).or_else(|| text(&settings.migration_service_account)),
         target_labels: spec.target_labels.clone(),
         target_node_selector: spec.target_node_selector.clone(),
@@ -238,6 +239,14 @@ fn options(context: &Context, plan: &Plan) -> PlanOptions {
         wait_for_guest_reboots: settings.feature_windows_wait_for_reboot,
         reboot_seconds: u32::try_from(settings.windows_reboot_timeout.get()).unwrap_or(u32::MAX),
     }
+}
+
+/// Whether the cluster is OpenShift 4.20 or later, whose KubeVirt takes serial numbers with spaces, and MAC addresses on
+/// user-defined networks; `None` where it is not OpenShift, or of a version that cannot be read.
+fn openshift_since_4_20(settings: &Settings) -> Option<bool> {
+    let mut parts = settings.openshift_version.trim().split(['.', '-']).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else { return None };
+    Some((major, minor) >= (4, 20))
 }
 
 fn text(text: &str) -> Option<String> {
@@ -277,11 +286,14 @@ pub async fn resolve_vm(context: &Context, plan: &Plan, source: Option<&Provider
         nbde_clevis: vm.nbde_clevis,
         instance_type: text(&vm.instance_type),
         pvc_name_template: text(&vm.pvc_name_template),
+        volume_name_template: text(&vm.volume_name_template),
+        network_name_template: text(&vm.network_name_template),
         target_power_state: power(vm.target_power_state),
         delete_vm_on_failure: vm.delete_vm_on_fail_migration,
         nested_virtualization: vm.enable_nested_virtualization,
         migrate_shared_disks: vm.migrate_shared_disks,
         rdm_as_lun: vm.rdm_as_lun,
+        scsi_reservation: vm.scsi_reservation,
     }
 }
 
@@ -326,4 +338,23 @@ fn precopy_seconds(settings: &Settings) -> u32 {
         seconds => seconds,
     };
     u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_openshift() {
+        let version = |text: &str| {
+            let settings = Settings::read(|name| (name == "OPENSHIFT_VERSION").then(|| text.to_owned()));
+            openshift_since_4_20(&settings.expect("settings"))
+        };
+        for (text, since) in
+            [("4.20.0-ec.1", Some(true)), ("4.21.3", Some(true)), ("5.0", Some(true)), ("4.9.1", Some(false))]
+        {
+            assert_eq!(version(text), since, "{text}");
+        }
+        assert_eq!((version(""), version("x.20")), (None, None));
+    }
 }

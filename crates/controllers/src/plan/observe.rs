@@ -20,6 +20,7 @@ use kube::runtime::reflector;
 use kube::{Api, Resource, ResourceExt};
 
 use super::facts::conversion_phase;
+use super::target::is_unfinished;
 use crate::caches::VirtualMachine;
 use crate::context::Context;
 use crate::worker;
@@ -77,10 +78,13 @@ impl Children {
             let holds = claim.labels().get(labels::SHAREABLE).is_some_and(|value| value == "true")
                 && claim.namespace().as_deref() == Some(&plan.target_namespace)
                 && claim.metadata.deletion_timestamp.is_none();
-            holds.then(|| SharedFact {
+            let label = |key: &str| claim.labels().get(key).cloned().unwrap_or_default();
+            // a disk that is half copied is nothing to start a VM with
+            let whole = holds && !is_unfinished(context, &label(labels::PLAN), &label(labels::VM_ID));
+            whole.then(|| SharedFact {
                 disk: annotation(claim.as_ref(), annotations::DISK_SOURCE),
                 claim: claim.name_any(),
-                plan_uid: claim.labels().get(labels::PLAN).cloned().unwrap_or_default(),
+                plan_uid: label(labels::PLAN),
             })
         };
         let shared = caches.claims.state().iter().filter_map(shared).collect();

@@ -1,4 +1,5 @@
 //! What is on the target before a migration begins: claims and user-defined networks of the namespace.
+use forklift_api::condition::types;
 use forklift_api::{annotations, labels};
 use forklift_core::check::TargetClaim;
 use forklift_core::plan::PlanFacts;
@@ -8,28 +9,41 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 
+use crate::context::Context;
+
 /// The label of network attachment definitions that stand for a user-defined network.
 const UDN: &str = "k8s.ovn.org/user-defined-network";
 /// The network plug-in of OVN-Kubernetes.
 const OVN: &str = "ovn-k8s-cni-overlay";
 
 /// Returns the claims of a namespace, by their metadata.
-pub async fn claims(client: &Client, namespace: &str) -> Result<Vec<TargetClaim>, kube::Error> {
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+pub async fn claims(context: &Context, namespace: &str) -> Result<Vec<TargetClaim>, kube::Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
     let listed = api.list_metadata(&ListParams::default()).await?;
     let claim = |claim: &kube::core::PartialObjectMeta<PersistentVolumeClaim>| {
         let label = |key: &str| claim.labels().get(key).cloned().unwrap_or_default();
+        let shareable = label(labels::SHAREABLE) == "true";
         TargetClaim {
             name: claim.name_any(),
+            unfinished: shareable && is_unfinished(context, &label(labels::PLAN), &label(labels::VM_ID)),
             plan_uid: label(labels::PLAN),
             vm_id: label(labels::VM_ID),
             vm_uuid: label(labels::VM_UUID),
             disk_source: claim.annotations().get(annotations::DISK_SOURCE).cloned().unwrap_or_default(),
-            shareable: label(labels::SHAREABLE) == "true",
+            shareable,
             deleting: claim.metadata.deletion_timestamp.is_some(),
         }
     };
     Ok(listed.items.iter().map(claim).collect())
+}
+
+/// Whether the VM of a plan that a disk was copied for has not succeeded (yet). What no plan knows of is taken as it is.
+pub fn is_unfinished(context: &Context, plan_uid: &str, vm_id: &str) -> bool {
+    let plans = context.caches.plans.state();
+    let plan = plans.iter().find(|plan| plan.metadata.uid.as_deref() == Some(plan_uid));
+    let vms = plan.and_then(|plan| plan.status.as_ref()).map(|status| &status.migration.vms);
+    let vm = vms.into_iter().flatten().find(|vm| vm.reference().id == vm_id);
+    vm.is_some_and(|vm| !vm.conditions.has(types::SUCCEEDED))
 }
 
 /// The part of a network's configuration that matters here.

@@ -89,6 +89,8 @@ pub async fn advance(turn: &Turn<'_>, vm: &PlanVm, mut state: VmState) -> (VmSta
         let moved = transition.next.phase != state.phase
             || transition.next.outcome != state.outcome
             || transition.next.completed != state.completed;
+        // what the target has for a system is looked at when a pass begins
+        let identified = transition.next.operating_system != state.operating_system;
         let target = Target { context: turn.context, plan: turn.plan, source: turn.source };
         for effect in &transition.effects {
             let applied = match safety::permit(effect, &state, &world) {
@@ -112,7 +114,7 @@ pub async fn advance(turn: &Turn<'_>, vm: &PlanVm, mut state: VmState) -> (VmSta
             waiting.message = format!("the source to tell how its disks are read: {why}");
         }
         // What was applied shows in the caches a moment later: their events bring the next pass.
-        if recheck != Recheck::Now || !moved || !transition.effects.is_empty() {
+        if recheck != Recheck::Now || !moved || identified || !transition.effects.is_empty() {
             break;
         }
     }

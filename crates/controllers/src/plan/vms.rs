@@ -55,8 +55,11 @@ pub async fn check_vms(
         .collect();
     let target_vms: Vec<check::TargetVm> =
         context.caches.machines.state().iter().map(|machine| target_vm(machine)).collect();
-    let target_claims = target::claims(&context.client, &facts.target_namespace).await?;
+    let target_claims = target::claims(context, &facts.target_namespace).await?;
     let mut facts = facts.clone();
+    if looked_up.iter().any(|(vm, ..)| vm.instance_type.is_some()) {
+        facts.instance_types = context.preferences.instance_types(context, &facts.target_namespace).await;
+    }
     target::user_defined_networks(&context.client, &mut facts).await?;
     if let (true, Some(port)) = (stale::wanted(pass.object), &port) {
         let pending = vms.iter().filter(|vm| !vm.started).filter_map(|vm| match vm.found {

@@ -55,7 +55,7 @@ impl Cluster {
         let config =
             kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("a configuration");
         let client = Client::try_from(config).expect("a client");
-        install(&client).await;
+        prepare(&client).await;
         let (source, fate) = (FakeSource::default(), Fate::default());
         crate::kubelet::start(client.clone(), fate.clone());
         let providers = providers(&client, &source);
@@ -339,7 +339,7 @@ pub fn condition<K: serde::Serialize>(object: Option<&K>, type_: &str) -> Option
     conditions.into_iter().find(|condition| condition["type"] == type_)
 }
 
-async fn install(client: &Client) {
+async fn prepare(client: &Client) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     let mut all = forklift_api::crds();
     all.push(virtual_machines());
@@ -367,6 +367,24 @@ async fn install(client: &Client) {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), NS);
     let secret = serde_json::from_value(json!({"metadata": {"name": "credentials"}})).expect("a secret");
     secrets.create(&PostParams::default(), &secret).await.expect("is created");
+}
+
+/// Installs a kind of somebody else, `group/version`; whatever is in its objects is taken.
+pub async fn install(client: &Client, api_version: &str, kind: &str, plural: &str, scope: &str) {
+    let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let (group, version) = api_version.split_once('/').expect("a group and a version");
+    let name = format!("{plural}.{group}");
+    let crd = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "group": group, "scope": scope,
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
+            "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema": any}}],
+        },
+    });
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    crds.create(&PostParams::default(), &serde_json::from_value(crd).expect("a CRD")).await.expect("is installed");
+    await_condition(crds, &name, kube::runtime::conditions::is_crd_established()).await.expect("is established");
 }
 
 fn virtual_machines() -> CustomResourceDefinition {

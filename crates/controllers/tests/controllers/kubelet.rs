@@ -19,6 +19,7 @@ pub struct Fate {
     broken: Arc<Mutex<BTreeMap<String, String>>>,
     stuck: Arc<Mutex<BTreeSet<String>>>,
     copied: Arc<Mutex<Vec<String>>>,
+    system: Arc<Mutex<Option<String>>>,
 }
 
 impl Fate {
@@ -36,6 +37,11 @@ impl Fate {
     /// The disk's importer runs and never ends.
     pub fn sticks(&self, disk: &str) {
         self.stuck.lock().expect("not poisoned").insert(disk.into());
+    }
+
+    /// Conversions find a guest with this osinfo id.
+    pub fn finds(&self, osinfo: &str) {
+        *self.system.lock().expect("not poisoned") = Some(osinfo.into());
     }
 
     /// Returns the disks whose importers were run, in their order.
@@ -67,7 +73,8 @@ impl Fate {
 /// Starts the node.
 pub fn start(client: Client, fate: Fate) {
     tokio::spawn(each(client.clone(), bind));
-    tokio::spawn(each(client.clone(), end_pod));
+    let of = fate.clone();
+    tokio::spawn(each(client.clone(), move |client, pod: Pod| end_pod(client, pod, of.clone())));
     tokio::spawn(each(client, move |client, job: Job| run_job(client, job, fate.clone())));
 }
 
@@ -109,7 +116,7 @@ async fn bind(client: Client, claim: PersistentVolumeClaim) -> Result<(), kube::
 }
 
 /// Lets deleted pods go, and conversions succeed.
-async fn end_pod(client: Client, pod: Pod) -> Result<(), kube::Error> {
+async fn end_pod(client: Client, pod: Pod, fate: Fate) -> Result<(), kube::Error> {
     let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
     if pod.metadata.deletion_timestamp.is_some() {
         let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
@@ -118,7 +125,9 @@ async fn end_pod(client: Client, pod: Pod) -> Result<(), kube::Error> {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let converts = pod.labels().get("forklift.app").is_some_and(|app| app == "virt-v2v");
     if converts && phase != Some("Succeeded") {
-        let result = ConversionResult { firmware: Some("bios".into()), ..ConversionResult::default() };
+        let system = fate.system.lock().expect("not poisoned").clone();
+        let inspection = system.map(|osinfo| json!({"osinfo": osinfo, "name": "linux"}));
+        let result = ConversionResult { firmware: Some("bios".into()), inspection, ..ConversionResult::default() };
         status(&api, &pod.name_any(), ended("virt-v2v", 0, &result)).await?;
     }
     Ok(())

@@ -13,6 +13,7 @@ mod plans;
 mod providers;
 mod rules;
 mod source;
+mod systems;
 mod table;
 mod vddk;
 mod webhooks;

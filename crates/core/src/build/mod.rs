@@ -8,6 +8,7 @@ pub mod importer_job;
 pub mod importer_limit;
 pub mod inspection;
 pub mod namespace;
+pub mod openshift_template;
 pub mod ova_server;
 pub mod pvc;
 pub mod source_metadata;

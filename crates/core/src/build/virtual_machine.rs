@@ -1,8 +1,11 @@
 //! The VirtualMachine: a [`Machine`] as KubeVirt runs it, on the copied disks.
-use forklift_api::labels;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use forklift_api::{annotations, labels};
 use serde_json::{Map, Value, json};
 
-use super::{put, source_metadata, vm_labels};
+use super::{openshift_template, put, source_metadata, vm_labels};
 use crate::machine::{FirmwareKind, Machine, PowerState};
 use crate::mapping;
 use crate::names;
@@ -44,10 +47,14 @@ pub fn virtual_machine(
     if !carried.report.is_empty() {
         notes.insert(source_metadata::REPORT.into(), json!(json!(carried.report).to_string()));
     }
-    for key in ["vm.kubevirt.io/os", "vm.kubevirt.io/flavor", "vm.kubevirt.io/workload"] {
-        notes.insert(key.into(), json!(""));
+    // what KubeVirt's metrics and the console look for
+    let mut pod_notes: Map<String, Value> =
+        ["os", "flavor", "workload"].map(|what| (format!("vm.kubevirt.io/{what}"), json!(""))).into_iter().collect();
+    let (networks, interfaces) = nics(plan, vm, machine, compatible);
+    let addresses = udn_addresses(plan, machine, &interfaces);
+    if !addresses.is_empty() {
+        pod_notes.insert(annotations::KUBEVIRT_ADDRESSES.into(), json!(json!(addresses).to_string()));
     }
-    let (networks, interfaces) = nics(plan, machine, compatible);
     let (volumes, disks) = disks(plan, vm, machine, boot_disk(vm, machine, state), claims);
     let input = if compatible { "usb" } else { "virtio" };
     let mut devices = json!({"inputs": [{"type": "tablet", "name": "tablet", "bus": input}]});
@@ -57,10 +64,13 @@ pub fn virtual_machine(
         // else KubeVirt would add a NIC on the pod network of its own
         devices["autoattachPodInterface"] = json!(false);
     }
-    if machine.traits.tpm {
-        devices["tpm"] = json!({"persistent": true});
+    match machine.traits.tpm {
+        Some(true) => devices["tpm"] = json!({"persistent": true}),
+        // a preference would give it one, and some guests that never had one do not start with it
+        Some(false) => devices["tpm"] = json!({"enabled": false}),
+        None => {}
     }
-    let mut domain = json!({"firmware": firmware(machine, state), "devices": devices});
+    let mut domain = json!({"firmware": firmware(machine, state, options.vmware_serial), "devices": devices});
     if machine.firmware.secure_boot && firmware_kind(machine, state) == FirmwareKind::Uefi {
         domain["features"] = json!({"smm": {"enabled": true}});
     }
@@ -81,15 +91,21 @@ pub fn virtual_machine(
         "metadata": {"name": target, "namespace": plan.target_namespace, "labels": labels, "annotations": notes},
         "spec": {
             "runStrategy": run_strategy(plan, vm, machine, state),
-            "template": {"metadata": {"labels": pod_labels}, "spec": spec}
+            "template": {"metadata": {"labels": pod_labels, "annotations": pod_notes}, "spec": spec}
         }
     });
     if let Some(instance_type) = &vm.instance_type {
         object["spec"]["instancetype"] = json!({"name": instance_type});
+        let kind = plan.instance_types.as_ref().and_then(|known| known.get(instance_type));
+        put(&mut object["spec"]["instancetype"], "kind", kind.cloned());
     }
-    let preference = state.operating_system.as_ref().and_then(|os| plan.preferences.get(os));
-    if let Some(preference) = preference {
+    let system = state.operating_system.as_ref();
+    if let Some(preference) = system.and_then(|os| plan.preferences.get(os)) {
         object["spec"]["preference"] = json!({"name": preference.name, "kind": preference.kind});
+    } else if let Some(template) = system.and_then(|os| plan.templates.get(os)).filter(|_| vm.instance_type.is_none())
+        && let Some(base) = openshift_template::virtual_machine(template, target)
+    {
+        object = openshift_template::upon(&base, &object);
     }
     TargetObject::new(object)
 }
@@ -111,13 +127,26 @@ fn firmware_kind(machine: &Machine, state: &VmState) -> FirmwareKind {
     state.firmware.as_deref().and_then(FirmwareKind::parse).unwrap_or(machine.firmware.kind)
 }
 
-fn firmware(machine: &Machine, state: &VmState) -> Value {
+/// Returns a UUID as VMware's BIOS shows it for a serial number, which licences are bound to:
+/// `VMware-42 2c 6a 2a 5e a9 10 83-39 f3 3b 14 0f ff b4 44`; `None` where it is none.
+fn vmware_serial(uuid: &str) -> Option<String> {
+    let lengths: Vec<usize> = uuid.split('-').map(str::len).collect();
+    let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).map(|c| c.to_ascii_lowercase()).collect();
+    if lengths != [8, 4, 4, 4, 12] || digits.len() != 32 {
+        return None;
+    }
+    let spaced = |from: usize| (from..from + 16).step_by(2).map(|at| &digits[at..at + 2]).collect::<Vec<_>>().join(" ");
+    Some(format!("VMware-{}-{}", spaced(0), spaced(16)))
+}
+
+fn firmware(machine: &Machine, state: &VmState, vmware: bool) -> Value {
     let bootloader = match firmware_kind(machine, state) {
         FirmwareKind::Bios => json!({"bios": {}}),
         FirmwareKind::Uefi => json!({"efi": {"secureBoot": machine.firmware.secure_boot}}),
     };
     let mut firmware = json!({});
-    put(&mut firmware, "serial", machine.uuid.clone());
+    let serial = if vmware { vmware_serial(&machine.uuid) } else { None };
+    put(&mut firmware, "serial", serial.unwrap_or_else(|| machine.uuid.clone()));
     firmware["bootloader"] = bootloader;
     firmware
 }
@@ -178,7 +207,7 @@ fn disks(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, boot: usize, claims: 
     let mut volumes: Vec<Value> = Vec::new();
     let mut disks = Vec::new();
     for (i, (disk, claim)) in machine.disks.iter().zip(claims).enumerate() {
-        let name = free(volume_name(options, claim, i), &volumes, || format!("vol-{i}"));
+        let name = free(volume_name(options, vm, claim, i), &volumes, || format!("vol-{i}"));
         volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": claim}}));
         let mut entry = json!({"name": name});
         if i == boot {
@@ -188,7 +217,7 @@ fn disks(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, boot: usize, claims: 
         let lun = disk.rdm && as_lun;
         if lun {
             entry["lun"] = json!({"bus": "scsi"});
-            if disk.shared && options.scsi_reservation {
+            if disk.shared && vm.scsi_reservation.unwrap_or(options.scsi_reservation) {
                 entry["lun"]["reservation"] = json!(true);
             }
         } else {
@@ -206,9 +235,9 @@ fn disks(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, boot: usize, claims: 
     (volumes, disks)
 }
 
-/// The volume's name by the plan's template; `None` for the default.
-fn volume_name(options: &PlanOptions, claim: &str, index: usize) -> Option<String> {
-    let template = options.volume_name_template.as_deref()?;
+/// The volume's name by the VM's or the plan's template; `None` for the default.
+fn volume_name(options: &PlanOptions, vm: &PlanVm, claim: &str, index: usize) -> Option<String> {
+    let template = vm.volume_name_template.as_deref().or(options.volume_name_template.as_deref())?;
     templated(template, &volume_name_data(claim, index))
 }
 
@@ -249,19 +278,19 @@ fn free(wish: Option<String>, others: &[Value], default: impl Fn() -> String) ->
     wish.filter(|wish| others.iter().all(|other| other["name"] != **wish)).unwrap_or_else(default)
 }
 
-fn nics(plan: &PlanFacts, machine: &Machine, compatible: bool) -> (Vec<Value>, Vec<Value>) {
+fn nics(plan: &PlanFacts, vm: &PlanVm, machine: &Machine, compatible: bool) -> (Vec<Value>, Vec<Value>) {
     let mut networks: Vec<Value> = Vec::new();
     let mut interfaces = Vec::new();
     for (i, attachment) in mapping::attachments(machine, &plan.networks).into_iter().enumerate() {
         let Some(nic) = machine.nics.get(attachment.nic) else { continue };
-        let template = plan.options.network_name_template.as_deref();
+        let template = vm.network_name_template.as_deref().or(plan.options.network_name_template.as_deref());
         let wish = template.and_then(|template| templated(template, &network_name_data(attachment.destination, i)));
         let name = free(wish, &networks, || format!("net-{i}"));
         let mut network = json!({"name": name});
         let mut interface = json!({"name": name, "model": if compatible { "e1000e" } else { "virtio" }});
-        // a primary user-defined network hands out its own addresses
+        // a primary user-defined network hands out its own addresses where it cannot be told others
         let udn = plan.udn && attachment.destination == &NetworkDestination::Pod;
-        if !udn {
+        if !udn || plan.options.udn_macs {
             put(&mut interface, "macAddress", nic.mac.clone());
         }
         put(&mut interface, "pciAddress", nic.pci_address.clone());
@@ -287,6 +316,25 @@ fn nics(plan: &PlanFacts, machine: &Machine, compatible: bool) -> (Vec<Value>, V
         interfaces.push(interface);
     }
     (networks, interfaces)
+}
+
+/// Returns the addresses that the NICs keep on a primary user-defined network, by the names of their interfaces. Only
+/// IPv4 as upstream: OVN gives out the others itself.
+fn udn_addresses(plan: &PlanFacts, machine: &Machine, interfaces: &[Value]) -> BTreeMap<String, Vec<String>> {
+    let options = &plan.options;
+    let mut kept = BTreeMap::new();
+    if !(plan.udn && options.static_udn_addresses && options.preserve_static_ips && plan.source.static_ips) {
+        return kept;
+    }
+    for (attachment, interface) in mapping::attachments(machine, &plan.networks).into_iter().zip(interfaces) {
+        let (Some(nic), Some(name)) = (machine.nics.get(attachment.nic), interface["name"].as_str()) else { continue };
+        let v4 = nic.addresses.iter().map(|address| &address.ip).filter(|ip| ip.parse::<Ipv4Addr>().is_ok());
+        let v4: Vec<String> = v4.cloned().collect();
+        if attachment.destination == &NetworkDestination::Pod && !v4.is_empty() {
+            kept.insert(name.to_owned(), v4);
+        }
+    }
+    kept
 }
 
 /// Returns the labels by which a VirtualMachine of a plan's VM is found.
@@ -356,10 +404,7 @@ mod tests {
                 },
                 "annotations": {
                   "openshift.io/display-name": "Web_1",
-                  "original-ID": "vm-42",
-                  "vm.kubevirt.io/os": "",
-                  "vm.kubevirt.io/flavor": "",
-                  "vm.kubevirt.io/workload": ""
+                  "original-ID": "vm-42"
                 }
               },
               "spec": {
@@ -368,6 +413,11 @@ mod tests {
                   "metadata": {
                     "labels": {
                       "app": "web-1"
+                    },
+                    "annotations": {
+                      "vm.kubevirt.io/os": "",
+                      "vm.kubevirt.io/flavor": "",
+                      "vm.kubevirt.io/workload": ""
                     }
                   },
                   "spec": {
@@ -485,6 +535,80 @@ mod tests {
             built["metadata"]["annotations"][source_metadata::REPORT],
             r#"{"tag.name.cost center":"cost_center"}"#
         );
+    }
+
+    #[test]
+    fn what_a_vm_wishes_goes_before_the_plan_and_addresses_stay_on_a_udn() {
+        let mut plan = PlanFacts { udn: true, ..PlanFacts::default() };
+        plan.source.static_ips = true;
+        plan.options.preserve_static_ips = true;
+        plan.options.static_udn_addresses = true;
+        plan.options.volume_name_template = Some("plan-{{.VolumeIndex}}".into());
+        plan.instance_types = Some([("u1.small".to_owned(), "VirtualMachineInstancetype".to_owned())].into());
+        plan.networks =
+            vec![NetworkPair { source: ResourceRef::new("net-1", ""), destination: NetworkDestination::Pod }];
+        let vm = PlanVm {
+            volume_name_template: Some("own-{{.VolumeIndex}}".into()),
+            network_name_template: Some("lan".into()),
+            instance_type: Some("u1.small".into()),
+            ..PlanVm::default()
+        };
+        let address = |ip: &str| crate::machine::GuestAddress { ip: ip.into(), ..Default::default() };
+        let nic = Nic {
+            mac: "00:50:56:aa:bb:cc".into(),
+            network: ResourceRef::new("net-1", ""),
+            addresses: vec![address("10.0.0.5"), address("fe80::1")],
+            ..Nic::default()
+        };
+        let mut machine = Machine { disks: vec![Disk::default()], nics: vec![nic], ..Machine::default() };
+        machine.traits.tpm = Some(false);
+        let state = VmState::new("", "");
+        let built = virtual_machine(&plan, &vm, &machine, &state, &["claim".into()], "web").json;
+        let template = &built["spec"]["template"];
+        assert_eq!(template["spec"]["volumes"][0]["name"], "own-0");
+        assert!(template["spec"]["domain"]["devices"]["interfaces"][0].get("macAddress").is_none());
+        assert_eq!(template["metadata"]["annotations"][annotations::KUBEVIRT_ADDRESSES], r#"{"lan":["10.0.0.5"]}"#);
+        assert_eq!(template["spec"]["domain"]["devices"]["tpm"], json!({"enabled": false}));
+        assert_eq!(built["spec"]["instancetype"], json!({"name": "u1.small", "kind": "VirtualMachineInstancetype"}));
+        plan.options.static_udn_addresses = false;
+        plan.options.udn_macs = true;
+        machine.traits.tpm = Some(true);
+        let built = virtual_machine(&plan, &vm, &machine, &state, &["claim".into()], "web").json;
+        let template = &built["spec"]["template"];
+        assert!(template["metadata"]["annotations"].get(annotations::KUBEVIRT_ADDRESSES).is_none());
+        assert_eq!(template["spec"]["domain"]["devices"]["interfaces"][0]["macAddress"], "00:50:56:aa:bb:cc");
+        assert_eq!(template["spec"]["domain"]["devices"]["tpm"], json!({"persistent": true}));
+    }
+
+    #[test]
+    fn serial_numbers_as_vmware_shows_them() {
+        let serial = vmware_serial("422C6a2a-5ea9-1083-39f3-3b140fffb444");
+        assert_eq!(serial.as_deref(), Some("VMware-42 2c 6a 2a 5e a9 10 83-39 f3 3b 14 0f ff b4 44"));
+        for none in ["", "422c6a2a5ea9108339f33b140fffb444", "422c6a2a-5ea9-1083-39f3-3b140fffb44x", "ä-b-c-d-e"] {
+            assert_eq!(vmware_serial(none), None, "{none}");
+        }
+        let machine = Machine { uuid: "422c6a2a-5ea9-1083-39f3-3b140fffb444".into(), ..Machine::default() };
+        let serial = |vmware| firmware(&machine, &VmState::new("", ""), vmware)["serial"].clone();
+        assert_eq!((serial(false), serial(true).as_str().map(str::len)), (json!(machine.uuid), Some(54)));
+    }
+
+    #[test]
+    fn a_template_of_the_target_counts_where_there_is_no_preference() {
+        let base = json!({"kind": "VirtualMachine", "metadata": {"name": "${NAME}"},
+            "spec": {"template": {"spec": {"evictionStrategy": "LiveMigrate"}}}});
+        let mut plan = PlanFacts::default();
+        plan.templates.insert("rhel9_64Guest".into(), json!({"objects": [base]}));
+        let state = VmState { operating_system: Some("rhel9_64Guest".into()), ..VmState::new("", "") };
+        let strategy = |plan: &PlanFacts, vm: &PlanVm| {
+            let built = virtual_machine(plan, vm, &Machine::default(), &state, &[], "web").json;
+            assert_eq!(built["metadata"]["name"], "web");
+            built["spec"]["template"]["spec"]["evictionStrategy"].clone()
+        };
+        assert_eq!(strategy(&plan, &PlanVm::default()), "LiveMigrate");
+        let sized = PlanVm { instance_type: Some("u1.small".into()), ..PlanVm::default() };
+        assert_eq!(strategy(&plan, &sized), Value::Null);
+        plan.preferences.insert("rhel9_64Guest".into(), PreferenceFact::default());
+        assert_eq!(strategy(&plan, &PlanVm::default()), Value::Null);
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub struct TargetClaim {
     pub shareable: bool,
     /// Its deletion has begun.
     pub deleting: bool,
+    /// The migration that made it has not succeeded: the disk may not be whole.
+    pub unfinished: bool,
 }
 
 impl VmFacts<'_> {
@@ -153,6 +155,7 @@ pub const CHECKS: &[Check] = &[
     luks::CHECK,
     concerns::CHECK,
     templates::CHECK,
+    templates::INSTANCE_TYPES,
     claims::CHECK,
     shared_disks::CHECK,
     snapshots::CHECK,

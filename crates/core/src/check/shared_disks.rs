@@ -3,7 +3,8 @@
 //! ```text
 //! one plan   the VM that migrates a disk copies it; the same disk in a second such VM is copied again: said
 //! two plans  first   migrateSharedDisks: true   the disks are copied once
-//!            second  migrateSharedDisks: false  the claims of the first are attached; missing ones are said
+//!            second  migrateSharedDisks: false  the claims of the first are attached; missing ones are said, and those
+//!                                               whose copy is not done keep the plan waiting
 //! ```
 //! A VM copies all its shared disks or none of them. Where three VMs share disks in a ring, no choice of VMs copies each
 //! disk once: then the finding says so and names what would be copied twice or not at all.
@@ -81,15 +82,23 @@ fn one(
         let message = format!("VMs that share disks with {} run.", vm.display());
         return Some(severe(reasons::NOT_VALID, message).suggestion("Power them off.").items(running));
     }
-    let held: BTreeSet<&str> = facts
-        .target_claims
-        .iter()
-        .filter(|claim| claim.shareable && !claim.deleting)
-        .map(|claim| claim.disk_source.as_str())
-        .collect();
+    let claims = || facts.target_claims.iter().filter(|claim| claim.shareable && !claim.deleting);
+    let held: BTreeSet<&str> =
+        claims().filter(|claim| !claim.unfinished).map(|claim| claim.disk_source.as_str()).collect();
+    let begun: BTreeSet<&str> = claims().map(|claim| claim.disk_source.as_str()).collect();
     let namespace = &facts.plan.target_namespace;
     if !takes(facts, vm) {
         let copied = |key: &str| copies.get(key).is_some_and(|by| !by.is_empty());
+        let half = |key: &&String| begun.contains(key.as_str()) && !held.contains(key.as_str()) && !copied(key);
+        let half: Vec<String> = shared.iter().map(|disk| &disk.key).filter(half).cloned().collect();
+        if !half.is_empty() {
+            let message = format!(
+                "Shared disks of {} are not whole: the migration that copies them has not succeeded.",
+                vm.display()
+            );
+            let suggestion = "Wait for that migration, or run it again: this plan becomes ready by itself.";
+            return Some(severe(reasons::NOT_VALID, message).suggestion(suggestion).items(half));
+        }
         let missing: Vec<String> = shared
             .iter()
             .map(|disk| &disk.key)
@@ -106,7 +115,7 @@ fn one(
         return Some(said(message, missing).suggestion(advice(facts)));
     }
     let existing: Vec<String> =
-        shared.iter().map(|disk| &disk.key).filter(|key| held.contains(key.as_str())).cloned().collect();
+        shared.iter().map(|disk| &disk.key).filter(|key| begun.contains(key.as_str())).cloned().collect();
     if !existing.is_empty() && !vm.started {
         let message =
             format!("Claims in namespace {namespace} hold these shared disks already: they will be copied again.");

@@ -87,6 +87,43 @@ pub fn cost(state: &VmState, per_disk: bool) -> u32 {
     }
 }
 
+/// How a VM of a plan uses disks that others use too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// Id in the source.
+    pub id: String,
+    /// Name, for messages.
+    pub name: String,
+    /// It copies them; else those are attached that somebody else copied.
+    pub copies: bool,
+    /// Its migration has ended, however.
+    pub ended: bool,
+    /// Keys of the disks.
+    pub disks: Vec<String>,
+}
+
+/// Returns which VMs have to wait for others of the plan, by their ids, and for whom: a shared disk is attached when the
+/// VM that copies it is done. One that failed holds nobody back: the disk is missing then, which is said.
+pub fn held_back(vms: &[Sharing]) -> BTreeMap<String, Vec<String>> {
+    let mut held = BTreeMap::new();
+    for vm in vms.iter().filter(|vm| !vm.copies && !vm.ended) {
+        let same = |other: &&Sharing| other.disks.iter().any(|disk| vm.disks.contains(disk));
+        let copying = vms.iter().filter(|other| other.copies && !other.ended).filter(same);
+        let mut by: Vec<String> = copying.map(|other| other.name.clone()).collect();
+        by.sort_unstable();
+        by.dedup();
+        if !by.is_empty() {
+            held.insert(vm.id.clone(), by);
+        }
+    }
+    held
+}
+
+/// Returns the message of a VM that waits for the copies of its shared disks.
+pub fn held_message(by: &[String]) -> String {
+    format!("Waiting for {}: shared disks of this VM are copied with it.", by.join(", "))
+}
+
 /// Returns the message of a VM that waits for its turn.
 pub fn pending_message(max: u32) -> String {
     format!("Waiting to start migration: in-flight limit reached (max {max}).")
@@ -110,6 +147,34 @@ mod tests {
         assert_eq!(candidates(6, &[6, 5, 4, 7]), [4]);
         assert!(candidates(10, &[10, 0, 1]).is_empty());
         assert_eq!(candidates(0, &[11, 1, 2, 3, 10]), [11, 1, 2, 3, 10]);
+    }
+
+    #[test]
+    fn shared_disks_are_attached_when_their_copy_is_done() {
+        let vm = |id: &str, copies, ended, disks: &[&str]| Sharing {
+            id: id.into(),
+            name: id.to_uppercase(),
+            copies,
+            ended,
+            disks: disks.iter().map(|disk| (*disk).to_owned()).collect(),
+        };
+        let mut vms = vec![
+            vm("a", true, false, &["x", "y"]),
+            vm("b", false, false, &["x", "y", "z"]),
+            vm("c", false, false, &["z"]),
+            vm("d", true, false, &["z"]),
+            vm("e", false, true, &["x"]),
+        ];
+        let held = held_back(&vms);
+        assert_eq!(held.keys().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(
+            (held["b"].as_slice(), held["c"].as_slice()),
+            (&["A".to_owned(), "D".into()][..], &["D".into()][..])
+        );
+        assert_eq!(held_message(&held["b"]), "Waiting for A, D: shared disks of this VM are copied with it.");
+        vms[0].ended = true;
+        vms[3].ended = true;
+        assert!(held_back(&vms).is_empty());
     }
 
     #[test]

@@ -127,6 +127,10 @@ pub struct PlanFacts {
     pub store: Option<StoreFacts>,
     /// Preferences that the target has, by the guest id that they are for.
     pub preferences: std::collections::BTreeMap<String, PreferenceFact>,
+    /// OpenShift's templates by the guest id that they are for; of systems for which the target has no preference.
+    pub templates: std::collections::BTreeMap<String, serde_json::Value>,
+    /// Kind of the instance types that the plan's VMs name and the target has, by name; `None` while nobody has looked.
+    pub instance_types: Option<std::collections::BTreeMap<String, String>>,
     /// How copies are verified.
     pub verify: Verify,
     /// Limit per importer in bytes per second.
@@ -215,6 +219,12 @@ pub struct PlanOptions {
     pub volume_name_template: Option<String>,
     /// Template for network names.
     pub network_name_template: Option<String>,
+    /// Static addresses on a primary user-defined network are given to the target VM.
+    pub static_udn_addresses: bool,
+    /// VMs keep their MAC addresses on a primary user-defined network.
+    pub udn_macs: bool,
+    /// The target VM's serial number is written as VMware shows it.
+    pub vmware_serial: bool,
     /// Service account of the migration's pods.
     pub service_account: Option<String>,
     /// Labels for the VM's pods.
@@ -364,6 +374,10 @@ pub struct PlanVm {
     pub instance_type: Option<String>,
     /// Template for PVC names, before the plan's.
     pub pvc_name_template: Option<String>,
+    /// Template for volume names, before the plan's.
+    pub volume_name_template: Option<String>,
+    /// Template for network names, before the plan's.
+    pub network_name_template: Option<String>,
     /// Power state of the target, before the plan's.
     pub target_power_state: Option<TargetPower>,
     /// As the plan's `deleteVmOnFailMigration`, for this VM.
@@ -374,6 +388,8 @@ pub struct PlanVm {
     pub migrate_shared_disks: Option<bool>,
     /// As the plan's, before it.
     pub rdm_as_lun: Option<bool>,
+    /// As the plan's, before it.
+    pub scsi_reservation: Option<bool>,
 }
 
 /// A hook, resolved.

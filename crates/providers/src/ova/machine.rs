@@ -42,7 +42,7 @@ pub(super) fn machine(record: &Record) -> Option<Machine> {
         // a file has no power: nothing runs from it that we could stop
         power: PowerState::Unknown,
         traits: MachineTraits {
-            tpm: vm.tpm_enabled,
+            tpm: vm.tpm_enabled.then_some(true),
             path: vm.ovf_path.clone(),
             unsupported_export: vm.export_source != "VMware",
             ..MachineTraits::default()
@@ -186,7 +186,7 @@ mod tests {
                 "tools": "notApplicable",
                 "hostState": "ready",
                 "encrypted": false,
-                "tpm": false,
+                "tpm": null,
                 "timezone": null,
                 "changeTracking": false,
                 "snapshots": 0,

@@ -39,7 +39,7 @@ pub fn machine(store: &Store, record: &Record) -> Option<Machine> {
             tools: tools(vm),
             host_state: host.map_or(HostState::Ready, host_state),
             encrypted: vm.encrypted,
-            tpm: vm.tpm,
+            tpm: Some(vm.tpm),
             timezone: host.map(|h| h.timezone.to_string()).filter(|zone| !zone.is_empty()),
             change_tracking: vm.changes_tracked(),
             snapshots: vm.snapshots.foreign,

@@ -2,33 +2,19 @@
 use forklift_api::plan::PlanMap;
 use forklift_api::{NetworkMap, Plan, StorageMap};
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::machines::foreign_vm;
 use super::{Live, items, named};
-use crate::cluster::{TARGET, pair, reference};
+use crate::cluster::{TARGET, install, pair, reference};
 
 /// Installs Multus's kind.
 pub async fn multus(client: &Client) {
-    let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let name = "network-attachment-definitions.k8s.cni.cncf.io";
-    let crd = json!({
-        "metadata": {"name": name},
-        "spec": {
-            "group": "k8s.cni.cncf.io", "scope": "Namespaced",
-            "names": {"kind": "NetworkAttachmentDefinition", "plural": "network-attachment-definitions",
-                "singular": "network-attachment-definition", "listKind": "NetworkAttachmentDefinitionList"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": any}}],
-        },
-    });
-    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    crds.create(&PostParams::default(), &serde_json::from_value(crd).expect("a CRD")).await.expect("is installed");
-    await_condition(crds, name, kube::runtime::conditions::is_crd_established()).await.expect("is established");
+    let kind = "NetworkAttachmentDefinition";
+    install(client, "k8s.cni.cncf.io/v1", kind, "network-attachment-definitions", "Namespaced").await;
 }
 
 /// Makes a network attachment definition.
