@@ -4,6 +4,7 @@ pub mod arch;
 pub mod bench;
 pub mod estate;
 pub mod generate;
+pub mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,8 @@
 //!
 //! `cargo run -p xtask -- gen` writes what is generated, `gen --check` says what is stale, `arch` compares the
 //! dependencies between crates with the agreed table, `arch --update` writes that table anew, `bench` measures beside
-//! the peers, `estate` follows a simulated vCenter with the whole stack, `peers` builds those that come as Go modules.
+//! the peers, `estate` follows a simulated vCenter with the whole stack, `peers` builds those that come as Go
+//! modules, `test` runs all tests.
 
 use std::process::ExitCode;
 
@@ -41,6 +42,8 @@ enum Chore {
     },
     /// Follow a simulated vCenter with `forklift up` and tell times, memory and latencies
     Estate(xtask::estate::Options),
+    /// Run all tests; a few that failed are run once more, alone, and named
+    Test,
     /// Build the peers that come as Go modules into the user's cache
     Peers,
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Chore::Arch { update: true } => xtask::arch::update(&root),
         Chore::Bench { names, folder, pairs } => xtask::bench::run(&names, folder, pairs),
         Chore::Estate(options) => xtask::estate::run(&options),
+        Chore::Test => xtask::tests::run(),
         Chore::Peers => forklift_testkit::peers::build_all(),
     };
     match done {
