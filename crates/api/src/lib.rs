@@ -29,6 +29,7 @@ pub mod schema;
 pub mod server;
 pub mod settings;
 pub mod step;
+pub mod vddk;
 mod wire;
 pub mod worker;
 

@@ -54,10 +54,12 @@ pub mod setting {
     pub const VCENTER: &str = "vcenter";
     /// The URL is an ESXi host's.
     pub const ESXI: &str = "esxi";
-    /// Whether VDDK reads asynchronously.
+    /// Whether VDDK reads asynchronously with larger buffers ([`crate::vddk::AIO`]).
     pub const USE_VDDK_AIO_OPTIMIZATION: &str = "useVddkAioOptimization";
     /// The text of VDDK's configuration file.
     pub const VDDK_CONFIG: &str = "vddkConfig";
+    /// Ours, vSphere: the ways of VDDK to the bytes in the order in which it tries them (`san:nbdssl`); else `nbdssl`.
+    pub const VDDK_TRANSPORTS: &str = "vddkTransports";
     /// How disks are cloned on ESXi: [`CLONE_VIB`] or [`CLONE_SSH`].
     pub const ESXI_CLONE_METHOD: &str = "esxiCloneMethod";
     /// Clone by an installed package.
@@ -96,6 +98,7 @@ pub mod setting {
         VDDK_INIT_IMAGE,
         USE_VDDK_AIO_OPTIMIZATION,
         VDDK_CONFIG,
+        VDDK_TRANSPORTS,
         ESXI_CLONE_METHOD,
         TARGET_AZ,
         TARGET_REGION,

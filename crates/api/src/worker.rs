@@ -195,6 +195,9 @@ pub struct VsphereDisk {
     /// Path of VDDK's configuration file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vddk_config: Option<String>,
+    /// VDDK's ways to the bytes, in their order, by colons; none for `nbdssl`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vddk_transports: Option<String>,
 }
 
 /// How a volume is presented to a pod.

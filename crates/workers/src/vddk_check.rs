@@ -1,85 +1,82 @@
-//! Is what the user calls VDDK really VDDK? Loads `libvixDiskLib.so` and looks for the functions that an importer calls.
+//! Is what the user calls VDDK really VDDK? Loads `libvixDiskLib.so` as an importer does, looks for every function that
+//! an importer calls, and initialises it.
 //!
+//! ```text
+//! Job ─► finds the library ─► itself again, with the library's folder for the loader ─► load, InitEx, Exit
+//!              └─ 3, "no libvixDiskLib.so in …"      └─ 3 and why: not a library, another one, InitEx fails, a crash
+//! ```
 //! Runs in a Job with the library mounted where importers have it. 0: it can be used; 3: it cannot, the termination
-//! message says why. The library's own initialisers run: whatever they do ends with this process.
-#![expect(unsafe_code, reason = "a library is loaded that the user brings")]
+//! message says why.
 
-use std::ffi::{CStr, CString};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use forklift_api::worker::{EXIT_PERMANENT, TERMINATION_LOG, TERMINATION_LOG_ENV, VDDK_MOUNT};
+use forklift_api::worker::{EXIT_PERMANENT, TERMINATION_LOG, TERMINATION_LOG_ENV, VDDK_DIR_ENV, VDDK_MOUNT};
 
-/// The functions without which no disk is read.
-const NEEDED: [&CStr; 6] = [
-    c"VixDiskLib_InitEx",
-    c"VixDiskLib_ConnectEx",
-    c"VixDiskLib_Open",
-    c"VixDiskLib_Read",
-    c"VixDiskLib_Close",
-    c"VixDiskLib_Exit",
-];
-/// Versions whose libraries are looked for, the newest first.
-const VERSIONS: std::ops::RangeInclusive<u32> = 6..=9;
+use crate::importer::vsphere::vddk::{Library, find};
+
+/// Tells the process that the loader knows the library's folder already.
+const AGAIN: &str = "FORKLIFT_VDDK_CHECK";
 
 /// Runs the worker.
 pub async fn run() -> ExitCode {
-    match check(Path::new(VDDK_MOUNT)) {
+    let folder = std::env::var_os(VDDK_DIR_ENV).unwrap_or_else(|| VDDK_MOUNT.into());
+    let folder = Path::new(&folder);
+    let again = std::env::var_os(AGAIN).is_some();
+    let result = if again { check(folder) } else { in_its_folder(folder) };
+    match result {
         Ok(file) => {
-            println!("{} can be used", file.display());
+            if !again {
+                println!("{} can be used", file.display());
+            }
             ExitCode::SUCCESS
         }
         Err(why) => {
             eprintln!("{why}");
-            let log = std::env::var_os(TERMINATION_LOG_ENV).unwrap_or_else(|| TERMINATION_LOG.into());
-            // without a place for the message the log has it
-            let _ = std::fs::write(log, &why);
+            if !again {
+                let log = std::env::var_os(TERMINATION_LOG_ENV).unwrap_or_else(|| TERMINATION_LOG.into());
+                // without a place for the message the log has it
+                let _ = std::fs::write(log, &why);
+            }
             ExitCode::from(EXIT_PERMANENT)
         }
     }
 }
 
-/// Loads the library of a folder; returns its file, or why it cannot be used.
-pub fn check(folder: &Path) -> Result<PathBuf, String> {
-    let file = find(folder).ok_or_else(|| {
-        format!("no libvixDiskLib.so in {} nor in its lib64: this is not VMware's VDDK", folder.display())
-    })?;
-    let path = CString::new(file.as_os_str().as_encoded_bytes()).map_err(|_| "its path holds a NUL".to_owned())?;
-    // SAFETY: the path is a C string that outlives the call; loading runs the library's initialisers, which is what this
-    // process is for
-    let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
-    if library.is_null() {
-        return Err(format!("{} cannot be loaded: {}", file.display(), last_error()));
-    }
-    for name in NEEDED {
-        // SAFETY: the handle is that of a loaded library, which is never unloaded; the name is a C string
-        if unsafe { libc::dlsym(library, name.as_ptr()) }.is_null() {
-            return Err(format!("{} has no {}: this is not VMware's VDDK", file.display(), name.to_string_lossy()));
-        }
-    }
+/// Checks in a process of its own, whose loader looks into the library's folder: VDDK brings libraries of its own.
+fn in_its_folder(folder: &Path) -> Result<PathBuf, String> {
+    let file = find(folder).map_err(|failure| failure.text)?;
+    let program = std::env::current_exe().map_err(|error| format!("this program is not known: {error}"))?;
+    let mut command = Command::new(program);
+    command.args(std::env::args_os().skip(1)).env(AGAIN, "1");
+    command.env("LD_LIBRARY_PATH", file.parent().unwrap_or(folder));
+    let output = command.output().map_err(|error| format!("the check cannot be started: {error}"))?;
+    judge(&file, output.status.signal(), output.status.success(), &String::from_utf8_lossy(&output.stderr))?;
     Ok(file)
 }
 
-fn find(folder: &Path) -> Option<PathBuf> {
-    let names: Vec<String> = VERSIONS
-        .rev()
-        .map(|version| format!("libvixDiskLib.so.{version}"))
-        .chain(["libvixDiskLib.so".into()])
-        .collect();
-    ["lib64", "vmware-vix-disklib-distrib/lib64", ""].iter().find_map(|place| {
-        let place = folder.join(place);
-        names.iter().map(|name| place.join(name)).find(|file| file.is_file())
-    })
+/// Says what came of the check: `said` is what its process wrote, the reason at its end.
+fn judge(file: &Path, signal: Option<i32>, good: bool, said: &str) -> Result<(), String> {
+    match signal {
+        Some(signal) => Err(format!("{} crashed when it was loaded (signal {signal})", file.display())),
+        None if good => Ok(()),
+        None => {
+            let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
+            Err(last.unwrap_or("its check failed and did not say why").to_owned())
+        }
+    }
 }
 
-fn last_error() -> String {
-    // SAFETY: called by the thread whose call failed, right after it; the text is copied before the next call
-    let text = unsafe { libc::dlerror() };
-    if text.is_null() {
-        return "the loader does not say why".to_owned();
-    }
-    // SAFETY: not null, and a C string until the next call of the loader by this thread
-    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+/// Loads and initialises the library of a folder in this process; returns its file, or why it cannot be used.
+pub fn check(folder: &Path) -> Result<PathBuf, String> {
+    let file = find(folder).map_err(|failure| failure.text)?;
+    let library = Library::load(folder, None).map_err(|failure| match failure.code {
+        0 => failure.text,
+        _ => format!("{}: {failure}", file.display()),
+    })?;
+    library.exit();
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -100,6 +97,16 @@ mod tests {
         let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
         let libc = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.contains("libc.so"));
         std::fs::copy(libc.expect("a C library"), &file).expect("is copied");
-        assert!(why(folder.path()).contains("has no VixDiskLib_InitEx"), "{}", why(folder.path()));
+        let lacks = "has no VixDiskLib_InitEx: this is not VMware's VDDK";
+        assert!(why(folder.path()).contains(lacks), "{}", why(folder.path()));
+    }
+
+    #[test]
+    fn a_crash_is_told_and_the_last_line_is_the_reason() {
+        let file = Path::new("/opt/lib64/libvixDiskLib.so.8");
+        let of = |signal, good, said| judge(file, signal, good, said).expect_err("is bad");
+        assert_eq!(of(Some(11), false, ""), "/opt/lib64/libvixDiskLib.so.8 crashed when it was loaded (signal 11)");
+        assert_eq!(of(None, false, "VDDK says hello\nit has no InitEx\n\n"), "it has no InitEx");
+        assert_eq!(judge(file, None, true, "much\n"), Ok(()));
     }
 }

@@ -95,6 +95,7 @@ async fn import(folder: &Path) -> ImportResult {
             // slow enough to be killed
             variable("STANDIN_MILLIS", "25".into()),
         ],
+        ..VddkHelper::default()
     };
     let setup = Setup { secret: folder.join("secret"), vddk };
     import_with(spec, &setup, None, std::future::pending()).await

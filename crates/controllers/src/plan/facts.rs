@@ -90,6 +90,9 @@ pub async fn resolve(context: &Context, plan: &Plan, named: &Named, migration: O
     };
     let image = named.source.as_deref().and_then(|source| vddk_image(context, source));
     facts.vddk_image = image.filter(|image| vddk::usable(context, &facts, image));
+    if let Some(source) = named.source.as_deref().filter(|_| facts.vddk_image.is_some()) {
+        (facts.vddk_config, facts.vddk_transports) = vddk::settings(source);
+    }
     if let (Some(source), Some(map)) = (&named.source, &named.network_map) {
         for pair in &map.spec.map {
             let destination = match pair.destination.type_ {

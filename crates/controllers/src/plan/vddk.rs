@@ -8,7 +8,8 @@
 //! A migration can do without VDDK. So what is wrong with it is a warning, and importers are given VDDK only when the Job
 //! has shown that it works: one that cannot be pulled would keep their pods from starting.
 use forklift_api::condition::{reasons, types};
-use forklift_api::{Category, Condition, Plan, labels};
+use forklift_api::vddk::{Transports, config};
+use forklift_api::{Category, Condition, Plan, Provider, labels};
 use forklift_core::build::namespace::namespace;
 use forklift_core::build::vddk::{check_job, check_name, label};
 use forklift_core::plan::{Effect, PlanFacts};
@@ -22,6 +23,11 @@ use super::apply::Target;
 use crate::context::Context;
 use crate::shell::apply::delete;
 use crate::shell::status::{Pass, ReconcileError};
+
+/// What becomes of a migration whose VDDK cannot be used.
+const WITHOUT: &str = "Disks are read without VDDK.";
+/// The kubelet's reason for a name that is none of an image.
+const INVALID_NAME: &str = "InvalidImageName";
 
 /// How the check of an image stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +48,13 @@ pub enum Check {
 /// Returns whether importers may use this image: its check has gone well.
 pub fn usable(context: &Context, plan: &PlanFacts, image: &str) -> bool {
     job(context, plan, image).is_some_and(|job| has(&job, "Complete"))
+}
+
+/// Returns the configuration file and the transports that a provider asks for; what is not valid does not count, as the
+/// provider's condition says.
+pub fn settings(provider: &Provider) -> (Option<String>, Option<String>) {
+    let transports = Transports::of(provider).unwrap_or_default();
+    (config(provider).unwrap_or_default(), Some(transports.to_string()).filter(|_| transports != Transports::default()))
 }
 
 /// Checks the image, and says how that stands. Jobs for another image of the plan are removed.
@@ -119,10 +132,17 @@ fn state(job: &Job, pod: Option<&Pod>, now: Timestamp) -> Check {
         let reason = waiting.reason.clone().filter(|reason| reason != "PodInitializing")?;
         Some((reason, waiting.message.clone().unwrap_or_default()))
     };
+    // a pod that no node takes waits as well
+    let unscheduled = || {
+        let conditions = status?.conditions.as_ref()?;
+        let found =
+            conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
+        Some((found.reason.clone()?, found.message.clone().unwrap_or_default()))
+    };
     let begun =
         job.status.as_ref().and_then(|status| status.start_time.as_ref()).or(job.metadata.creation_timestamp.as_ref());
     let seconds = begun.map_or(0, |begun| now.as_second() - begun.0.as_second());
-    Check::Running { waits: all().find_map(waiting), seconds }
+    Check::Running { waits: all().find_map(waiting).or_else(unscheduled), seconds }
 }
 
 fn running() -> Condition {
@@ -131,12 +151,11 @@ fn running() -> Condition {
 
 /// Returns what there is to say.
 fn judge(state: &Check, image: &str, job: &str, deadline: i64) -> Vec<Condition> {
-    let without = "Disks are read without VDDK.";
     match state {
         Check::Good => Vec::new(),
         Check::Bad(why) => {
-            let why = if why.is_empty() { "its check failed".to_owned() } else { why.clone() };
-            let message = format!("The VDDK image {image} is not valid: {why}. {without}");
+            let why = if why.is_empty() { "its check failed" } else { why.trim_end_matches('.') };
+            let message = format!("The VDDK image {image} is not valid: {why}. {WITHOUT}");
             let suggestion = format!(
                 "Correct vddkInitImage of the provider; delete the Job {job} to have the same image checked again."
             );
@@ -145,10 +164,11 @@ fn judge(state: &Check, image: &str, job: &str, deadline: i64) -> Vec<Condition>
         }
         Check::Running { waits, seconds } if *seconds >= deadline => {
             let (reason, why) = waits.clone().unwrap_or_else(|| ("DeadlineExceeded".to_owned(), String::new()));
-            let message = format!("The VDDK image {image} is not there after {seconds} s. {why} {without}");
-            let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-            let condition = Condition::new(types::VDDK_INIT_IMAGE_UNAVAILABLE, Category::Warn, message).reason(reason);
-            vec![condition.suggestion("Check the name of the image and that the target namespace may pull it.")]
+            vec![unavailable(&format!("The VDDK image {image} is not there after {seconds} s"), reason, &why)]
+        }
+        // this does not pass
+        Check::Running { waits: Some((reason, why)), .. } if reason == INVALID_NAME => {
+            vec![unavailable(&format!("The VDDK image {image} cannot be fetched"), reason.clone(), why)]
         }
         Check::Running { waits, .. } => {
             let fetching = waits.as_ref().map(|(reason, message)| {
@@ -159,6 +179,21 @@ fn judge(state: &Check, image: &str, job: &str, deadline: i64) -> Vec<Condition>
             fetching.into_iter().chain([running()]).collect()
         }
     }
+}
+
+fn unavailable(what: &str, reason: String, why: &str) -> Condition {
+    let why: String = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    let why = why.trim_end_matches('.');
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    let message = format!("{what}{why}. {WITHOUT}");
+    let condition = Condition::new(types::VDDK_INIT_IMAGE_UNAVAILABLE, Category::Warn, message).reason(reason);
+    let advice = match condition.reason.as_str() {
+        "Unschedulable" => {
+            "See why no node takes the pod of the check: its nodes, and the quotas of the target namespace."
+        }
+        _ => "Check the name of the image and that the target namespace may pull it.",
+    };
+    condition.suggestion(advice)
 }
 
 #[cfg(test)]
@@ -204,10 +239,46 @@ mod tests {
             &[("VDDKInitImageUnavailable", "ErrImagePull", "Warn")],
         );
         is(&raises(&running, None, 400), &[("VDDKInitImageUnavailable", "DeadlineExceeded", "Warn")]);
+        // nobody waits for a name that is none
+        is(
+            &raises(&running, Some(&waiting("InvalidImageName")), 1),
+            &[("VDDKInitImageUnavailable", "InvalidImageName", "Warn")],
+        );
         let failed = job(json!({"conditions": [{"type": "Failed", "status": "True"}]}));
         is(&raises(&failed, None, 9), &[("VDDKInvalid", "NotValid", "Warn")]);
         let good = job(json!({"conditions": [{"type": "Complete", "status": "True"}]}));
         is(&raises(&good, None, 9), &[]);
+    }
+
+    #[test]
+    fn messages_say_what_is_wrong_and_what_follows() {
+        let told = |state: &Check| {
+            let found = judge(state, "registry/vddk:8", "j", 300).remove(0);
+            format!("{} {}", found.message, found.suggestion)
+        };
+        assert_eq!(
+            told(&Check::Bad("no libvixDiskLib.so in /opt.".into())),
+            "The VDDK image registry/vddk:8 is not valid: no libvixDiskLib.so in /opt. Disks are read without VDDK. \
+             Correct vddkInitImage of the provider; delete the Job j to have the same image checked again."
+        );
+        let waits = |reason: &str, message: &str| Check::Running {
+            waits: Some((reason.to_owned(), message.to_owned())),
+            seconds: 301,
+        };
+        assert_eq!(
+            told(&waits("ErrImagePull", "unauthorized:\n  no such secret")),
+            "The VDDK image registry/vddk:8 is not there after 301 s: unauthorized: no such secret. Disks are read without \
+             VDDK. Check the name of the image and that the target namespace may pull it."
+        );
+        let pending = pod(json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "0/3 nodes are available"}]}));
+        let active = job(json!({"active": 1, "startTime": "2026-01-01T00:00:00Z"}));
+        let now = "2026-01-01T00:10:00Z".parse().expect("a time");
+        assert_eq!(
+            told(&state(&active, Some(&pending), now)),
+            "The VDDK image registry/vddk:8 is not there after 600 s: 0/3 nodes are available. Disks are read without VDDK. \
+             See why no node takes the pod of the check: its nodes, and the quotas of the target namespace."
+        );
     }
 
     #[test]
@@ -217,6 +288,11 @@ mod tests {
         let failed = job(json!({"conditions": [{"type": "Failed", "status": "True"}]}));
         let now = Timestamp::UNIX_EPOCH;
         assert_eq!(state(&failed, Some(&ended), now), Check::Bad("no libvixDiskLib.so in /opt".into()));
+        // or those of the image's own program, which could not copy
+        let ended =
+            pod(json!({"initContainerStatuses": [{"name": "vddk-side-car", "image": "", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"terminated": {"exitCode": 1, "message": "cp: cannot stat '/vmware'"}}}]}));
+        assert_eq!(state(&failed, Some(&ended), now), Check::Bad("cp: cannot stat '/vmware'".into()));
     }
 
     #[test]

@@ -51,11 +51,14 @@ pub fn name(plan: &PlanFacts, vm: &PlanVm, index: usize, round: u32) -> String {
 pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> TargetObject {
     let block = import.volume_mode == "Block";
     let mut source = import.source.source.clone();
-    let mut vddk = None;
+    let (mut vddk, mut config) = (None, None);
     if let ImportSource::Vsphere(disk) = &mut source {
         // only an image that was found good: one that cannot be pulled would keep the pod from starting
         disk.vddk = plan.vddk_image.as_ref().map(|_| worker::VDDK_MOUNT.to_owned());
         vddk = plan.vddk_image.as_deref().map(vddk::library);
+        config = vddk::config_volume(plan);
+        disk.vddk_config = config.as_ref().map(|_| vddk::config_path());
+        disk.vddk_transports = plan.vddk_transports.clone().filter(|_| disk.vddk.is_some());
     }
     let limit = (!plan.limits.is_none()).then(|| importer_limit::name(plan, vm, import.index));
     let spec = ImportSpec {
@@ -104,6 +107,10 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         mounts.push(library.mount);
         init_containers = library.init_container.map(|container| json!([container]));
     }
+    if let Some((volume, mount)) = config {
+        volumes.push(volume);
+        mounts.push(mount);
+    }
     let mut container = json!({
         "name": "importer", "image": plan.image, "imagePullPolicy": "IfNotPresent", "args": ["worker", "importer"],
         "env": [{"name": worker::IMPORT_ENV, "value": serde_json::to_string(&spec).unwrap_or_default()}, pod_ip()],
@@ -122,6 +129,10 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         "restartPolicy": "OnFailure", "securityContext": pod_security(), "containers": [container], "volumes": volumes
     });
     put(&mut pod, "initContainers", init_containers);
+    if matches!(import.source.source, ImportSource::Vsphere(_)) {
+        // upstream hands the convertor's nodes on to VDDK's importers: those that reach the hosts, or their storage
+        put(&mut pod, "nodeSelector", json!(plan.options.convertor_node_selector));
+    }
     put(&mut pod, "serviceAccountName", plan.options.service_account.clone());
     TargetObject::new(json!({
         "apiVersion": "batch/v1", "kind": "Job",
@@ -145,4 +156,68 @@ pub fn credentials(plan: &PlanFacts, vm: &PlanVm, index: usize) -> TargetObject 
             "labels": labels
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::world::PlanOptions;
+    use forklift_api::worker::VsphereDisk;
+
+    #[test]
+    fn vddk_comes_with_its_configuration_to_the_nodes_that_reach_the_hosts() {
+        let nodes = std::collections::BTreeMap::from([("storage".to_owned(), "fc".to_owned())]);
+        let mut plan = PlanFacts {
+            name: "p".into(),
+            uid: "u".into(),
+            vddk_config: Some("a=1\n".into()),
+            vddk_transports: Some("san:nbdssl".into()),
+            options: PlanOptions { convertor_node_selector: nodes, ..PlanOptions::default() },
+            ..PlanFacts::default()
+        };
+        let vm = PlanVm { id: "vm-1".into(), ..PlanVm::default() };
+        let source = DiskSource {
+            source: ImportSource::Vsphere(VsphereDisk::default()),
+            identity: String::new(),
+            virtual_size: None,
+            secret: None,
+            host: String::new(),
+            datastore: String::new(),
+        };
+        let told = |plan: &PlanFacts| {
+            let import = Import {
+                index: 0,
+                disk: "d",
+                source: &source,
+                claim: "c",
+                volume_mode: "Filesystem",
+                round: 0,
+                snapshot: None,
+                change_id: None,
+                base_change_id: None,
+                credentials: None,
+            };
+            let job = importer_job(plan, &vm, &import).json;
+            let pod = job["spec"]["template"]["spec"].clone();
+            let order = pod["containers"][0]["env"][0]["value"].as_str().unwrap_or_default().to_owned();
+            let order: ImportSpec = serde_json::from_str(&order).unwrap_or_else(|error| panic!("{error}"));
+            let ImportSource::Vsphere(disk) = order.source else { panic!("another source") };
+            (pod, disk)
+        };
+        let (pod, disk) = told(&plan);
+        assert_eq!(
+            (disk.vddk, disk.vddk_config, disk.vddk_transports),
+            (None, None, None),
+            "the image was not found good"
+        );
+        assert!(!pod.to_string().contains("vddk"), "{pod:#}");
+        assert_eq!(pod["nodeSelector"], json!({"storage": "fc"}));
+        plan.vddk_image = Some("registry/vddk:8".into());
+        let (pod, disk) = told(&plan);
+        assert_eq!(disk.vddk_transports.as_deref(), Some("san:nbdssl"));
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().cloned().unwrap_or_default();
+        let mount = mounts.iter().find(|mount| mount["name"] == "vddk-conf").expect("it is mounted");
+        let folder = mount["mountPath"].as_str().expect("a path");
+        assert!(disk.vddk_config.is_some_and(|file| file == format!("{folder}/vddk-config-file")));
+    }
 }

@@ -6,6 +6,7 @@ use forklift_api::conversion::{
     ConversionSpec, ConversionType, DiskEncryptionType, SETTING_INSTANCE_UUID, SETTING_SNAPSHOT_MOREF,
     SETTING_TRANSFER_METHOD,
 };
+use forklift_api::vddk::{CONFIG_ENV, TRANSPORTS_ENV};
 use forklift_api::worker::{self, VsphereDisk};
 use forklift_api::{labels, worker::SECRET_MOUNT};
 use serde_json::{Map, Value, json};
@@ -45,6 +46,7 @@ pub fn inspection(plan: &PlanFacts, vm: &PlanVm, snapshot: &str, disk: &VsphereD
     put(&mut settings, SETTING_INSTANCE_UUID, disk.instance_uuid.clone());
     put(&mut settings, SETTING_TRANSFER_METHOD, disk.method.clone());
     put(&mut settings, "V2V_RootDisk", vm.root_disk.clone());
+    put(&mut settings, TRANSPORTS_ENV, plan.vddk_transports.clone().filter(|_| plan.vddk_image.is_some()));
     let mut pod = json!({"requestKVM": options.request_kvm});
     put(&mut pod, "nodeSelector", json!(options.convertor_node_selector));
     put(&mut pod, "affinity", options.convertor_affinity.clone().unwrap_or_default());
@@ -57,6 +59,11 @@ pub fn inspection(plan: &PlanFacts, vm: &PlanVm, snapshot: &str, disk: &VsphereD
         "settings": settings, "podSettings": pod
     });
     put(&mut spec, "vddkImage", plan.vddk_image.clone());
+    if let Some((volume, mount)) = vddk::config_volume(plan) {
+        spec["extraVolumes"] = json!([volume]);
+        spec["extraMounts"] = json!([mount]);
+        spec["settings"][CONFIG_ENV] = json!(vddk::config_path());
+    }
     if vm.nbde_clevis {
         spec["diskEncryption"] = json!({"type": DiskEncryptionType::Clevis});
     } else if let Some(secret) = &vm.luks_secret {
@@ -164,6 +171,8 @@ mod tests {
             uid: "u".into(),
             target_namespace: "vms".into(),
             vddk_image: Some("registry/vddk:8".into()),
+            vddk_config: Some("a=1\n".into()),
+            vddk_transports: Some("san:nbdssl".into()),
             ..PlanFacts::default()
         };
         let vm =
@@ -193,5 +202,14 @@ mod tests {
         assert!(container.get("envFrom").is_none());
         assert_eq!(pod["spec"]["initContainers"][0]["image"], "registry/vddk:8");
         assert!(container["volumeMounts"].to_string().contains("/etc/luks"));
+        assert_eq!(value(TRANSPORTS_ENV), Some(json!("san:nbdssl")));
+        // the library finds its configuration where the plan's config map is mounted
+        let file = value(CONFIG_ENV).expect("a path");
+        let mounts = container["volumeMounts"].as_array().expect("mounts");
+        let mount = mounts.iter().find(|mount| mount["name"] == "vddk-conf").expect("it is mounted");
+        assert!(file.as_str().is_some_and(|file| file.starts_with(mount["mountPath"].as_str().unwrap_or("?"))));
+        let map = vddk::config_map(&plan, &plan.namespace).expect("a config map");
+        let volumes = pod["spec"]["volumes"].as_array().expect("volumes");
+        assert!(volumes.iter().any(|volume| volume["configMap"]["name"] == json!(map.name)), "{volumes:#?}");
     }
 }

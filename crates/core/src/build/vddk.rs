@@ -1,9 +1,10 @@
-//! The user's VDDK: how pods get it, and the Job that finds out whether it is one.
+//! The user's VDDK: how pods get it and its configuration file, and the Job that finds out whether it is one.
 //!
 //! VDDK comes in an image of the user's whose program copies it to `/opt` (as upstream's documentation has it made), or,
 //! where the name begins with `/`, in a folder of the node.
 use forklift_api::labels;
-use forklift_api::worker::VDDK_MOUNT;
+use forklift_api::vddk::{CONFIG_FILE, CONFIG_MOUNT};
+use forklift_api::worker::{VDDK_DIR_ENV, VDDK_MOUNT};
 use serde_json::{Map, Value, json};
 
 use super::{container_security, plan_labels, pod_security, put};
@@ -13,6 +14,8 @@ use crate::plan::world::PlanFacts;
 
 /// Name of the volume.
 const VOLUME: &str = "vddk-vol-mount";
+/// Name of the volume with its configuration file.
+const CONFIG_VOLUME: &str = "vddk-conf";
 /// Where an image's program copies VDDK to.
 const COPIED_TO: &str = "/opt";
 /// Name of the container that copies.
@@ -43,10 +46,49 @@ pub fn library(image: &str) -> Library {
         volume: json!({"name": VOLUME, "emptyDir": {}}),
         init_container: Some(json!({
             "name": INIT_CONTAINER, "image": image, "imagePullPolicy": "IfNotPresent", "volumeMounts": [mount],
+            // what its program says when it cannot copy is all that there is to tell
+            "terminationMessagePolicy": "FallbackToLogsOnError",
             "resources": resources(), "securityContext": container_security()
         })),
         mount,
     }
+}
+
+/// Returns the path of the configuration file in pods.
+pub fn config_path() -> String {
+    format!("{CONFIG_MOUNT}/{CONFIG_FILE}")
+}
+
+/// Builds the config map with VDDK's configuration file; none where the provider wants none, or there is no VDDK.
+///
+/// Its name changes with its text: a pod that runs keeps what it was started with.
+pub fn config_map(plan: &PlanFacts, namespace: &str) -> Option<TargetObject> {
+    let text = plan.vddk_config.as_deref().filter(|_| plan.vddk_image.is_some())?;
+    let mut labels: Map<String, Value> = plan_labels(plan);
+    labels.remove(labels::MIGRATION);
+    labels.insert(labels::USE.into(), json!(labels::USE_VDDK_CONF));
+    labels.insert(labels::RESOURCE.into(), json!(labels::RESOURCE_VDDK_CONFIG));
+    Some(TargetObject::new(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": config_name(plan, text), "namespace": namespace, "labels": labels},
+        "data": {CONFIG_FILE: text}
+    })))
+}
+
+/// Returns the name of the config map, `<plan>-vddk-conf-<digest>`.
+fn config_name(plan: &PlanFacts, text: &str) -> String {
+    let tail = format!("-vddk-conf-{}", names::short(&[&plan.uid, text]));
+    let head = names::label(&plan.name);
+    let head: String =
+        if head.is_empty() { "plan".into() } else { head.chars().take(names::MAX - tail.len()).collect() };
+    format!("{}{tail}", head.trim_end_matches('-'))
+}
+
+/// Returns the volume with the configuration file, and its mount.
+pub fn config_volume(plan: &PlanFacts) -> Option<(Value, Value)> {
+    let text = plan.vddk_config.as_deref().filter(|_| plan.vddk_image.is_some())?;
+    let volume = json!({"name": CONFIG_VOLUME, "configMap": {"name": config_name(plan, text)}});
+    Some((volume, json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_MOUNT, "readOnly": true})))
 }
 
 /// What the containers of the check take; namespaces with quotas demand that it is said.
@@ -73,6 +115,8 @@ pub fn check_job(plan: &PlanFacts, image: &str) -> TargetObject {
     let annotations = json!({"provider": plan.provider.name, "vddk": image, "plan": plan.name});
     let container = json!({
         "name": "validator", "image": plan.image, "imagePullPolicy": "IfNotPresent", "args": ["worker", "vddk-check"],
+        // the path is also said, so that a node without mount namespaces can say where it really is
+        "env": [{"name": VDDK_DIR_ENV, "value": VDDK_MOUNT}],
         "volumeMounts": [library.mount], "resources": resources(), "securityContext": container_security(),
         "terminationMessagePolicy": "FallbackToLogsOnError"
     });
@@ -115,6 +159,24 @@ mod tests {
         assert!(pod.get("initContainers").is_none());
         assert_eq!(pod["volumes"][0]["hostPath"]["path"], "/srv/vddk");
         assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], VDDK_MOUNT);
+    }
+
+    #[test]
+    fn the_configuration_is_a_file_of_the_plans_own() {
+        let mut plan = PlanFacts { name: "Plan.of-mine".into(), vddk_config: Some("a=1\n".into()), ..plan() };
+        assert_eq!((config_map(&plan, "vms"), config_volume(&plan)), (None, None), "there is no VDDK to configure");
+        plan.vddk_image = Some("registry/vddk:8".into());
+        let map = config_map(&plan, "vms").expect("a config map").json;
+        let (volume, mount) = config_volume(&plan).expect("a volume");
+        assert_eq!(map["data"], json!({"vddk-config-file": "a=1\n"}));
+        assert_eq!(map["metadata"]["name"], volume["configMap"]["name"]);
+        assert_eq!(
+            (&map["metadata"]["labels"]["use"], &map["metadata"]["labels"]["resource"]),
+            (&json!("vddk-conf"), &json!("vddk-config"))
+        );
+        assert!(config_path().starts_with(mount["mountPath"].as_str().unwrap_or("?")));
+        let other = PlanFacts { vddk_config: Some("a=2\n".into()), ..plan };
+        assert_ne!(config_map(&other, "vms").expect("a config map").json["metadata"]["name"], map["metadata"]["name"]);
     }
 
     #[test]

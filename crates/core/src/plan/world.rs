@@ -145,6 +145,10 @@ pub struct PlanFacts {
     pub udn_unsupported: bool,
     /// Image or folder with VMware's VDDK, when the user has it and it was found good.
     pub vddk_image: Option<String>,
+    /// Text of VDDK's configuration file.
+    pub vddk_config: Option<String>,
+    /// VDDK's ways to the bytes, in their order, by colons; none for its default.
+    pub vddk_transports: Option<String>,
     /// Seconds between the rounds of a warm migration.
     pub precopy_seconds: u32,
     /// Repetitions of an importer or a hook that failed in a way that may pass.

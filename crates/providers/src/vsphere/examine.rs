@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use forklift_api::condition::{reasons, types};
 use forklift_api::provider::{secret_key, setting};
-use forklift_api::{Category, Condition, Provider};
+use forklift_api::{Category, Condition, Provider, vddk};
 use forklift_inventory::Record;
 use serde_json::Value;
 
@@ -70,6 +70,8 @@ fn check_settings(provider: &Provider) -> Option<Condition> {
             &["true", "false", "True", "False", "TRUE", "FALSE", "1", "0", "t", "f"],
         ),
         one_of(setting::TRANSFER_METHOD, &["nfc", "ranges", "vddk"]),
+        vddk::config(provider).err(),
+        vddk::Transports::of(provider).err(),
         provider
             .setting(setting::HARD_POWER_OFF_AFTER)
             .and_then(|value| duration(value).err())
@@ -290,6 +292,13 @@ mod tests {
             GOOD,
             expect![[
                 r#"Critical SettingsNotValid NotValid ["sdkEndpoint: \"vcentre\" is none of vcenter, esxi", "useVddkAioOptimization: \"maybe\" is none of true, false, True, False, TRUE, FALSE, 1, 0, t, f"]: A setting of the provider is not valid."#
+            ]],
+        );
+        finds(
+            &[("vddkConfig", "a=1\nlevel four"), ("vddkTransports", "san:pigeon")],
+            GOOD,
+            expect![[
+                r#"Warn SettingsNotValid NotValid ["vddkConfig: line 2, \"level four\", is not `key=value`", "vddkTransports: \"pigeon\" is none of nbdssl, nbd, san, hotadd"]: A setting of the provider is not valid and does not count."#
             ]],
         );
         finds(

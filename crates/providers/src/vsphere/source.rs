@@ -80,6 +80,7 @@ impl Vms {
                     method: self.setting(setting::TRANSFER_METHOD).map(str::to_owned),
                     vddk: vddk.clone(),
                     vddk_config: None,
+                    vddk_transports: None,
                 }),
                 identity: format!("vsphere {} {} {} {}", identity.uuid, disk.key, found.serial, disk.capacity),
                 virtual_size: Some(disk.capacity).filter(|bytes| *bytes > 0),

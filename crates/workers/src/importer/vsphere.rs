@@ -58,6 +58,8 @@ struct Told {
     now: String,
     /// How the disk is read, and why so.
     method: Option<(Method, &'static str)>,
+    /// The transport that a library chose.
+    how: String,
     /// Why the copy is not the usual one.
     reason: String,
 }
@@ -85,20 +87,24 @@ impl Note {
     /// Says in which way the disk is read, and why.
     fn choose(&self, method: Method, why: &'static str) {
         tracing::info!(method = method.name(), why, "the disk is read");
-        self.lock().method = Some((method, why));
+        let mut told = self.lock();
+        told.method = Some((method, why));
+        told.how.clear();
+    }
+
+    /// Says which transport the way came to.
+    fn how(&self, transport: String) {
+        self.lock().how = transport;
     }
 
     /// Returns the way in which the disk is read, and why so.
     pub(super) fn method(&self) -> (Option<String>, Option<String>) {
         let told = self.lock();
-        let reasons = |why: &str| match (why.is_empty(), told.reason.is_empty()) {
-            (true, _) => told.reason.clone(),
-            (false, true) => why.to_owned(),
-            (false, false) => format!("{why}; {}", told.reason),
-        };
         match told.method {
             Some((method, why)) => {
-                (Some(method.word().to_owned()), Some(reasons(why)).filter(|reason| !reason.is_empty()))
+                let parts = [why, told.how.as_str(), told.reason.as_str()];
+                let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                (Some(method.word().to_owned()), Some(parts.join("; ")).filter(|reason| !reason.is_empty()))
             }
             None => (None, None),
         }

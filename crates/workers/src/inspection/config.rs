@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use forklift_api::conversion::{SETTING_INSTANCE_UUID, SETTING_SNAPSHOT_MOREF, SETTING_TRANSFER_METHOD};
+use forklift_api::vddk::{CONFIG_ENV, TRANSPORTS_ENV};
 use forklift_api::worker::{
     POD_IP_ENV, SECRET_DIR_ENV, SECRET_MOUNT, TERMINATION_LOG, TERMINATION_LOG_ENV, VDDK_DIR_ENV, VM_MOREF_ENV,
     VsphereDisk, WorkerError,
@@ -52,6 +53,8 @@ impl Config {
                 thumbprint: key(&secret, "fingerprint")?,
                 method: text(SETTING_TRANSFER_METHOD),
                 vddk: text(VDDK_DIR_ENV),
+                vddk_config: text(CONFIG_ENV),
+                vddk_transports: text(TRANSPORTS_ENV),
                 ..VsphereDisk::default()
             },
             snapshot,

@@ -14,6 +14,7 @@
 //! | `V2V_luksDir`, `V2V_NBDE_CLEVIS` | keys of encrypted disks | `/etc/luks`, none |
 //! | `FORKLIFT_SECRET_DIR` | `url`, `user`, `password`, `fingerprint` … | `/etc/secret` |
 //! | `FORKLIFT_VDDK_DIR` | the user's VDDK | none |
+//! | `FORKLIFT_VDDK_CONFIG`, `VDDK_TRANSPORTS` | its configuration file, its ways to the bytes | none, `nbdssl` |
 //!
 //! Nothing is written anywhere: disks are offered read-only, what a journal's replay would write goes to an overlay.
 

@@ -10,7 +10,7 @@ use forklift_api::worker::{ImportSource, VsphereDisk};
 
 use super::Turn;
 use super::transfer::explain;
-use crate::build::inspection;
+use crate::build::{inspection, vddk};
 use crate::plan::Transition;
 use crate::plan::effect::Effect;
 use crate::plan::pipeline::{self, StepName};
@@ -103,7 +103,9 @@ fn make(turn: &Turn<'_>, next: VmState) -> Transition {
         }
         None => Effect::Ensure(connection),
     };
-    turn.stay(next, vec![credentials, Effect::Ensure(Box::new(object))], WaitCode::Inspection, message)
+    let config = vddk::config_map(world.plan, &world.plan.namespace).map(|map| Effect::Ensure(Box::new(map)));
+    let effects = config.into_iter().chain([credentials, Effect::Ensure(Box::new(object))]).collect();
+    turn.stay(next, effects, WaitCode::Inspection, message)
 }
 
 /// Removes an inspection; the next look makes another one.

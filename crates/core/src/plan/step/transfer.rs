@@ -1,8 +1,8 @@
 //! Volumes and importers: one PVC and one Job per disk, until every disk is copied and verified.
-use forklift_api::worker::{ImportProgress, Verify, WorkerError};
+use forklift_api::worker::{ImportProgress, ImportSource, Verify, WorkerError};
 
 use super::Turn;
-use crate::build::{importer_job, importer_limit, namespace, pvc, store};
+use crate::build::{importer_job, importer_limit, namespace, pvc, store, vddk};
 use crate::machine::{Machine, PowerState};
 use crate::plan::effect::{Effect, TargetObject};
 use crate::plan::phase::Phase;
@@ -121,6 +121,10 @@ fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<Vec<Effect>> 
         importer_limit::importer_limit(world.plan, world.vm, index, source)
             .map(|limit| Effect::Ensure(Box::new(limit))),
     );
+    if let ImportSource::Vsphere(_) = source.source {
+        let config = vddk::config_map(world.plan, &world.plan.target_namespace);
+        effects.extend(config.map(|map| Effect::Ensure(Box::new(map))));
+    }
     let job = importer_job::importer_job(
         world.plan,
         world.vm,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use forklift_api::vddk::Transports;
 use forklift_api::worker::{VsphereDisk, WorkerError};
 use forklift_disk::open::{Disk, Options, State};
 use forklift_disk::{Error, Format, Job, Origin, Outcome, Watch};
@@ -12,7 +13,7 @@ use super::machine::Machine;
 use super::nfc::Nfc;
 use super::ranges::Files;
 use super::session::Session;
-use super::vddk::{Helper, Open, Vddk};
+use super::vddk::{Helper, Open, READS, Vddk};
 use super::{Method, Note, What, broken, problem, refused};
 use crate::importer::worker_error;
 
@@ -20,6 +21,9 @@ use crate::importer::worker_error;
 const CONNECTIONS: usize = 6;
 /// How long the server may take to show its certificate.
 const CERTIFICATE: Duration = Duration::from_secs(20);
+
+/// The code of a disk that is no file of its datastore, or is none any more.
+pub(super) const NO_FILE: &str = "SourceFileMissing";
 
 /// An open way to a disk.
 pub(super) enum Reader {
@@ -53,7 +57,13 @@ impl Reader {
                 let files = Arc::new(files.map_err(|error| worker_error(&error))?);
                 let opened = files.clone();
                 let opened = tokio::task::spawn_blocking(move || opened.open()).await.map_err(broken)?;
-                let opened = opened.map_err(|error| worker_error(&error))?;
+                let opened = opened.map_err(|error| match &error {
+                    Error::Source { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                        // maybe it was moved meanwhile: another attempt looks for it anew
+                        WorkerError { code: NO_FILE.into(), ..worker_error(&error) }
+                    }
+                    _ => worker_error(&error),
+                })?;
                 if opened.size() != machine.capacity {
                     let text =
                         format!("{} has {} bytes, the VM's disk {}", machine.file(), opened.size(), machine.capacity);
@@ -67,6 +77,10 @@ impl Reader {
             }
             Method::Vddk => {
                 let folder = disk.vddk.as_deref().unwrap_or_default();
+                let transports = Transports::parse(disk.vddk_transports.as_deref().unwrap_or_default());
+                let transports = transports.map_err(|error| {
+                    problem("Usage", error, "name ways of VDDK in the provider's setting, or leave it out", false)
+                })?;
                 let endpoint = session.client.endpoint();
                 // the library pins the certificate: it is the one that our own rules trust
                 let shown = trusted_certificate(&endpoint.url, &endpoint.tls, CERTIFICATE).await;
@@ -82,8 +96,7 @@ impl Reader {
                     vm: format!("moref={}", machine.vm.value),
                     snapshot: machine.snapshot.as_ref().map(|snapshot| snapshot.value.clone()),
                     file: machine.file().into(),
-                    // a pod has neither the storage network nor the VM's disks at hand, and plain text is no choice
-                    transports: "nbdssl".into(),
+                    transports: transports.to_string(),
                 };
                 let state = machine.state(&session.client).await.map_err(|error| refused(machine.file(), &error))?;
                 let helper = helper.clone();
@@ -93,6 +106,7 @@ impl Reader {
                     problem("VddkFailed", format!("{}: {error}", machine.file()), hint, true)
                 })?;
                 note.say(vddk.way());
+                note.how(vddk.transport());
                 Ok(Self::Vddk(Arc::new(vddk)))
             }
         }
@@ -128,6 +142,8 @@ impl Reader {
                     }
                     What::Round(_) => None,
                 };
+                // they wait for the host together, as the library's buffers allow it
+                job.copy.workers = Some(job.copy.workers.unwrap_or(READS));
                 let (vddk, state) = (vddk.clone(), state(machine, session));
                 job.origin = Some(Origin::Disk(Arc::new(move || {
                     let options = Options { format: Some(Format::Raw), ..Options::default() };

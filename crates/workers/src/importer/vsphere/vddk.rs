@@ -1,10 +1,11 @@
 //! The user's VDDK, where there is one: the library runs in a process of its own.
 //!
 //! ```text
-//! copy's threads ─► free slot ─► Ask ══socket══► child ─► libvixDiskLib ─► ESXi (nbdssl)
+//! copy's threads ─► free slot ─► Ask ══socket══► child ─► libvixDiskLib ─► ESXi
 //!        ▲            bytes ◄── shared memory ◄────┘
-//!        └─ child died: its reads fail, the next one starts another child
+//!        └─ a read failed, the child died or does not answer: the next read starts another child
 //! ```
+//! A connection of the library that broke off stays broken, so that a read that failed is tried again over a new one.
 //!
 //! The password goes over the socket, never into arguments or the environment. The VM is not kept from being moved
 //! (`VixDiskLib_PrepareForAccess`): a copy that is killed would leave it so, and one whose VM was moved goes on with a
@@ -25,18 +26,26 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use forklift_api::vddk::Transport;
 use forklift_disk::source::Source;
 
 pub use child::serve;
+pub(crate) use library::{Library, find};
 pub(super) use wire::Open;
 use wire::{Answer, Ask, Opened, SECTOR, SLOT, SLOTS};
 
 /// How long the library may take to close the disk before its process is ended.
 const CLOSE: Duration = Duration::from_secs(20);
+/// How long it may take to connect and open the disk: above the 180 s for which it waits for a host by itself.
+const CONNECT: Duration = Duration::from_secs(240);
+/// How long a read may take: above the library's own 60 s, and below the time after which a copy counts as stalled.
+const ANSWER: Duration = Duration::from_secs(90);
+/// Reads that are under way at once.
+pub(super) const READS: usize = SLOTS;
 
 /// How the process with the library is started.
 #[derive(Debug, Clone)]
@@ -47,12 +56,14 @@ pub struct Helper {
     pub args: Vec<String>,
     /// Additions to its environment.
     pub env: Vec<(String, String)>,
+    /// How long a read may take before the process is ended.
+    pub answer: Duration,
 }
 
 impl Default for Helper {
     fn default() -> Self {
         let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-        Self { program, args: vec!["worker".into(), "vddk".into()], env: Vec::new() }
+        Self { program, args: vec!["worker".into(), "vddk".into()], env: Vec::new(), answer: ANSWER }
     }
 }
 
@@ -80,13 +91,23 @@ impl Vddk {
         format!("VDDK, {}, {reads}", self.opened.transport)
     }
 
+    /// Returns the transport that the library chose, for people.
+    pub(super) fn transport(&self) -> String {
+        let plain = if self.opened.transport == Transport::Nbd.word() { ", which is not encrypted" } else { "" };
+        format!("transport {}{plain}", self.opened.transport)
+    }
+
     /// Returns which parts of the disk were ever written.
     pub(super) fn allocated(&self) -> io::Result<Vec<Range<u64>>> {
         let process = self.process()?;
-        let answer = process.ask(|id| Ask::Allocated { id })?;
+        // a large disk takes many questions of the library
+        let answer = process.ask(CONNECT, |id| Ask::Allocated { id })?;
         let mut ranges: Vec<Range<u64>> = Vec::new();
         for (start, length) in answer.allocated {
             match ranges.last_mut() {
+                _ if start.checked_add(length).is_none_or(|end| end > self.opened.size) => {
+                    return Err(io::Error::other("the library's list of blocks goes beyond the disk"));
+                }
                 Some(last) if last.end == start => last.end = start + length,
                 Some(last) if last.end > start => {
                     return Err(io::Error::other("the library's list of blocks is out of order"));
@@ -105,11 +126,22 @@ impl Vddk {
         }
         *process = None;
         tracing::warn!("the process with the library is started anew");
-        let (started, opened) = Process::start(&self.helper, &self.order)?;
+        // the disk was there: a host that is away for a while is waited for
+        let again = |error: io::Error| io::Error::new(io::ErrorKind::ResourceBusy, error.to_string());
+        let (started, opened) = Process::start(&self.helper, &self.order).map_err(again)?;
         if opened.size != self.opened.size {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the disk has another size now"));
         }
         Ok(process.insert(Arc::new(started)).clone())
+    }
+
+    /// Leaves a process behind whose connection may be broken: the next read starts another one.
+    fn retire(&self, failed: &Arc<Process>) {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = process.take_if(|current| Arc::ptr_eq(current, failed));
+        drop(process);
+        // whoever still reads from it holds it as well; the last one closes it
+        drop(old);
     }
 
     /// Reads whole sectors.
@@ -118,7 +150,12 @@ impl Vddk {
             let (at, length) = (offset + number as u64 * SLOT, part.len() as u64);
             let process = self.process()?;
             let slot = process.slots.take();
-            process.ask(|id| Ask::Read { id, slot: slot.0, offset: at, length })?;
+            let read = process.ask(self.helper.answer, |id| Ask::Read { id, slot: slot.0, offset: at, length });
+            if let Err(error) = read {
+                drop(slot);
+                self.retire(&process);
+                return Err(error);
+            }
             process.memory.read_exact_at(part, slot.0 as u64 * SLOT)?;
         }
         Ok(())
@@ -213,7 +250,7 @@ impl Process {
         let memory = File::from(rustix::fs::memfd_create("forklift-vddk", rustix::fs::MemfdFlags::CLOEXEC)?);
         memory.set_len(SLOT * SLOTS as u64)?;
         let (ours, theirs) = UnixStream::pair()?;
-        let libraries = library::find(Path::new(&order.folder)).and_then(|file| file.parent().map(Path::to_owned));
+        let libraries = find(Path::new(&order.folder)).ok().and_then(|file| file.parent().map(Path::to_owned));
         let mut command = Command::new(&helper.program);
         command.args(&helper.args).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(memory.try_clone()?));
         if let Some(folder) = libraries {
@@ -231,9 +268,12 @@ impl Process {
             waiting: Arc::new(Mutex::new(Some(HashMap::new()))),
             next: AtomicU64::new(0),
         };
+        // both ends of ours are one socket
+        ours.set_read_timeout(Some(CONNECT))?;
         process.say(order)?;
         let mut lines = BufReader::new(ours).lines();
-        let first = lines.next().transpose()?.ok_or_else(gone)?;
+        let first = lines.next().transpose().map_err(|error| process.silent(error, CONNECT))?.ok_or_else(gone)?;
+        process.socket.lock().unwrap_or_else(PoisonError::into_inner).set_read_timeout(None)?;
         let opened: Opened = serde_json::from_str(&first)?;
         if let Some(error) = &opened.error {
             // the library's words are all that there is to judge by: a second attempt costs little
@@ -265,12 +305,27 @@ impl Process {
         lock(&self.waiting).is_none()
     }
 
-    fn ask(&self, ask: impl FnOnce(u64) -> Ask) -> io::Result<Answer> {
+    /// Ends a process that does not answer, and says so; other errors stay as they are.
+    fn silent(&self, error: io::Error, after: Duration) -> io::Error {
+        if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+            return error;
+        }
+        let text = format!("VDDK did not answer for {} s; its process was ended", after.as_secs());
+        tracing::warn!("{text}");
+        // what it may still do with the shared memory ends with it
+        let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).kill();
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    }
+
+    fn ask(&self, within: Duration, ask: impl FnOnce(u64) -> Ask) -> io::Result<Answer> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (send, answer) = channel();
         lock(&self.waiting).as_mut().ok_or_else(gone)?.insert(id, send);
         self.say(&ask(id))?;
-        let answer = answer.recv().map_err(|_| gone())?;
+        let answer = answer.recv_timeout(within).map_err(|error| match error {
+            RecvTimeoutError::Timeout => self.silent(io::ErrorKind::TimedOut.into(), within),
+            RecvTimeoutError::Disconnected => gone(),
+        })?;
         match answer.error {
             None => Ok(answer),
             // what the library calls a failed read may well be a lost connection

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! stdin   socket: Open, then Ask …   ─► reader thread ─► this thread ─► library ─► its threads
-//!                 Opened, then Answer ◄───────────────────────────────────────────────┘
+//!                 Opened, then Answer ◄──────────────────────┴─── what failed ◄───────┤
+//!                              Answer ◄───────────────────────────────────────────────┘
 //! stdout  shared memory, SLOTS places of SLOT bytes, page-aligned: the library reads into it
 //! ```
 //!
@@ -16,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::library::{Disk, Library};
@@ -76,17 +77,27 @@ fn run() -> std::io::Result<()> {
         Ok(disk) => {
             let (size, transport) = (disk.size, disk.transport.clone());
             line.say(&Opened { size, transport, asynchronous: library.is_asynchronous(), error: None });
-            let (send, asked) = channel();
+            let (send, work) = channel();
+            let asks = send.clone();
             // a thread reads, so that this one is the library's alone
             std::thread::spawn(move || {
-                for text in lines {
-                    let ask = text.ok().and_then(|text| serde_json::from_str::<Ask>(&text).ok());
-                    let Some(ask) = ask.filter(|ask| send.send(*ask).is_ok()) else { return };
-                    let _ = ask;
+                let read = |text: std::io::Result<String>| serde_json::from_str::<Ask>(&text.ok()?).ok();
+                for ask in lines.map_while(read) {
+                    if asks.send(Work::Ask(ask)).is_err() {
+                        return;
+                    }
                 }
+                let _ = asks.send(Work::End);
             });
-            for ask in asked {
-                answer(&library, &disk, &memory, ask, &line);
+            for work in work {
+                match work {
+                    Work::Ask(ask) => answer(&library, &disk, &memory, ask, &line, &send),
+                    Work::Failed { id, code } => {
+                        let error = library.failed("VixDiskLib_ReadAsync", code);
+                        line.say(&Answer { id, error: Some(error), allocated: Vec::new() });
+                    }
+                    Work::End => break,
+                }
             }
         }
     }
@@ -94,7 +105,19 @@ fn run() -> std::io::Result<()> {
     Ok(())
 }
 
-fn answer(library: &Library, disk: &Disk<'_>, memory: &Memory, ask: Ask, line: &Line) {
+/// What the library's thread is to do.
+enum Work {
+    Ask(Ask),
+    /// Says why a read failed that was begun: the text of the number needs the library's thread.
+    Failed {
+        id: u64,
+        code: u64,
+    },
+    /// Nobody asks any more.
+    End,
+}
+
+fn answer(library: &Library, disk: &Disk<'_>, memory: &Memory, ask: Ask, line: &Line, send: &Sender<Work>) {
     let reply = |id, result: Result<(), Failure>| Answer { id, error: result.err(), allocated: Vec::new() };
     match ask {
         Ask::Allocated { id } => match disk.allocated() {
@@ -108,13 +131,12 @@ fn answer(library: &Library, disk: &Disk<'_>, memory: &Memory, ask: Ask, line: &
                 let text = format!("{length} bytes at {offset} are out of range");
                 return line.say(&reply(id, Err(Failure { call: "read".into(), code: 0, text })));
             }
-            let then = line.clone();
             if library.is_asynchronous() {
-                let then = Box::new(move |result: Result<(), u64>| {
-                    // the text of the number needs the library's thread: the number has to do
-                    let failed =
-                        |code| Failure { call: "VixDiskLib_ReadAsync".into(), code, text: "the read failed".into() };
-                    then.say(&Answer { id, error: result.map_err(failed).err(), allocated: Vec::new() });
+                let (then, failed) = (line.clone(), send.clone());
+                let then = Box::new(move |result: Result<(), u64>| match result {
+                    Ok(()) => then.say(&Answer { id, error: None, allocated: Vec::new() }),
+                    // it is not heard once the socket ended
+                    Err(code) => drop(failed.send(Work::Failed { id, code })),
                 });
                 // SAFETY: the slot has room for the length, and is the asker's alone until it is answered
                 unsafe { disk.read(offset / SECTOR, length / SECTOR, memory.slot(slot), then) };

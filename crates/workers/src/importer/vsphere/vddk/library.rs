@@ -73,7 +73,7 @@ struct BlockList {
 }
 
 /// The library, initialised. What it gave is given back by [`Disk`] and [`Library::exit`].
-pub(super) struct Library {
+pub(crate) struct Library {
     init: Symbol<unsafe extern "C" fn(u32, u32, Log, Log, Log, *const c_char, *const c_char) -> u64>,
     exit: Symbol<unsafe extern "C" fn()>,
     error_text: Symbol<unsafe extern "C" fn(u64, *const c_char) -> *mut c_char>,
@@ -144,8 +144,8 @@ extern "C" fn panic(format: *const c_char, arguments: *mut c_void) {
     let _ = catch_unwind(|| tracing::error!(target: "vddk", "the library gives up: {}", message(format, arguments)));
 }
 
-/// Returns the folder of the libraries and the newest `libvixDiskLib.so` in it.
-pub(super) fn find(folder: &Path) -> Option<PathBuf> {
+/// Returns the newest `libvixDiskLib.so` of a distribution.
+pub(crate) fn find(folder: &Path) -> Result<PathBuf, Failure> {
     let places = ["lib64", "vmware-vix-disklib-distrib/lib64", ""];
     let names = VERSIONS.rev().map(|version| format!("libvixDiskLib.so.{version}")).chain(["libvixDiskLib.so".into()]);
     let names: Vec<String> = names.collect();
@@ -153,11 +153,19 @@ pub(super) fn find(folder: &Path) -> Option<PathBuf> {
         let place = folder.join(place);
         names.iter().map(|name| place.join(name)).find(|file| file.is_file())
     };
-    places.iter().find_map(in_place)
+    places.iter().find_map(in_place).ok_or_else(|| {
+        let what = "nor in its lib64: this is not VMware's VDDK";
+        failure("dlopen", format!("no libvixDiskLib.so in {} {what}", folder.display()))
+    })
 }
 
 fn text(text: &str, field: &str) -> Result<CString, Failure> {
     CString::new(text).map_err(|_| failure("order", format!("{field} holds a NUL")))
+}
+
+/// Returns the loader's own words.
+fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 fn failure(call: &str, text: String) -> Failure {
@@ -166,17 +174,21 @@ fn failure(call: &str, text: String) -> Failure {
 
 impl Library {
     /// Loads and initialises the library of a distribution.
-    pub(super) fn load(folder: &Path, config: Option<&str>) -> Result<Self, Failure> {
-        let file =
-            find(folder).ok_or_else(|| failure("dlopen", format!("no libvixDiskLib.so in {}", folder.display())))?;
-        let failed = |error: libloading::Error| failure("dlopen", format!("{}: {error}", file.display()));
+    pub(crate) fn load(folder: &Path, config: Option<&str>) -> Result<Self, Failure> {
+        let file = find(folder)?;
+        let failed = |error| failure("dlopen", format!("{} cannot be loaded: {}", file.display(), reason(&error)));
         // SAFETY: loading runs the library's initialisers; the user gave it to be run, in this process of its own
         let loaded = unsafe { Loaded::open(Some(&file), RTLD_NOW | RTLD_GLOBAL) }.map_err(failed)?;
+        let lacks = |name: &str| {
+            let what = "this is not VMware's VDDK, or one before 6.5";
+            failure("dlsym", format!("{} has no {name}: {what}", file.display()))
+        };
         // SAFETY (of all symbols): the types are those of the library's header for the function of that name, and the
         // library stays loaded as long as `Library`, which holds both
         macro_rules! symbol {
             ($name:literal) => {
-                unsafe { loaded.get(concat!("VixDiskLib_", $name)) }.map_err(failed)?
+                unsafe { loaded.get(concat!("VixDiskLib_", $name)) }
+                    .map_err(|_| lacks(concat!("VixDiskLib_", $name)))?
             };
             (optional $name:literal) => {
                 unsafe { loaded.get(concat!("VixDiskLib_", $name)) }.ok()
@@ -214,7 +226,7 @@ impl Library {
     }
 
     /// Gives back what initialisation took; no call follows.
-    pub(super) fn exit(&self) {
+    pub(crate) fn exit(&self) {
         // SAFETY: all disks are closed: they borrow the library
         unsafe { (self.exit)() };
     }

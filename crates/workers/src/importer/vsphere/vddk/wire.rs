@@ -32,7 +32,7 @@ pub(in crate::importer::vsphere) struct Open {
     pub snapshot: Option<String>,
     /// `[datastore] folder/file.vmdk`.
     pub file: String,
-    /// Ways to the bytes, by colons: `nbdssl`.
+    /// Ways to the bytes, by colons in the order in which the library tries them: `nbdssl`.
     pub transports: String,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Opened {
 /// A call of the library that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// The function, or what was tried.
     pub call: String,
     /// The library's number; 0 for errors of ours.
