@@ -89,15 +89,20 @@ pub(super) fn concerns(guest: &Guest, unread: &[Unread], config: &Config) -> Vec
 fn locked(guest: &Guest, config: &Config, found: &mut Found) {
     for (device, kind) in &guest.locked {
         let what = if kind == "BitLocker" { "BitLocker" } else { "LUKS" };
-        let message = if config.clevis && what == "LUKS" {
+        let message = if config.clevis && what == "LUKS" && !guest.clevis {
+            format!(
+                "{device} is encrypted with LUKS and libguestfs has no Clevis here, so that nbdeClevis opens nothing: give a \
+                 passphrase with the VM's luks secret, or an image whose libguestfs has it (package clevis-luks)"
+            )
+        } else if config.clevis && what == "LUKS" {
             format!(
                 "{device} is encrypted with LUKS and Clevis did not open it: see that the Tang server can be reached from \
                  the cluster, or give a passphrase with the VM's luks secret"
             )
         } else if guest.keys > 0 {
             format!(
-                "{device} is encrypted with {what} and none of the {} keys of the VM's luks secret opens it: put the right \
-                 passphrase into the secret",
+                "{device} is encrypted with {what} and none of the keys of the VM's luks secret opens it ({} tried): put the \
+                 right passphrase into the secret",
                 guest.keys
             )
         } else {
@@ -396,8 +401,11 @@ mod tests {
         );
         assert!(message(&guest, &config()).contains("no key was given"));
         guest.keys = 2;
-        assert!(message(&guest, &config()).contains("none of the 2 keys"));
-        assert!(message(&guest, &Config { clevis: true, ..config() }).contains("Tang"));
+        assert!(message(&guest, &config()).contains("none of the keys of the VM's luks secret opens it (2 tried)"));
+        let clevis = Config { clevis: true, ..config() };
+        assert!(message(&guest, &clevis).contains("libguestfs has no Clevis here"));
+        guest.clevis = true;
+        assert!(message(&guest, &clevis).contains("Tang"));
     }
 
     #[test]

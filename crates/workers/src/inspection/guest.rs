@@ -38,6 +38,8 @@ pub struct Guest {
     pub locked: Vec<(String, String)>,
     /// Keys that were tried.
     pub keys: usize,
+    /// Whether libguestfs can ask Clevis for keys.
+    pub clevis: bool,
 }
 
 /// An operating system of a guest.
@@ -151,6 +153,8 @@ fn is_part(kind: &str) -> bool {
 async fn unlock(config: &Config, session: &mut Session, guest: &mut Guest) -> Result<(), ConversionError> {
     let keys = keys(config);
     guest.keys = keys.len();
+    // Debian's has no Clevis in its small machine
+    guest.clevis = config.clevis && session.ask("feature-available clevisluks").await?.contains(&"true".to_owned());
     let mut opened = false;
     let mut all = Vec::new();
     for command in ["list-devices", "list-partitions", "lvs", "list-md-devices"] {
@@ -166,7 +170,7 @@ async fn unlock(config: &Config, session: &mut Session, guest: &mut Guest) -> Re
         }
         let name = format!("opened{number}");
         let mut fits = false;
-        if config.clevis && kind == "crypto_LUKS" {
+        if guest.clevis && kind == "crypto_LUKS" {
             session.ask(&format!("clevis-luks-unlock {} {}", quote(device), quote(&name))).await?;
             fits = session.ask("list-dm-devices").await?.contains(&format!("/dev/mapper/{name}"));
         }
@@ -225,6 +229,10 @@ async fn root(session: &mut Session, device: &str) -> Result<Root, ConversionErr
 /// Mounts a system's file systems and reads what is judged of them.
 async fn mount(session: &mut Session, guest: &mut Guest, root: &Root) -> Result<(), ConversionError> {
     for (point, device) in &root.mountpoints {
+        // a name of fstab that nothing has is told of as such
+        if !guest.filesystems.iter().any(|found| found.device == *device) {
+            continue;
+        }
         session.ask(&format!("mount-ro {} {}", quote(device), quote(point))).await?;
         let mounted = session.ask("mountpoints").await?;
         if !mounted.iter().any(|line| line.rsplit_once(": ").is_some_and(|(_, at)| at == point)) {

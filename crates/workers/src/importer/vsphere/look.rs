@@ -14,7 +14,7 @@ use forklift_providers::vsphere::vim::{Client, MoRef};
 
 use super::machine::{self, Machine};
 use super::method::{Method, choose};
-use super::reader::Reader;
+use super::reader::{NO_FILE, Reader};
 use super::session::Session;
 use super::vddk::Helper;
 use super::{BUSY, Note, What, connect, patiently, problem, refused};
@@ -103,7 +103,7 @@ pub(crate) async fn open(
         match open_disk(&disk, &machine, helper, &session, &watch, &note).await {
             Ok(opened) => look.opened.push(opened),
             // a server that is away says nothing about the disk
-            Err(error) if error.retryable || error.code == BUSY => return Err(error),
+            Err(error) if (error.retryable || error.code == BUSY) && error.code != NO_FILE => return Err(error),
             Err(error) => look.unread.push(Unread { file: machine.file().to_owned(), why: error.message }),
         }
     }
