@@ -26,6 +26,8 @@ pub enum Kind {
     Connection,
     /// An importer's share of the bandwidth, by disk index.
     Limit,
+    /// VDDK's configuration file.
+    VddkConfig,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Kind::Inspection => "inspect",
             Kind::Connection => "connect",
             Kind::Limit => "limit",
+            Kind::VddkConfig => "vddk-conf",
         }
     }
 }

@@ -56,7 +56,7 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         // only an image that was found good: one that cannot be pulled would keep the pod from starting
         disk.vddk = plan.vddk_image.as_ref().map(|_| worker::VDDK_MOUNT.to_owned());
         vddk = plan.vddk_image.as_deref().map(vddk::library);
-        config = vddk::config_volume(plan);
+        config = vddk::config_volume(plan, vm);
         disk.vddk_config = config.as_ref().map(|_| vddk::config_path());
         disk.vddk_transports = plan.vddk_transports.clone().filter(|_| disk.vddk.is_some());
     }

@@ -59,7 +59,7 @@ pub fn inspection(plan: &PlanFacts, vm: &PlanVm, snapshot: &str, disk: &VsphereD
         "settings": settings, "podSettings": pod
     });
     put(&mut spec, "vddkImage", plan.vddk_image.clone());
-    if let Some((volume, mount)) = vddk::config_volume(plan) {
+    if let Some((volume, mount)) = vddk::config_volume(plan, vm) {
         spec["extraVolumes"] = json!([volume]);
         spec["extraMounts"] = json!([mount]);
         spec["settings"][CONFIG_ENV] = json!(vddk::config_path());
@@ -208,7 +208,7 @@ mod tests {
         let mounts = container["volumeMounts"].as_array().expect("mounts");
         let mount = mounts.iter().find(|mount| mount["name"] == "vddk-conf").expect("it is mounted");
         assert!(file.as_str().is_some_and(|file| file.starts_with(mount["mountPath"].as_str().unwrap_or("?"))));
-        let map = vddk::config_map(&plan, &plan.namespace).expect("a config map");
+        let map = vddk::config_map(&plan, &vm, &plan.namespace).expect("a config map");
         let volumes = pod["spec"]["volumes"].as_array().expect("volumes");
         assert!(volumes.iter().any(|volume| volume["configMap"]["name"] == json!(map.name)), "{volumes:#?}");
     }

@@ -7,10 +7,10 @@ use forklift_api::vddk::{CONFIG_FILE, CONFIG_MOUNT};
 use forklift_api::worker::{VDDK_DIR_ENV, VDDK_MOUNT};
 use serde_json::{Map, Value, json};
 
-use super::{container_security, plan_labels, pod_security, put};
-use crate::names;
+use super::{container_security, plan_labels, pod_security, put, vm_labels};
+use crate::names::{self, Kind};
 use crate::plan::effect::TargetObject;
-use crate::plan::world::PlanFacts;
+use crate::plan::world::{PlanFacts, PlanVm};
 
 /// Name of the volume.
 const VOLUME: &str = "vddk-vol-mount";
@@ -59,35 +59,26 @@ pub fn config_path() -> String {
     format!("{CONFIG_MOUNT}/{CONFIG_FILE}")
 }
 
-/// Builds the config map with VDDK's configuration file; none where the provider wants none, or there is no VDDK.
-///
-/// Its name changes with its text: a pod that runs keeps what it was started with.
-pub fn config_map(plan: &PlanFacts, namespace: &str) -> Option<TargetObject> {
+/// Builds the config map with VDDK's configuration file for a VM; none where the provider wants none, or there is no
+/// VDDK. `namespace` is that of the pods.
+pub fn config_map(plan: &PlanFacts, vm: &PlanVm, namespace: &str) -> Option<TargetObject> {
     let text = plan.vddk_config.as_deref().filter(|_| plan.vddk_image.is_some())?;
-    let mut labels: Map<String, Value> = plan_labels(plan);
-    labels.remove(labels::MIGRATION);
+    let mut labels = vm_labels(plan, vm);
     labels.insert(labels::USE.into(), json!(labels::USE_VDDK_CONF));
     labels.insert(labels::RESOURCE.into(), json!(labels::RESOURCE_VDDK_CONFIG));
     Some(TargetObject::new(json!({
         "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": config_name(plan, text), "namespace": namespace, "labels": labels},
+        "metadata": {
+            "name": names::derived(plan, vm, Kind::VddkConfig, 0), "namespace": namespace, "labels": labels
+        },
         "data": {CONFIG_FILE: text}
     })))
 }
 
-/// Returns the name of the config map, `<plan>-vddk-conf-<digest>`.
-fn config_name(plan: &PlanFacts, text: &str) -> String {
-    let tail = format!("-vddk-conf-{}", names::short(&[&plan.uid, text]));
-    let head = names::label(&plan.name);
-    let head: String =
-        if head.is_empty() { "plan".into() } else { head.chars().take(names::MAX - tail.len()).collect() };
-    format!("{}{tail}", head.trim_end_matches('-'))
-}
-
 /// Returns the volume with the configuration file, and its mount.
-pub fn config_volume(plan: &PlanFacts) -> Option<(Value, Value)> {
-    let text = plan.vddk_config.as_deref().filter(|_| plan.vddk_image.is_some())?;
-    let volume = json!({"name": CONFIG_VOLUME, "configMap": {"name": config_name(plan, text)}});
+pub fn config_volume(plan: &PlanFacts, vm: &PlanVm) -> Option<(Value, Value)> {
+    plan.vddk_config.as_deref().filter(|_| plan.vddk_image.is_some())?;
+    let volume = json!({"name": CONFIG_VOLUME, "configMap": {"name": names::derived(plan, vm, Kind::VddkConfig, 0)}});
     Some((volume, json!({"name": CONFIG_VOLUME, "mountPath": CONFIG_MOUNT, "readOnly": true})))
 }
 
@@ -162,21 +153,24 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_is_a_file_of_the_plans_own() {
+    fn the_configuration_is_a_file_of_a_vm() {
+        let vm = PlanVm { id: "vm-1".into(), ..PlanVm::default() };
         let mut plan = PlanFacts { name: "Plan.of-mine".into(), vddk_config: Some("a=1\n".into()), ..plan() };
-        assert_eq!((config_map(&plan, "vms"), config_volume(&plan)), (None, None), "there is no VDDK to configure");
+        let both = (config_map(&plan, &vm, "vms"), config_volume(&plan, &vm));
+        assert_eq!(both, (None, None), "there is no VDDK to configure");
         plan.vddk_image = Some("registry/vddk:8".into());
-        let map = config_map(&plan, "vms").expect("a config map").json;
-        let (volume, mount) = config_volume(&plan).expect("a volume");
+        let map = config_map(&plan, &vm, "vms").expect("a config map").json;
+        let (volume, mount) = config_volume(&plan, &vm).expect("a volume");
         assert_eq!(map["data"], json!({"vddk-config-file": "a=1\n"}));
         assert_eq!(map["metadata"]["name"], volume["configMap"]["name"]);
+        let labels = &map["metadata"]["labels"];
+        assert_eq!((&labels["use"], &labels["resource"]), (&json!("vddk-conf"), &json!("vddk-config")));
         assert_eq!(
-            (&map["metadata"]["labels"]["use"], &map["metadata"]["labels"]["resource"]),
-            (&json!("vddk-conf"), &json!("vddk-config"))
+            (&labels["plan"], &labels["vmID"]),
+            (&json!("u"), &json!("vm-1")),
+            "it goes with the VM's other objects"
         );
         assert!(config_path().starts_with(mount["mountPath"].as_str().unwrap_or("?")));
-        let other = PlanFacts { vddk_config: Some("a=2\n".into()), ..plan };
-        assert_ne!(config_map(&other, "vms").expect("a config map").json["metadata"]["name"], map["metadata"]["name"]);
     }
 
     #[test]

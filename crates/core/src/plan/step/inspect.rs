@@ -103,7 +103,7 @@ fn make(turn: &Turn<'_>, next: VmState) -> Transition {
         }
         None => Effect::Ensure(connection),
     };
-    let config = vddk::config_map(world.plan, &world.plan.namespace).map(|map| Effect::Ensure(Box::new(map)));
+    let config = vddk::config_map(world.plan, world.vm, &world.plan.namespace).map(|map| Effect::Ensure(Box::new(map)));
     let effects = config.into_iter().chain([credentials, Effect::Ensure(Box::new(object))]).collect();
     turn.stay(next, effects, WaitCode::Inspection, message)
 }

@@ -122,7 +122,7 @@ fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<Vec<Effect>> 
             .map(|limit| Effect::Ensure(Box::new(limit))),
     );
     if let ImportSource::Vsphere(_) = source.source {
-        let config = vddk::config_map(world.plan, &world.plan.target_namespace);
+        let config = vddk::config_map(world.plan, world.vm, &world.plan.target_namespace);
         effects.extend(config.map(|map| Effect::Ensure(Box::new(map))));
     }
     let job = importer_job::importer_job(
