@@ -12,6 +12,7 @@ mod vsphere;
 mod vsphere_cold;
 mod vsphere_failed;
 mod vsphere_inspect;
+mod vsphere_vddk;
 mod vsphere_warm;
 
 use std::path::{Path, PathBuf};

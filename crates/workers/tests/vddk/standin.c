@@ -7,7 +7,8 @@
  *
  * Its settings are variables of the environment; those that are not set are looked for in the file standin.conf beside it.
  *
- *   STANDIN_DISK    raw file with the disk's bytes
+ *   STANDIN_DISK    raw file with the disk's bytes; a name without a slash is a file beside the library
+ *   STANDIN_CONFIG  a line without which the configuration file is not right
  *   STANDIN_LOG     file to which each call is appended, a line each
  *   STANDIN_ACCOUNT user, a slash, the password
  *   STANDIN_FAIL    init | connect | open | crash:N (the process dies in the Nth read) |
@@ -136,14 +137,17 @@ VixError VixDiskLib_InitEx(uint32_t major, uint32_t minor, Log *log, Log *warn, 
     if (initialised++) return violated("InitEx twice");
     if (config) {
         char line[256];
+        const char *wanted = setting("STANDIN_CONFIG");
         FILE *file = fopen(config, "r");
         if (!file) return NOT_FOUND;
         while (fgets(line, sizeof line, file)) {
             line[strcspn(line, "\n")] = 0;
             note("config %s", line);
+            if (wanted && !strcmp(line, wanted)) wanted = NULL;
             sscanf(line, "VixDiskLib.nfcAio.Session.BufCount=%d", &buffers);
         }
         fclose(file);
+        if (wanted) return UNSUPPORTED;
     }
 #ifdef STANDIN_BROKEN
     return FAILED;
@@ -234,7 +238,15 @@ VixError VixDiskLib_Open(Connection *connection, const char *path, uint32_t flag
     note("Open %s %u", path, flags);
     if (!connection->live || elsewhere()) return violated("Open without a connection, or on another thread");
     if (!(flags & 4)) return violated("Open for writing");
-    int fd = open(setting("STANDIN_DISK"), O_RDONLY);
+    char beside[512];
+    const char *disk = setting("STANDIN_DISK");
+    Dl_info here;
+    if (disk && !strchr(disk, '/') && dladdr(&initialised, &here) && strrchr(here.dli_fname, '/')) {
+        int length = (int)(strrchr(here.dli_fname, '/') - here.dli_fname);
+        snprintf(beside, sizeof beside, "%.*s/%s", length, here.dli_fname, disk);
+        disk = beside;
+    }
+    int fd = open(disk ? disk : "", O_RDONLY);
     if (fails("open") || fd < 0 || fstat(fd, &status)) return NOT_FOUND;
     Handle *handle = calloc(1, sizeof *handle);
     *handle = (Handle){ connection, fd, 1, 0, (uint64_t)status.st_size };
