@@ -6,6 +6,7 @@
 //!
 //! A virtual machine is named by its name or by its reference (`vm-42`), a disk by its index.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -38,6 +39,8 @@ pub struct Options {
     pub version: String,
     /// Whether it is an ESXi host.
     pub esx: bool,
+    /// Whether every host has an address, an account and references of its own.
+    pub host_addresses: bool,
     /// Whether the machines are left powered off.
     pub off: bool,
     /// How long a lease lives without a report of progress.
@@ -62,6 +65,7 @@ impl Default for Options {
             guest: "debian12_64Guest".into(),
             version: "8.0.3".into(),
             esx: false,
+            host_addresses: false,
             off: false,
             lease_timeout: Duration::from_secs(300),
             lease_slots: 0,
@@ -172,11 +176,59 @@ impl Calls {
         self.0["mostLeases"].as_object().into_iter().flatten().filter_map(|(_, most)| most.as_u64()).max().unwrap_or(0)
     }
 
+    /// Returns what was asked of a host at its own address.
+    pub fn at_host(&self, name: &str) -> HostCalls {
+        let host = &self.0["hosts"][name];
+        let number = |key: &str| host[key].as_u64().unwrap_or(0);
+        let methods = host["methods"].as_object().into_iter().flatten();
+        HostCalls {
+            logins: number("logins"),
+            invalid_logins: number("invalidLogins"),
+            bytes: number("bytes"),
+            methods: methods.map(|(name, count)| (name.clone(), count.as_u64().unwrap_or(0))).collect(),
+        }
+    }
+
     fn sum(&self, table: &str, kind: &str, file: &str) -> u64 {
         let map = self.0[table].as_object();
         let entries = map.into_iter().flatten().filter(|(key, _)| key.starts_with(kind) && key.contains(file));
         entries.filter_map(|(_, bytes)| bytes.as_u64()).sum()
     }
+}
+
+/// What was asked of a host at its own address.
+#[derive(Clone, Debug, Default)]
+pub struct HostCalls {
+    /// Logins that were granted.
+    pub logins: u64,
+    /// Logins that were refused.
+    pub invalid_logins: u64,
+    /// Bytes of files and leases that it has served.
+    pub bytes: u64,
+    /// SOAP methods and how often they were called.
+    pub methods: BTreeMap<String, u64>,
+}
+
+impl HostCalls {
+    /// Returns how often a SOAP method was called.
+    pub fn of(&self, method: &str) -> u64 {
+        self.methods.get(method).copied().unwrap_or(0)
+    }
+}
+
+/// A host with an address of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostAddress {
+    /// Reference in the vCenter.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Address of its SDK.
+    pub url: String,
+    /// Its account.
+    pub user: String,
+    /// The account's password.
+    pub password: String,
 }
 
 /// A running simulated vCenter; ended when dropped.
@@ -200,6 +252,7 @@ impl Vcenter {
         arg("guest", options.guest);
         arg("version", options.version);
         arg("esx", options.esx.to_string());
+        arg("host-addresses", options.host_addresses.to_string());
         arg("off", options.off.to_string());
         arg("lease-timeout", format!("{}ms", options.lease_timeout.as_millis()));
         arg("lease-slots", options.lease_slots.to_string());
@@ -447,6 +500,40 @@ impl Vcenter {
     /// Where there is no such machine.
     pub fn snapshots(&self, vm: &str) -> Result<Vec<String>> {
         Ok(serde_json::from_value(self.machine(vm)?["snapshots"].clone())?)
+    }
+
+    /// Returns the hosts that have addresses of their own ([`Options::host_addresses`]), in the inventory's order.
+    ///
+    /// # Errors
+    /// Where the simulator does not answer.
+    pub fn hosts(&self) -> Result<Vec<HostAddress>> {
+        let found: Vec<Value> = serde_json::from_slice(&self.get("/hosts")?)?;
+        let text = |host: &Value, key: &str| host[key].as_str().unwrap_or_default().to_owned();
+        let host = |host: &Value| HostAddress {
+            id: text(host, "id"),
+            name: text(host, "name"),
+            url: text(host, "url"),
+            user: text(host, "user"),
+            password: text(host, "password"),
+        };
+        Ok(found.iter().map(host).collect())
+    }
+
+    /// Gives a host's account another password.
+    ///
+    /// # Errors
+    /// Where there is no such host, or it has no address of its own.
+    pub fn host_password(&self, host: &str, password: &str) -> Result<()> {
+        self.post(&format!("/host-password?host={}&password={}", escape(host), escape(password)), &[]).map(drop)
+    }
+
+    /// Shows another certificate of the same authority from now on; returns its SHA-1 thumbprint.
+    ///
+    /// # Errors
+    /// Where the simulator does not answer.
+    pub fn renew_certificate(&self) -> Result<String> {
+        let answer: Value = serde_json::from_slice(&self.post("/certificate", &[])?)?;
+        Ok(answer["thumbprint"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Does something to it that a real one suffers.

@@ -49,6 +49,9 @@ func (w *world) control() http.Handler {
 	add("GET /calls", w.doCalls)
 	add("POST /reset-calls", w.doResetCalls)
 	add("POST /fault", w.doFault)
+	add("POST /certificate", w.doCertificate)
+	add("GET /hosts", w.doHosts)
+	add("POST /host-password", w.doHostPassword)
 	return mux
 }
 
@@ -428,8 +431,14 @@ func (w *world) doCalls(*http.Request) (any, error) {
 			active++
 		}
 	}
+	doors := map[string]any{}
+	for name, calls := range w.doorCalls {
+		own := *calls
+		own.Methods = copyOf(calls.Methods)
+		doors[name] = own
+	}
 	return map[string]any{"methods": copyOf(w.calls), "bytes": copyOf(w.bytes), "requests": copyOf(w.requests), "logins": w.logins,
-		"invalidLogins": w.invalid, "sessions": sessions, "leases": active, "mostLeases": most}, nil
+		"invalidLogins": w.invalid, "sessions": sessions, "leases": active, "mostLeases": most, "hosts": doors}, nil
 }
 
 func copyOf(m map[string]int64) map[string]int64 {
@@ -447,6 +456,9 @@ func (w *world) doResetCalls(*http.Request) (any, error) {
 	clear(w.bytes)
 	clear(w.requests)
 	w.logins, w.invalid = 0, 0
+	for _, calls := range w.doorCalls {
+		*calls = doorCalls{Methods: map[string]int64{}}
+	}
 	return map[string]any{}, nil
 }
 

@@ -50,6 +50,8 @@ func main() {
 	centers := flag.Int("datacenters", 1, "datacenters")
 	folders := flag.Int("folders", 0, "folders")
 	off := flag.Bool("off", false, "leave the machines powered off")
+	doors := flag.Bool("host-addresses", false, "give every host of the vCenter an address, an account and references of its own")
+	idle := flag.Duration("session-timeout", 0, "how long a session lives without a call, 0 for ever")
 	oldTLS := flag.Bool("old-tls", false, "TLS 1.1 at most, as vCenter before 6.5 has it")
 	flag.StringVar(&o.names, "names", "", "names of the first machines, separated by commas")
 	flag.StringVar(&o.guest, "guest", "debian12_64Guest", "guest OS id of the machines")
@@ -96,12 +98,20 @@ func main() {
 	w := &world{model: model, folder: folder, options: o, nfc: host, nfcHost: nfc.Addr().String(),
 		disks: map[string]*disk{}, frozen: map[types.ManagedObjectReference]map[int32]*layer{}, vms: map[string]*guest{},
 		hosts: map[string]*hostState{}, leases: map[string]*lease{}, denied: map[string]bool{}, expiry: make(chan struct{}),
-		cookies: map[string]bool{}, calls: map[string]int64{}, bytes: map[string]int64{}, requests: map[string]int64{}, noRanges: map[string]bool{}}
+		cookies: map[string]bool{}, calls: map[string]int64{}, bytes: map[string]int64{}, requests: map[string]int64{}, noRanges: map[string]bool{},
+		doorCookies: map[string]string{}, doorCalls: map[string]*doorCalls{}}
 
 	service := model.Service
 	service.RegisterEndpoints = true
 	service.Listen = &url.URL{Host: *listen, User: url.UserPassword(o.user, o.password)}
+	w.authority = authority
+	w.certificate.Store(server)
 	service.TLS = &tls.Config{Certificates: []tls.Certificate{server.TLS}}
+	service.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		c := service.TLS.Clone()
+		c.GetConfigForClient, c.Certificates = nil, []tls.Certificate{w.certificate.Load().TLS}
+		return c, nil
+	}
 	if *oldTLS {
 		service.TLS.MinVersion, service.TLS.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	}
@@ -109,6 +119,10 @@ func main() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return l.UserName == w.options.user && l.Password == w.options.password
+	}
+	if *idle > 0 {
+		options := model.Map().OptionManager()
+		options.Setting = append(options.Setting, &types.OptionValue{Key: "config.vmacore.soap.sessionTimeout", Value: idle.String()})
 	}
 	// tasks leave the lock of their object to others while they wait
 	simulator.TaskDelay.MethodDelay = map[string]int{"LockHandoff": 0}
@@ -119,7 +133,17 @@ func main() {
 	check(w.dress())
 	quiet := log.New(io.Discard, "", 0) // connections that tests break off
 	s.Server.Config.ErrorLog = quiet
-	s.Server.Config.Handler = w.serve(service.ServeMux)
+	own := w.serve(service.ServeMux)
+	s.Server.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if w.foreign(r, "") {
+			r.Header.Del("Cookie")
+		}
+		own.ServeHTTP(rw, r)
+	})
+	w.server = s.Server.Config
+	if *doors {
+		check(w.openDoors(service.ServeMux, host, quiet))
+	}
 	go func() {
 		h := &http.Server{Handler: w.serve(http.NotFoundHandler()), ErrorLog: quiet,
 			TLSConfig: &tls.Config{Certificates: []tls.Certificate{host.TLS}}}

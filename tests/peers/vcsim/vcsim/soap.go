@@ -105,6 +105,14 @@ func (w *world) handle(ctx *simulator.Context, m *simulator.Method) (mo.Referenc
 				w.invalid++
 			}
 		}
+	case "TerminateSession":
+		if req, ok := m.Body.(*types.TerminateSession); ok {
+			for _, l := range w.leases {
+				if contains(req.SessionId, l.session) {
+					go l.end(types.HttpNfcLeaseStateError, &types.RequestCanceled{}, "the session was terminated")
+				}
+			}
+		}
 	case "Logout":
 		for _, l := range w.leases {
 			if l.session == ctx.Session.Key {

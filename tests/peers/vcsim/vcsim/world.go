@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vmware/govmomi/object"
@@ -45,6 +47,14 @@ type world struct {
 	logins   int64
 	sid      int32
 	noRanges map[string]bool // datastore types whose disks cannot be read through /folder
+
+	authority   *pki.Authority
+	certificate atomic.Pointer[pki.Server] // that the vCenter shows
+	server      *http.Server
+
+	doors       []*door           // the hosts' own addresses
+	doorCookies map[string]string // session -> name of the host that it is one of
+	doorCalls   map[string]*doorCalls
 }
 
 // guest is what runs in a virtual machine.
