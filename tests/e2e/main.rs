@@ -11,6 +11,7 @@ mod snapshot;
 mod vsphere;
 mod vsphere_cold;
 mod vsphere_failed;
+mod vsphere_hosts;
 mod vsphere_inspect;
 mod vsphere_vddk;
 mod vsphere_warm;

@@ -86,6 +86,10 @@ pub struct ImportOptions {
     /// Id of the source's snapshot whose state is read; none for the disk of a VM that is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// Name of that snapshot: where the VM has one of this name it is the one, whatever its id. An ESXi host and its
+    /// vCenter have ids of their own for one snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_name: Option<String>,
     /// State of the source (change ID) that the target has: only what changed since is read, and the importer asks
     /// the source what that is. None for the whole disk.
     #[serde(skip_serializing_if = "Option::is_none")]

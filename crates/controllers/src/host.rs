@@ -102,7 +102,7 @@ async fn look(context: &Context, pass: &mut Pass<'_, Host>) -> Result<Action, Re
     let secret = check_secret(context, pass, provider.as_deref()).await?;
     let message = "The host's reference, address and credentials have been looked at.";
     pass.set(Condition::new(types::VALIDATED, Category::Advisory, message).reason(reasons::COMPLETED));
-    let (Some(provider), Some(facts), Some((data, version)), false) =
+    let (Some(provider), Some(facts), Some(credentials), false) =
         (provider, facts, secret, pass.conditions().has_blocker())
     else {
         context.hosts.tell(context, &uid, None);
@@ -112,10 +112,11 @@ async fn look(context: &Context, pass: &mut Pass<'_, Host>) -> Result<Action, Re
     let endpoint = HostEndpoint {
         id: facts.id.clone(),
         url: address(&host.spec.ip_address),
-        secret: data,
+        secret: credentials.data,
         thumbprint: facts.thumbprint.clone(),
+        secret_name: credentials.name,
     };
-    let key = format!("{} {} {version}", endpoint.url, endpoint.thumbprint);
+    let key = format!("{} {} {}", endpoint.url, endpoint.thumbprint, credentials.version);
     let tested = match context.hosts.tested(&uid, &key) {
         Some(result) => result,
         None => {
@@ -222,12 +223,21 @@ fn address(ip: &str) -> String {
     format!("https://{}/sdk", host_of(ip.trim()).unwrap_or_default())
 }
 
+/// What a host is logged in to with.
+struct Credentials {
+    data: BTreeMap<String, Vec<u8>>,
+    /// Changes with the data.
+    version: String,
+    /// Name of the secret that importers get a copy of.
+    name: String,
+}
+
 /// Reads the secret; hosts of a provider that is itself a host take what they lack from the provider's.
 async fn check_secret(
     context: &Context,
     pass: &mut Pass<'_, Host>,
     provider: Option<&Provider>,
-) -> Result<Option<(BTreeMap<String, Vec<u8>>, String)>, ReconcileError> {
+) -> Result<Option<Credentials>, ReconcileError> {
     let reference = &pass.object.spec.secret;
     let wrong = |reason: &str, message: &str| {
         Condition::new(types::SECRET_NOT_VALID, Category::Critical, message).reason(reason)
@@ -236,18 +246,25 @@ async fn check_secret(
         pass.set(wrong(reasons::NOT_SET, "The `secret` is not set."));
         return Ok(None);
     }
+    if reference.namespace != pass.object.metadata.namespace {
+        // who may make hosts need not be allowed to read the secrets of other namespaces: its data goes to the address
+        pass.set(wrong(reasons::DATA_ERR, "The `secret` must be in the namespace of the host."));
+        return Ok(None);
+    }
     let Some(secret) = context.secret(reference).await? else {
         pass.set(wrong(reasons::NOT_FOUND, "The `secret` was not found."));
         return Ok(None);
     };
     let mut version = secret.resource_version().unwrap_or_default();
     let mut data = secret_data(&secret);
+    let mut name = secret.name_any();
     let lacks = |data: &BTreeMap<String, Vec<u8>>, key: &str| data.get(key).is_none_or(|v| v.trim_ascii().is_empty());
     let esxi = provider.is_some_and(|provider| provider.setting(setting::SDK_ENDPOINT) == Some(setting::ESXI));
     if let (true, Some(provider), true) = (esxi, provider, lacks(&data, secret_key::USER))
         && let Some(own) = context.secret(&provider.spec.secret).await?
     {
         version = format!("{version} {}", own.resource_version().unwrap_or_default());
+        name = own.name_any();
         let own = secret_data(&own);
         for key in [secret_key::USER, secret_key::PASSWORD, secret_key::INSECURE] {
             if let (true, Some(value)) = (lacks(&data, key), own.get(key)) {
@@ -261,7 +278,7 @@ async fn check_secret(
         pass.set(wrong(reasons::DATA_ERR, "The `secret` lacks required data.").items(missing));
         return Ok(None);
     }
-    Ok(Some((data, version)))
+    Ok(Some(Credentials { data, version, name }))
 }
 
 /// Returns what the inventory says against using a host.

@@ -70,7 +70,7 @@ async fn look(
         return Ok(Action::requeue(SLOW));
     }
     let (data, version) = secret.unwrap_or_default();
-    let mut endpoint = Endpoint { provider: provider.clone(), secret: data, server: None };
+    let mut endpoint = Endpoint { provider: provider.clone(), secret: data, server: None, hosts: Default::default() };
     for condition in context.providers().check(&endpoint) {
         pass.set(condition);
     }

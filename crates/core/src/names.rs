@@ -60,6 +60,11 @@ pub fn short(texts: &[&str]) -> String {
     hex(texts)[..8].to_owned()
 }
 
+/// Returns a number below 65,536 that stands for these texts.
+pub fn number(texts: &[&str]) -> usize {
+    usize::from_str_radix(&hex(texts)[..4], 16).unwrap_or(0)
+}
+
 /// Returns a digest of these texts in hexadecimal.
 pub fn hex(texts: &[&str]) -> String {
     let mut digest = Sha256::new();

@@ -30,6 +30,9 @@ pub struct HostEndpoint {
     pub secret: BTreeMap<String, Vec<u8>>,
     /// The thumbprint that the inventory has of it; empty when it has none.
     pub thumbprint: String,
+    /// Name of the secret, in the provider's namespace, that importers get a copy of; empty where there is none: disks
+    /// are read by way of the provider's own server then.
+    pub secret_name: String,
 }
 
 impl std::fmt::Debug for HostEndpoint {

@@ -56,6 +56,8 @@ pub struct Endpoint {
     pub secret: BTreeMap<String, Vec<u8>>,
     /// Base URL of the provider's server in the cluster (OVA), when it is up.
     pub server: Option<String>,
+    /// The hosts that are reached directly, by their ids in the source: those of Host objects that are ready.
+    pub hosts: BTreeMap<String, HostEndpoint>,
 }
 
 impl Endpoint {

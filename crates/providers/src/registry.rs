@@ -266,7 +266,8 @@ impl Registry {
         let refused = || SourceError::Other(format!("provider {} can only be a destination", name(provider)));
         let known = self.endpoints.read().unwrap_or_else(PoisonError::into_inner).get(uid(provider)).cloned();
         let known = known.ok_or_else(|| SourceError::NotReady(name(provider).to_owned()))?;
-        let endpoint = Endpoint { provider: Arc::new(provider.clone()), ..known };
+        let hosts = self.direct.read().unwrap_or_else(PoisonError::into_inner).get(uid(provider)).cloned();
+        let endpoint = Endpoint { provider: Arc::new(provider.clone()), hosts: hosts.unwrap_or_default(), ..known };
         kind.source(entry, &endpoint, &self.context).ok_or_else(refused)
     }
 
@@ -378,7 +379,7 @@ mod tests {
         provider.metadata.uid = Some("u-1".into());
         let secret = [("user", "u"), ("password", password), ("insecureSkipVerify", "true")];
         let secret = secret.into_iter().map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())).collect();
-        Endpoint { provider: Arc::new(provider), secret, server: None }
+        Endpoint { provider: Arc::new(provider), secret, server: None, hosts: BTreeMap::new() }
     }
 
     async fn registry(folder: &std::path::Path) -> Registry {

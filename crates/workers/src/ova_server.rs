@@ -694,6 +694,7 @@ mod tests {
             provider: Arc::new(provider.clone()),
             secret: Default::default(),
             server: url.map(str::to_owned),
+            hosts: Default::default(),
         };
         let starting = registry.test(&endpoint(None)).await.expect_err("no server");
         assert_eq!(starting.to_string(), "the provider's server is not up yet");

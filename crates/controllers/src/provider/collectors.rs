@@ -242,7 +242,7 @@ mod tests {
         let spec = ProviderSpec { type_: "vsphere".into(), url: url.into(), settings, ..ProviderSpec::default() };
         let provider = Arc::new(Provider::new("p", spec));
         let secret = [("password".to_owned(), password.as_bytes().to_vec())].into();
-        Key::of(&Endpoint { provider, secret, server: None })
+        Key::of(&Endpoint { provider, secret, server: None, hosts: Default::default() })
     }
 
     #[test]

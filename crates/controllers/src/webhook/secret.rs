@@ -235,7 +235,7 @@ async fn judge_provider(hooks: &Webhooks, request: &Request, secret: &Secret, da
     };
     let mut provider = Provider::new(&secret.name_any(), spec);
     provider.metadata.namespace = secret.namespace();
-    let endpoint = Endpoint { provider: Arc::new(provider), secret: data, server: None };
+    let endpoint = Endpoint { provider: Arc::new(provider), secret: data, server: None, hosts: Default::default() };
     let testable = !request.dry_run.unwrap_or(false) && hooks.providers.check(&endpoint).is_empty();
     if testable && let Err(error) = hooks.providers.examine(&endpoint).await {
         if matches!(error, ConnectError::Auth(_)) {
@@ -273,7 +273,7 @@ async fn judge_host(hooks: &Webhooks, request: &Request, secret: &Secret, mut da
         return answer;
     }
     let url = format!("https://{}/sdk", text(&data, "ip").unwrap_or_default());
-    let endpoint = HostEndpoint { id, url, secret: data, thumbprint: facts.thumbprint };
+    let endpoint = HostEndpoint { id, url, secret: data, thumbprint: facts.thumbprint, secret_name: String::new() };
     match hooks.providers.test_host(&owner, &endpoint).await {
         Ok(()) => Answer::allow(),
         Err(error) => Answer::forbidden(error.to_string()),

@@ -33,6 +33,8 @@ pub struct Import<'a> {
     pub round: u32,
     /// Id of the snapshot that is read; none for the disk of a VM that is off.
     pub snapshot: Option<&'a str>,
+    /// Name of that snapshot.
+    pub snapshot_name: Option<&'a str>,
     /// State of the source that the snapshot holds.
     pub change_id: Option<&'a str>,
     /// State of the source that the rounds before brought.
@@ -72,6 +74,7 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
         options: ImportOptions {
             limit: limit.as_ref().map(|_| format!("@{}/{}", worker::LIMIT_MOUNT, worker::LIMIT_FILE)),
             snapshot: import.snapshot.map(str::to_owned),
+            snapshot_name: import.snapshot_name.map(str::to_owned),
             change_id: import.change_id.map(str::to_owned),
             base_change_id: import.base_change_id.map(str::to_owned),
             ..ImportOptions::default()
@@ -144,9 +147,10 @@ pub fn importer_job(plan: &PlanFacts, vm: &PlanVm, import: &Import<'_>) -> Targe
     }))
 }
 
-/// Builds the copy of a secret with the source's credentials, without its data. `index` tells apart the secrets of
-/// one VM (the provider's, and those of its hosts).
-pub fn credentials(plan: &PlanFacts, vm: &PlanVm, index: usize) -> TargetObject {
+/// Builds the copy of a secret with the source's credentials, without its data. Each secret has a copy of its own: the
+/// importers of a VM that was moved between hosts do not change each other's.
+pub fn credentials(plan: &PlanFacts, vm: &PlanVm, secret: &str) -> TargetObject {
+    let index = if secret == plan.provider.secret_name { 0 } else { 1 + names::number(&[secret]) };
     let mut labels = vm_labels(plan, vm);
     labels.insert(labels::APP.into(), json!(labels::APP_IMPORTER));
     TargetObject::new(json!({

@@ -134,7 +134,7 @@ impl Fixture {
         }))
         .expect("a Provider");
         let secret = BTreeMap::from([("token".to_owned(), token.as_bytes().to_vec())]);
-        Endpoint { provider: Arc::new(provider), secret, server: None }
+        Endpoint { provider: Arc::new(provider), secret, server: None, hosts: Default::default() }
     }
 
     fn live(&self, endpoint: &Endpoint) -> Arc<dyn Live> {

@@ -270,7 +270,12 @@ mod tests {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let url = "https://vc.example/sdk".to_owned();
         let spec = ProviderSpec { type_: "vsphere".into(), url, settings, ..ProviderSpec::default() };
-        Endpoint { provider: Arc::new(Provider::new("vc", spec)), secret: secret_of(secret), server: None }
+        Endpoint {
+            provider: Arc::new(Provider::new("vc", spec)),
+            secret: secret_of(secret),
+            server: None,
+            hosts: Default::default(),
+        }
     }
 
     fn finds(settings: &[(&str, &str)], secret: &[(&str, &str)], expected: Expect) {
@@ -376,6 +381,7 @@ mod tests {
                 url: "https://10.0.0.7/sdk".into(),
                 secret,
                 thumbprint: "AA".into(),
+                secret_name: "esxi".into(),
             };
             host_parameters(&host).map(|parameters| parameters.tls.thumbprint)
         };

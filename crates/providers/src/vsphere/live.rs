@@ -25,7 +25,11 @@ pub(super) struct LiveVm {
 
 /// Reads a VM, with further properties.
 pub(super) async fn read(client: &Client, id: &str, more: &[&str]) -> Result<LiveVm, SourceError> {
-    let moref = MoRef::vm(id);
+    read_at(client, MoRef::vm(id), id, more).await
+}
+
+/// Reads a VM whose reference at this server is another one than its id.
+async fn read_at(client: &Client, moref: MoRef, id: &str, more: &[&str]) -> Result<LiveVm, SourceError> {
     let paths: Vec<&str> = IDENTITY.iter().chain(more).copied().collect();
     let props = client.properties(&moref, &paths).await.map_err(|error| refusal(&error, &format!("VM {id}")))?;
     let name = props.text("name").unwrap_or(id).to_owned();
@@ -49,7 +53,30 @@ pub(super) async fn read(client: &Client, id: &str, more: &[&str]) -> Result<Liv
 
 /// Reads a VM and confirms that it is the one that is meant.
 pub(super) async fn confirm(client: &Client, vm: &VmIdentity, more: &[&str]) -> Result<LiveVm, SourceError> {
-    let found = read(client, &vm.id, more).await?;
+    confirm_at(client, MoRef::vm(vm.id.as_str()), vm, more).await
+}
+
+/// Finds the VM at an ESXi host, which has references of its own. One that is not there was moved, and the inventory is
+/// told of that in a moment.
+pub(super) async fn find_at(client: &Client, vm: &VmIdentity) -> Result<MoRef, SourceError> {
+    let what = format!("VM {} at {}", vm.name, client.endpoint().host());
+    for instance in [true, false] {
+        let found = client.find_vm(&vm.uuid, instance).await.map_err(|error| refusal(&error, &what))?;
+        if let Some(moref) = found.filter(|_| !vm.uuid.is_empty()) {
+            return Ok(moref);
+        }
+    }
+    Err(SourceError::Conflict(format!("{what}: the host has no VM with UUID {}; it may have been moved", vm.uuid)))
+}
+
+/// Reads a VM by its reference at this server and confirms that it is the one that is meant.
+pub(super) async fn confirm_at(
+    client: &Client,
+    moref: MoRef,
+    vm: &VmIdentity,
+    more: &[&str],
+) -> Result<LiveVm, SourceError> {
+    let found = read_at(client, moref, &vm.id, more).await?;
     if vm.uuid.is_empty() || found.identity != *vm {
         return Err(SourceError::Denied(format!(
             "{} is now VM {} with UUID {}, and not {} with UUID {}; nothing was done to it",

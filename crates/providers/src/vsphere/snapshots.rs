@@ -6,9 +6,9 @@
 use forklift_core::machine::{PowerState, VmIdentity};
 use forklift_core::source::{DiskDelta, PortFuture, SnapshotFact, Snapshots, SourceError};
 
-use super::live::{LiveVm, PATIENCE, confirm, refusal, settle};
+use super::live::{LiveVm, PATIENCE, confirm, confirm_at, refusal, settle};
 use super::model::disk_key;
-use super::source::{Vms, virtual_disks};
+use super::source::{Place, Vms, virtual_disks};
 use super::vim::{Client, Element, FilterSpec, MoRef, VimError};
 
 /// What all our snapshots' names begin with.
@@ -80,8 +80,9 @@ struct State {
 }
 
 impl State {
-    async fn read(client: &Client, vm: &VmIdentity) -> Result<Self, SourceError> {
-        let vm = confirm(client, vm, &TREE).await?;
+    async fn read(place: &Place, vm: &VmIdentity) -> Result<Self, SourceError> {
+        let client = &place.client;
+        let vm = confirm_at(client, place.vm.clone(), vm, &TREE).await?;
         let mut snapshots = Vec::new();
         if let Some(tree) = vm.props.get("snapshot") {
             walk(tree.all("rootSnapshotList"), &mut snapshots);
@@ -104,33 +105,36 @@ impl State {
 
 impl Vms {
     async fn list_snapshots(&self, vm: &VmIdentity, prefix: &str) -> Result<Vec<SnapshotFact>, SourceError> {
-        let client = self.client().await?;
-        let state = State::read(&client, vm).await?;
+        let place = self.any_place(vm).await?;
+        let state = State::read(&place, vm).await?;
         // one that is being taken may be in the tree already
         let ready = !state.running(Recent::creates);
         let mut facts = Vec::new();
         for found in state.snapshots.iter().filter(|found| found.name.starts_with(prefix)) {
-            let deltas = if ready { self.deltas_of(&client, &found.moref).await? } else { Vec::new() };
+            let deltas = if ready { self.deltas_of(&place, vm, &found.moref).await? } else { Vec::new() };
             facts.push(SnapshotFact { name: found.name.clone(), id: found.moref.value.clone(), ready, deltas });
         }
         Ok(facts)
     }
 
     /// Returns the change identity of each disk at a snapshot, from the snapshot's own configuration.
-    async fn deltas_of(&self, client: &Client, snapshot: &MoRef) -> Result<Vec<DiskDelta>, SourceError> {
-        if let Some(known) = self.sessions.deltas(&snapshot.value) {
+    async fn deltas_of(&self, place: &Place, vm: &VmIdentity, snapshot: &MoRef) -> Result<Vec<DiskDelta>, SourceError> {
+        if let Some(known) = self.sessions.deltas(place.server(), &snapshot.value) {
             return Ok(known);
         }
-        let config = client.properties(snapshot, &["config.hardware.device"]).await;
+        let config = place.client.properties(snapshot, &["config.hardware.device"]).await;
         let config = config.map_err(|error| refusal(&error, &format!("snapshot {}", snapshot.value)))?;
-        let deltas: Vec<DiskDelta> = config.get("config.hardware.device").map(deltas).unwrap_or_default();
-        self.sessions.keep_deltas(&snapshot.value, &deltas);
+        let mut deltas: Vec<DiskDelta> = config.get("config.hardware.device").map(deltas).unwrap_or_default();
+        if place.direct {
+            as_known(&mut deltas, &self.disk_keys(&vm.id));
+        }
+        self.sessions.keep_deltas(place.server(), &snapshot.value, &deltas);
         Ok(deltas)
     }
 
     async fn ensure_snapshot(&self, vm: &VmIdentity, name: &str) -> Result<(), SourceError> {
-        let client = self.client().await?;
-        let mut state = State::read(&client, vm).await?;
+        let place = self.place(vm).await?;
+        let mut state = State::read(&place, vm).await?;
         if state.snapshots.iter().any(|found| found.name == name) || state.running(Recent::creates) {
             return Ok(());
         }
@@ -138,9 +142,10 @@ impl Vms {
             return Err(SourceError::Conflict(format!("{} runs on VM {}", other.what, vm.name)));
         }
         if state.vm.props.bool("config.changeTrackingEnabled") != Some(true) {
-            track_changes(&client, &state.vm).await?;
+            // a setting of the VM is changed where its owner keeps them
+            track_changes(&self.client().await?, vm).await?;
             // the tree again: whose snapshot is there may have changed meanwhile
-            state = State::read(&client, vm).await?;
+            state = State::read(&place, vm).await?;
             if state.snapshots.iter().any(|found| found.name == name) || state.busy().is_some() {
                 return Ok(());
             }
@@ -149,14 +154,14 @@ impl Vms {
         let tools = matches!(state.vm.props.text("guest.toolsRunningStatus"), Some("guestToolsRunning"));
         let running = state.vm.power == PowerState::On;
         let quiesce = running && tools && !state.recent.iter().any(Recent::is_unquiet);
-        match self.take(&client, &state.vm, name, quiesce).await {
+        match self.take(&place.client, &state.vm, name, quiesce).await {
             Err(Refused { fault, .. }) if quiesce && unquiet(&fault) => {
                 tracing::warn!(
                     vm = vm.name,
                     fault,
                     "the guest could not be made quiet; the snapshot is as after a power cut"
                 );
-                self.take(&client, &state.vm, name, false).await.map_err(|refused| refused.error)
+                self.take(&place.client, &state.vm, name, false).await.map_err(|refused| refused.error)
             }
             taken => taken.map_err(|refused| refused.error),
         }
@@ -183,8 +188,9 @@ impl Vms {
         if !name.starts_with(OURS) {
             return Err(SourceError::Denied(format!("snapshot {name} of VM {} is not ours; it stays", vm.name)));
         }
-        let client = self.client().await?;
-        let state = State::read(&client, vm).await?;
+        let place = self.any_place(vm).await?;
+        let client = &place.client;
+        let state = State::read(&place, vm).await?;
         if state.running(|task| task.removes() || task.consolidates()) {
             return Ok(());
         }
@@ -199,8 +205,8 @@ impl Vms {
             Err(error) => return Err(explain(&error, &what)),
         };
         let before = state.vm.props.bool("runtime.consolidationNeeded");
-        if settle(&client, &task, &what).await?.is_some() && before != Some(true) {
-            consolidate(&client, vm).await?;
+        if settle(client, &task, &what).await?.is_some() && before != Some(true) {
+            consolidate(&place, vm).await?;
         }
         Ok(())
     }
@@ -213,16 +219,17 @@ struct Refused {
 }
 
 /// Switches changed-block tracking on: without it every round of the migration has to compare the whole disks.
-async fn track_changes(client: &Client, vm: &LiveVm) -> Result<(), SourceError> {
-    let what = format!("change tracking of VM {} ({})", vm.identity.name, vm.identity.id);
-    let switched = match client.set_change_tracking(&vm.moref, true).await {
+async fn track_changes(client: &Client, vm: &VmIdentity) -> Result<(), SourceError> {
+    let what = format!("change tracking of VM {} ({})", vm.name, vm.id);
+    let found = confirm(client, vm, &[]).await?;
+    let switched = match client.set_change_tracking(&found.moref, true).await {
         Ok(task) => client.wait_task(&task).await.map(drop),
         Err(error) => Err(error),
     };
     match switched {
         Ok(()) => Ok(()),
         Err(error) if matches!(refusal(&error, &what), SourceError::Other(_)) => {
-            tracing::warn!(vm = vm.identity.name, %error, "change tracking cannot be switched on; whole disks are compared");
+            tracing::warn!(vm = vm.name, %error, "change tracking cannot be switched on; whole disks are compared");
             Ok(())
         }
         Err(error) => Err(refusal(&error, &what)),
@@ -230,11 +237,11 @@ async fn track_changes(client: &Client, vm: &LiveVm) -> Result<(), SourceError> 
 }
 
 /// Merges what a removal left behind; it goes on in the server.
-async fn consolidate(client: &Client, vm: &VmIdentity) -> Result<(), SourceError> {
-    let found = confirm(client, vm, &["runtime.consolidationNeeded"]).await?;
+async fn consolidate(place: &Place, vm: &VmIdentity) -> Result<(), SourceError> {
+    let found = confirm_at(&place.client, place.vm.clone(), vm, &["runtime.consolidationNeeded"]).await?;
     if found.props.bool("runtime.consolidationNeeded") == Some(true) {
         let what = format!("consolidation of the disks of VM {} ({})", vm.name, vm.id);
-        client.consolidate_disks(&found.moref).await.map_err(|error| refusal(&error, &what))?;
+        place.client.consolidate_disks(&found.moref).await.map_err(|error| refusal(&error, &what))?;
     }
     Ok(())
 }
@@ -255,6 +262,17 @@ pub(super) fn explain(error: &VimError, what: &str) -> SourceError {
     match refusal(error, what) {
         SourceError::Other(said) => SourceError::Other(format!("{said}; {hint}")),
         other => other,
+    }
+}
+
+/// Gives disks the names that the inventory has for them: a host may call a datastore otherwise than its vCenter.
+fn as_known(deltas: &mut [DiskDelta], known: &[String]) {
+    let path = |file: &str| file.split_once("] ").map(|(_, path)| path.to_owned());
+    for delta in deltas.iter_mut().filter(|delta| !known.iter().any(|key| *key == delta.disk)) {
+        let mut same = known.iter().filter(|key| path(key).is_some() && path(key) == path(&delta.disk));
+        if let (Some(key), None) = (same.next(), same.next()) {
+            delta.disk.clone_from(key);
+        }
     }
 }
 
@@ -363,6 +381,16 @@ mod tests {
               <VirtualDevice x:type="VirtualCdrom"><key>3000</key></VirtualDevice></val>"#,
         );
         assert_eq!(deltas(&devices), [DiskDelta { disk: "[ds] web/web.vmdk".into(), delta_id: "52 aa/7".into() }]);
+    }
+
+    #[test]
+    fn disks_of_a_host_are_called_as_its_vcenter_calls_them() {
+        let delta = |disk: &str| DiskDelta { disk: disk.into(), delta_id: "52/1".into() };
+        let mut found = [delta("[ds] web/web.vmdk"), delta("[ds] web/data.vmdk"), delta("[ds] twin/x.vmdk")];
+        let known = ["[ds] web/web.vmdk", "[ds (1)] web/data.vmdk", "[a] twin/x.vmdk", "[b] twin/x.vmdk"];
+        as_known(&mut found, &known.map(String::from));
+        let names: Vec<_> = found.iter().map(|delta| delta.disk.as_str()).collect();
+        assert_eq!(names, ["[ds] web/web.vmdk", "[ds (1)] web/data.vmdk", "[ds] twin/x.vmdk"]);
     }
 
     #[test]

@@ -9,16 +9,36 @@ use forklift_core::machine::{Machine, PowerState, VmIdentity};
 use forklift_core::source::{Capabilities, DiskSource, PortFuture, Snapshots, Source, SourceError};
 use forklift_inventory::{ProviderEntry, Record};
 
+use super::examine::host_parameters;
 use super::kinds::VMS;
 use super::live::{self, confirm, refusal, settle};
 use super::machine;
 use super::model::{Vm, disk_key};
 use super::session::{self, Sessions};
-use super::vim::{self, Client};
-use crate::Endpoint;
+use super::vim::{self, Client, MoRef};
+use crate::{Endpoint, HostEndpoint};
 
 /// How long a guest that was asked to shut down is left alone before it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long a host may take to find a VM before its vCenter is asked.
+const HOST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A VM at the server where its snapshots are.
+pub(super) struct Place {
+    pub(super) client: Client,
+    /// Its reference there.
+    pub(super) vm: MoRef,
+    /// It is the VM's ESXi host, and not the provider's server.
+    pub(super) direct: bool,
+}
+
+impl Place {
+    /// Returns the server, for what is remembered of it.
+    pub(super) fn server(&self) -> &str {
+        self.client.endpoint().url.as_str()
+    }
+}
 
 /// The VMs of a vSphere provider.
 pub struct Vms {
@@ -30,6 +50,7 @@ pub struct Vms {
 impl Vms {
     /// Returns the source of a provider, over what is held for it.
     pub fn new(entry: Arc<ProviderEntry>, endpoint: &Endpoint, sessions: Arc<Sessions>) -> Self {
+        sessions.keep_hosts(|id| endpoint.hosts.contains_key(id));
         Self { entry, endpoint: endpoint.clone(), sessions }
     }
 
@@ -37,6 +58,52 @@ impl Vms {
     pub(super) async fn client(&self) -> Result<Client, SourceError> {
         let endpoint = session::endpoint(&self.endpoint).map_err(|error| refusal(&error, "the provider"))?;
         self.sessions.client(&endpoint).await.map_err(|error| refusal(&error, "the session"))
+    }
+
+    /// Returns where a VM's snapshots are taken and read from: at its ESXi host where that is reached directly, as the
+    /// copies are, else at the provider's server.
+    pub(super) async fn place(&self, vm: &VmIdentity) -> Result<Place, SourceError> {
+        let esxi = self.setting(setting::SDK_ENDPOINT) == Some(setting::ESXI);
+        let host = self.direct(&vm.id).filter(|_| !esxi);
+        let Some(host) = host else { return self.at_server(vm).await };
+        let what = format!("ESXi host {} of a Host object", host.id);
+        let parameters = host_parameters(host).map_err(|error| refusal(&error, &what))?;
+        let client = self.sessions.host(&host.id, &parameters).await.map_err(|error| refusal(&error, &what))?;
+        let vm = live::find_at(&client, vm).await?;
+        Ok(Place { client, vm, direct: true })
+    }
+
+    /// The same for what is only looked at or removed: at the provider's server where the host cannot be asked. It knows
+    /// the same snapshots, and a clean-up does not wait for a host whose password was changed.
+    pub(super) async fn any_place(&self, vm: &VmIdentity) -> Result<Place, SourceError> {
+        let Some(host) = self.direct(&vm.id).filter(|host| !self.sessions.is_away(&host.id)) else {
+            return self.at_server(vm).await;
+        };
+        let why = match tokio::time::timeout(HOST_PATIENCE, self.place(vm)).await {
+            Ok(Ok(place)) => return Ok(place),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", HOST_PATIENCE.as_secs()),
+        };
+        tracing::warn!(vm = vm.name, host = host.id, why, "the host cannot be asked; its vCenter is");
+        self.sessions.note_away(&host.id);
+        self.at_server(vm).await
+    }
+
+    async fn at_server(&self, vm: &VmIdentity) -> Result<Place, SourceError> {
+        Ok(Place { client: self.client().await?, vm: MoRef::vm(vm.id.as_str()), direct: false })
+    }
+
+    /// Returns the host of a VM when it is reached directly.
+    fn direct(&self, id: &str) -> Option<&HostEndpoint> {
+        let host = self.record(id).ok()?.native::<Vm>()?.host.to_string();
+        self.endpoint.hosts.get(&host).filter(|host| !host.secret_name.is_empty())
+    }
+
+    /// Returns the keys of a VM's disks as the inventory has them.
+    pub(super) fn disk_keys(&self, id: &str) -> Vec<String> {
+        let Ok(record) = self.record(id) else { return Vec::new() };
+        let disks = record.native::<Vm>().map(|vm| &vm.disks[..]).unwrap_or_default();
+        disks.iter().map(|disk| disk_key(&disk.file)).collect()
     }
 
     fn record(&self, id: &str) -> Result<Arc<Record>, SourceError> {
@@ -60,9 +127,21 @@ impl Vms {
         let record = self.record(&machine.id)?;
         let recorded = record.native::<Vm>().map(|vm| &vm.disks[..]).unwrap_or_default();
         let spec = &self.endpoint.provider.spec;
-        let url = session::endpoint(&self.endpoint).map_err(|error| refusal(&error, "the provider"))?.url;
         // the newest that was seen, and not the one of the pass in which the collector was started
         let fingerprint = self.endpoint.provider.status.as_ref().map(|status| status.fingerprint.clone());
+        let own = spec.secret.name.clone().filter(|name| !name.is_empty());
+        let (url, fingerprint, secret, reference) = match self.direct(&machine.id) {
+            // the host knows the VM by a reference of its own: it is found there by its UUID
+            Some(host) => {
+                let what = format!("ESXi host {} of a Host object", host.id);
+                let parameters = host_parameters(host).map_err(|error| refusal(&error, &what))?;
+                (parameters.url, parameters.tls.thumbprint, Some(host.secret_name.clone()), String::new())
+            }
+            None => {
+                let parameters = session::endpoint(&self.endpoint).map_err(|error| refusal(&error, "the provider"))?;
+                (parameters.url, fingerprint, own, machine.id.clone())
+            }
+        };
         let vddk = self.setting(setting::VDDK_INIT_IMAGE).map(|_| worker::VDDK_MOUNT.to_owned());
         let identity = machine.identity();
         let host = record.native::<Vm>().map(|vm| vm.host.to_string()).unwrap_or_default();
@@ -72,7 +151,7 @@ impl Vms {
             Ok(DiskSource {
                 source: ImportSource::Vsphere(VsphereDisk {
                     url: url.to_string(),
-                    vm: machine.id.clone(),
+                    vm: reference.clone(),
                     instance_uuid: identity.uuid.clone(),
                     key: found.key,
                     file: disk.key.clone(),
@@ -84,7 +163,7 @@ impl Vms {
                 }),
                 identity: format!("vsphere {} {} {} {}", identity.uuid, disk.key, found.serial, disk.capacity),
                 virtual_size: Some(disk.capacity).filter(|bytes| *bytes > 0),
-                secret: spec.secret.name.clone().filter(|name| !name.is_empty()),
+                secret: secret.clone(),
                 host: host.clone(),
                 datastore: datastore(&disk.key),
             })

@@ -1,6 +1,7 @@
 //! vSphere against a simulated vCenter that is govmomi's, with real accounts, tasks, snapshots and faults.
 
 mod client;
+mod hosts;
 mod provider;
 mod source;
 

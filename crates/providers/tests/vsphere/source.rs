@@ -28,7 +28,7 @@ pub(crate) fn provider(vcenter: &Vcenter, settings: &[(&str, &str)]) -> Endpoint
         "status": {"fingerprint": vcenter.thumbprint()}
     }))
     .expect("a provider");
-    Endpoint { provider: Arc::new(provider), secret: secret(vcenter), server: None }
+    Endpoint { provider: Arc::new(provider), secret: secret(vcenter), server: None, hosts: Default::default() }
 }
 
 fn source_with(endpoint: &Endpoint, sessions: &Arc<Sessions>) -> Vms {

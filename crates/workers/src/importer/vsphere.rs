@@ -35,7 +35,7 @@ use forklift_disk::{Error, Job, Outcome, Watch};
 use forklift_providers::vsphere::vim::{Client, Endpoint, VimError};
 
 use super::Setup;
-use machine::Machine;
+use machine::{Machine, Wanted};
 use method::Method;
 use reader::Reader;
 use session::Session;
@@ -218,7 +218,8 @@ async fn copy(
     note: &Note,
 ) -> Result<Outcome, WorkerError> {
     let told = &spec.options;
-    let machine = patiently(watch, note, || machine::find(client, disk, told.snapshot.as_deref())).await?;
+    let wanted = Wanted { id: told.snapshot.as_deref(), name: told.snapshot_name.as_deref() };
+    let machine = patiently(watch, note, || machine::find(client, disk, wanted)).await?;
     if let (Some(wanted), Some(found)) = (&told.change_id, &machine.change_id)
         && wanted != found
     {
@@ -319,8 +320,13 @@ const BUSY: &str = "SourceBusy";
 /// Returns the error of a call on `what`.
 fn refused(what: &str, error: &VimError) -> WorkerError {
     let (code, hint) = match error {
-        VimError::InvalidLogin(_) => ("LoginFailed", "correct user and password in the provider's secret"),
-        VimError::Tls { .. } => ("CertificateInvalid", "see the provider's conditions"),
+        VimError::InvalidLogin(_) => (
+            "LoginFailed",
+            "correct user and password in the secret of the provider, or of the Host where there is one",
+        ),
+        VimError::Tls { .. } => {
+            ("CertificateInvalid", "see the conditions of the provider, or of the Host where there is one")
+        }
         error if error.is_transient() => (BUSY, "the copy goes on when the server answers"),
         error if error.is_fault("NoPermission") => {
             ("NoPermission", "give the provider's user the privileges of a copy")

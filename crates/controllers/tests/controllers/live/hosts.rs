@@ -79,6 +79,10 @@ async fn what_is_written_wrong() {
     live.raises::<Host>("no-secret", "SecretNotValid", "NotSet").await;
     hosts.create("gone-secret", |spec| spec.secret = reference("gone")).await;
     live.raises::<Host>("gone-secret", "SecretNotValid", "NotFound").await;
+    // a secret that whoever made the host may not even be allowed to read
+    hosts.create("far-secret", |spec| spec.secret.namespace = Some("kube-system".into())).await;
+    let found = live.raises::<Host>("far-secret", "SecretNotValid", "DataErr").await;
+    assert!(found["message"].as_str().is_some_and(|text| text.contains("namespace")), "{found}");
     live.cluster.secret("half", &[("user", "root")]).await;
     hosts.create("half", |spec| spec.secret = reference("half")).await;
     let found = live.raises::<Host>("half", "SecretNotValid", "DataErr").await;
@@ -126,7 +130,8 @@ async fn a_host_logs_in_once_and_is_made_known() {
     live.raises::<Host>("good", "Ready", "").await;
     let src = live.cluster.api::<Provider>().get("src").await.expect("it is there");
     let uid = src.metadata.uid.unwrap_or_default();
-    assert!(live.registry.direct(&uid, &hosts.ids[0]).is_some_and(|host| host.url == hosts.esxi.url()));
+    let known = live.registry.direct(&uid, &hosts.ids[0]).expect("it is made known");
+    assert_eq!((known.url.as_str(), known.secret_name.as_str()), (hosts.esxi.url(), "esxi"));
     let calls = hosts.esxi.calls().expect("counters");
     assert_eq!((calls.logins(), calls.sessions()), (1, 0), "it logged out again");
     live.cluster.api::<Host>().delete("good", &background()).await.expect("is deleted");

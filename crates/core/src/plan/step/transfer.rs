@@ -4,6 +4,7 @@ use forklift_api::worker::{ImportProgress, ImportSource, Verify, WorkerError};
 use super::Turn;
 use crate::build::{importer_job, importer_limit, namespace, pvc, store, vddk};
 use crate::machine::{Machine, PowerState};
+use crate::names;
 use crate::plan::effect::{Effect, TargetObject};
 use crate::plan::phase::Phase;
 use crate::plan::pipeline::{self, StepName};
@@ -100,10 +101,7 @@ fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<Vec<Effect>> 
     let mut effects = Vec::new();
     let mut credentials = None;
     if let Some(name) = source.secret.as_ref().filter(|name| !name.is_empty()) {
-        let mut secrets: Vec<_> = world.disk_sources.iter().filter_map(|source| source.secret.as_deref()).collect();
-        secrets.sort_unstable();
-        secrets.dedup();
-        let copy = importer_job::credentials(world.plan, world.vm, secrets.binary_search(&name.as_str()).unwrap_or(0));
+        let copy = importer_job::credentials(world.plan, world.vm, name);
         credentials = Some(copy.name.clone());
         let namespace = world.plan.provider.namespace.clone();
         effects.push(Effect::CopySecret { namespace, name: name.clone(), to: Box::new(copy) });
@@ -125,6 +123,8 @@ fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<Vec<Effect>> 
         let config = vddk::config_map(world.plan, world.vm, &world.plan.target_namespace);
         effects.extend(config.map(|map| Effect::Ensure(Box::new(map))));
     }
+    let snapshot = current.map(|round| round.snapshot.as_str()).filter(|id| !id.is_empty());
+    let snapshot_name = snapshot.map(|_| names::snapshot(world.plan, round(turn.state) as usize));
     let job = importer_job::importer_job(
         world.plan,
         world.vm,
@@ -135,7 +135,8 @@ fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<Vec<Effect>> 
             claim: &claim.seen.object.name,
             volume_mode: &claim.volume_mode,
             round: round(turn.state),
-            snapshot: current.map(|round| round.snapshot.as_str()).filter(|id| !id.is_empty()),
+            snapshot,
+            snapshot_name: snapshot_name.as_deref(),
             change_id: change_id.as_deref(),
             base_change_id: base_change_id.as_deref(),
             credentials: credentials.as_deref(),

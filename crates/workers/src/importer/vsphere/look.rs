@@ -12,7 +12,7 @@ use forklift_disk::open::{Disk, Options};
 use forklift_disk::{Format, Image, Watch};
 use forklift_providers::vsphere::vim::{Client, MoRef};
 
-use super::machine::{self, Machine};
+use super::machine::{self, Machine, Wanted};
 use super::method::{Method, choose};
 use super::reader::{NO_FILE, Reader};
 use super::session::Session;
@@ -95,10 +95,11 @@ pub(crate) async fn open(
         .filter(|device| device.is_a("VirtualDisk"))
         .filter_map(|device| i32::try_from(device.int("key")?).ok())
         .collect();
+    let wanted = Wanted { id: Some(snapshot), name: None };
     let mut look = Look { opened: Vec::new(), unread: Vec::new(), client: client.clone() };
     for key in keys {
         let disk = VsphereDisk { key, file: String::new(), ..order.clone() };
-        let machine = patiently(&watch, &note, || machine::find(&client, &disk, Some(snapshot))).await?;
+        let machine = patiently(&watch, &note, || machine::find(&client, &disk, wanted)).await?;
         say(format!("Opening {}", machine.file()));
         match open_disk(&disk, &machine, helper, &session, &watch, &note).await {
             Ok(opened) => look.opened.push(opened),

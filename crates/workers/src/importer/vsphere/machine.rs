@@ -1,8 +1,8 @@
 //! The VM and the disk that an order names: whose they are, which file holds the state that is read.
 //!
 //! ```text
-//! order: vm, instance UUID ──► VM ──► its UUID is compared, before anything is read
-//!        snapshot ───────────► the snapshot's own hardware: files as they were frozen, change IDs
+//! order: vm, instance UUID ──► VM ──► its UUID is compared, before anything is read; a host has references of its own
+//!        snapshot, its name ─► the snapshot's own hardware: files as they were frozen, change IDs
 //!        key, file ──────────► disk ─► file, parents, capacity, change ID, place on its controller
 //! ```
 
@@ -42,12 +42,42 @@ struct Place {
 }
 
 /// What is read of a VM.
-const VM: &[&str] = &["config.instanceUuid", "config.hardware.device", "runtime.powerState", "name"];
+const VM: &[&str] =
+    &["config.instanceUuid", "config.uuid", "config.hardware.device", "runtime.powerState", "name", "snapshot"];
+
+/// The snapshot that an order names.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wanted<'a> {
+    /// Its id at the server where it was taken.
+    pub id: Option<&'a str>,
+    /// Its name; an id of another server counts for nothing where the VM has a snapshot of this name.
+    pub name: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    /// Returns the snapshot's reference at the server that tells this tree.
+    fn find(&self, tree: Option<&Element>) -> Option<MoRef> {
+        let id = self.id.map(|id| MoRef::new("VirtualMachineSnapshot", id));
+        let (Some(name), Some(tree)) = (self.name.filter(|_| id.is_some()), tree) else { return id };
+        let mut named = Vec::new();
+        let mut rest: Vec<&Element> = tree.all("rootSnapshotList").collect();
+        while let Some(snapshot) = rest.pop() {
+            if snapshot.text("name") == Some(name) {
+                named.extend(snapshot.moref("snapshot"));
+            }
+            rest.extend(snapshot.all("childSnapshotList"));
+        }
+        if named.iter().any(|found| Some(found) == id.as_ref()) {
+            return id;
+        }
+        named.into_iter().next().or(id)
+    }
+}
 
 /// Finds the VM and its disk, and makes sure that they are the ones that the order means.
-pub(super) async fn find(client: &Client, disk: &VsphereDisk, snapshot: Option<&str>) -> Result<Machine, WorkerError> {
+pub(super) async fn find(client: &Client, disk: &VsphereDisk, snapshot: Wanted<'_>) -> Result<Machine, WorkerError> {
     let (vm, props) = vm(client, disk).await?;
-    let snapshot = snapshot.map(|id| MoRef::new("VirtualMachineSnapshot", id));
+    let snapshot = snapshot.find(props.get("snapshot"));
     let frozen = match &snapshot {
         Some(snapshot) => {
             Some(client.properties(snapshot, &["config.hardware.device", "vm"]).await.map_err(|error| {
@@ -84,7 +114,14 @@ pub(super) async fn find(client: &Client, disk: &VsphereDisk, snapshot: Option<&
     let by_key = disks.iter().find(|device| device.int("key") == Some(disk.key.into())).filter(is_file);
     // on a host that is asked directly, or after a device was moved, the key may be another one
     let by_file = || disks.iter().find(|device| !disk.file.is_empty() && is_file(device));
-    let Some(found) = by_key.or_else(by_file) else {
+    // and a host may call the datastore otherwise than its vCenter
+    let direct = !client.about().is_vcenter();
+    let is_path = |device: &&&Element| {
+        let path = |file: &str| Machine::split(file).map(|(_, path)| path.to_owned());
+        direct && device.text("backing.fileName").is_some_and(|file| path(&trimmed(file)) == path(&disk.file))
+    };
+    let by_path = || disks.iter().find(|device| device.int("key") == Some(disk.key.into())).filter(is_path);
+    let Some(found) = by_key.or_else(by_file).or_else(by_path) else {
         let text = format!("{} ({vm}) has no disk {} with the file {:?}", name(&props), disk.key, disk.file);
         return Err(problem("SourceChanged", text, "the VM's disks changed: start the plan anew", false));
     };
@@ -112,7 +149,8 @@ async fn vm(
         }
     }
     let uuid = |props: &forklift_providers::vsphere::vim::Props| {
-        props.text("config.instanceUuid").unwrap_or_default().to_ascii_lowercase()
+        let filled = |path: &str| props.text(path).filter(|uuid| !uuid.is_empty());
+        filled("config.instanceUuid").or_else(|| filled("config.uuid")).unwrap_or_default().to_ascii_lowercase()
     };
     let wanted = disk.instance_uuid.to_ascii_lowercase();
     if let Some((vm, props)) = found {
@@ -123,8 +161,18 @@ async fn vm(
         tracing::warn!("{text}: looking for it");
     }
     // a host that is asked directly has ids of its own
-    let found = client.find_vm(&wanted, true).await.map_err(|error| refused("the VM", &error))?;
-    let Some(vm) = found.filter(|_| !wanted.is_empty()) else {
+    let mut found = None;
+    for instance in [true, false] {
+        if found.is_none() && !wanted.is_empty() {
+            found = client.find_vm(&wanted, instance).await.map_err(|error| refused("the VM", &error))?;
+        }
+    }
+    let Some(vm) = found else {
+        if !client.about().is_vcenter() && disk.vm.is_empty() {
+            // the copy is ordered anew, from where the VM is then
+            let text = format!("host {} has no VM with the UUID {wanted:?} (any more)", client.endpoint().host());
+            return Err(problem("VmMoved", text, "the next attempt reads from the host that the VM is on then", true));
+        }
         let text = format!("no VM {:?} with the instance UUID {wanted:?} at {}", disk.vm, disk.url);
         return Err(problem("SourceChanged", text, "the VM was removed or replaced: start the plan anew", false));
     };
