@@ -332,6 +332,9 @@ impl Case {
             0 => Ok(()),
             leases => Err(format!("{leases} leases")),
         });
+        // each importer ended the session of the one that was killed before it
+        assert_eq!(calls.sessions(), 0, "{what}: all sessions are over");
+        assert!(!self.path("disk.img.session").exists(), "{what}: none is noted any more");
         assert_eq!(calls.of("PowerOffVM_Task") + calls.of("RemoveSnapshot_Task"), 0, "{:?}", calls.methods());
     }
 }

@@ -202,7 +202,6 @@ async fn who_is_read_is_made_sure_of_first() {
     refused(&|disk| disk.method = Some("fax".into()), none(), "Usage", "\"fax\"").await;
     let gone = ImportOptions { snapshot: Some("snapshot-999".into()), ..none() };
     refused(&|_| {}, gone, "SnapshotMissing", "snapshot-999").await;
-    refused(&|disk| disk.thumbprint = Some("AB".repeat(20)), none(), "CertificateInvalid", "no TLS").await;
     // the id is another VM's, or of another server: the UUID counts
     let mut spec = source.spec(&Told::default(), None);
     if let ImportSource::Vsphere(disk) = &mut spec.source {
@@ -211,6 +210,7 @@ async fn who_is_read_is_made_sure_of_first() {
         disk.thumbprint = Some(source.vcenter.thumbprint().into());
     }
     std::fs::remove_file(source.secret().join("ca.crt")).expect("removes");
+    refused(&|disk| disk.thumbprint = Some("AB".repeat(20)), none(), "CertificateInvalid", "no TLS").await;
     whole(&source.run(spec).await, "found by its UUID and file, with a pinned certificate");
     source.check(&Told::default(), None, "found by its UUID");
     // a disk that somebody writes to is not read
@@ -266,6 +266,27 @@ async fn rounds_read_what_changed_by_ranges_and_write_what_changed_by_leases() {
             base = Some(change_id);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_was_renewed_is_trusted_by_what_the_secret_says() {
+    let Some(source) = Source::start(Options { off: true, ..Options::default() }) else { return };
+    let mut spec = source.spec(&Told::default(), None);
+    if let ImportSource::Vsphere(disk) = &mut spec.source {
+        disk.thumbprint = Some(source.vcenter.thumbprint().into());
+    }
+    source.vcenter.renew_certificate().expect("renews");
+    // nobody but the pin vouches for it: the password stays here
+    std::fs::rename(source.secret().join("ca.crt"), source.dir.path().join("ca")).expect("moves");
+    std::fs::write(source.secret().join("insecureSkipVerify"), "true").expect("writes");
+    let error = source.run(spec.clone()).await.error.expect("is another one than the pinned");
+    assert!(error.code == "CertificateInvalid" && error.message.contains("than the pinned"), "{error:?}");
+    assert_eq!(source.vcenter.calls().expect("answers").of("Login"), 0);
+    // its authority does
+    std::fs::remove_file(source.secret().join("insecureSkipVerify")).expect("removes");
+    std::fs::rename(source.dir.path().join("ca"), source.secret().join("ca.crt")).expect("moves");
+    whole(&source.run(spec).await, "signed by the authority of the secret");
+    source.check(&Told::default(), None, "signed by the authority of the secret");
 }
 
 #[tokio::test(flavor = "multi_thread")]

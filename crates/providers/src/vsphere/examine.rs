@@ -10,13 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use forklift_api::condition::{reasons, types};
 use forklift_api::provider::{secret_key, setting};
+use forklift_api::settings::BytesPerSecond;
 use forklift_api::{Category, Condition, Provider, vddk};
 use forklift_inventory::Record;
 use serde_json::Value;
 
 use super::source::duration;
 use super::vim::{self, Client, VimError};
-use crate::{ConnectError, Endpoint, Examination, HostEndpoint, HostError, HostFacts, Hosts, tls};
+use crate::{ConnectError, Endpoint, Examination, HostEndpoint, HostError, HostFacts, Hosts};
 
 /// How long a look holds; privileges are looked at again after that.
 const HOLDS: Duration = Duration::from_secs(600);
@@ -61,7 +62,10 @@ fn check_settings(provider: &Provider) -> Option<Condition> {
     };
     let endpoint = one_of(setting::SDK_ENDPOINT, &[setting::VCENTER, setting::ESXI]);
     let critical = endpoint.is_some();
-    let number = provider.setting(setting::BANDWIDTH_LIMIT).filter(|value| value.trim().parse::<u64>().is_err());
+    let rate = |key: &str| {
+        let value = provider.setting(key).filter(|value| BytesPerSecond::parse(value).is_none())?;
+        Some(format!("{key}: {value:?} is not a number of bytes a second, e.g. 104857600 or 100Mi"))
+    };
     let items: Vec<String> = [
         endpoint,
         one_of(setting::ESXI_CLONE_METHOD, &[setting::CLONE_VIB, setting::CLONE_SSH]),
@@ -76,7 +80,9 @@ fn check_settings(provider: &Provider) -> Option<Condition> {
             .setting(setting::HARD_POWER_OFF_AFTER)
             .and_then(|value| duration(value).err())
             .map(|reason| format!("{}: {reason}", setting::HARD_POWER_OFF_AFTER)),
-        number.map(|value| format!("{}: {value:?} is not a number of bytes a second", setting::BANDWIDTH_LIMIT)),
+        rate(setting::BANDWIDTH_LIMIT),
+        rate(setting::HOST_BANDWIDTH_LIMIT),
+        rate(setting::DATASTORE_BANDWIDTH_LIMIT),
     ]
     .into_iter()
     .flatten()
@@ -123,7 +129,7 @@ fn check_secret(endpoint: &Endpoint) -> Option<Condition> {
 /// Logs in, looks around, and logs out.
 pub async fn examine(endpoint: &Endpoint) -> Result<Examination, ConnectError> {
     let client = connect(endpoint).await?;
-    let result = look(endpoint, &client).await;
+    let result = look(&client).await;
     client.logout().await;
     result
 }
@@ -152,7 +158,7 @@ fn mismatch(provider: &Provider, is_vcenter: bool) -> Option<String> {
     })
 }
 
-async fn look(endpoint: &Endpoint, client: &Client) -> Result<Examination, ConnectError> {
+async fn look(client: &Client) -> Result<Examination, ConnectError> {
     let mut found = Examination { holds: HOLDS, ..Examination::default() };
     if client.about().is_vcenter() {
         match missing_privileges(client).await {
@@ -163,8 +169,10 @@ async fn look(endpoint: &Endpoint, client: &Client) -> Result<Examination, Conne
     }
     // a loopback address may do without TLS
     if client.endpoint().url.scheme() == "https" {
-        let leaf = tls::leaf(endpoint.provider.spec.url.trim(), HANDSHAKE).await;
-        found.fingerprint = Some(leaf.map_err(|error| ConnectError::Failed(error.to_string()))?.thumbprint());
+        // importers pin it: it is that of a server that the secret's own rules trust, and not of whoever answers
+        let parameters = client.endpoint();
+        let leaf = vim::trusted_certificate(&parameters.url, &parameters.tls, HANDSHAKE).await.map_err(refusal)?;
+        found.fingerprint = Some(vim::thumbprints(&leaf).sha1);
     }
     Ok(found)
 }
@@ -293,6 +301,11 @@ mod tests {
         finds(&[], GOOD, expect![[""]]);
         finds(&[("sdkEndpoint", "esxi"), ("esxiCloneMethod", "ssh"), ("bandwidthLimit", "10")], GOOD, expect![[""]]);
         finds(
+            &[("bandwidthLimit", "10Mi"), ("hostBandwidthLimit", "1Gi"), ("datastoreBandwidthLimit", "0")],
+            GOOD,
+            expect![[""]],
+        );
+        finds(
             &[("sdkEndpoint", "vcentre"), ("useVddkAioOptimization", "maybe")],
             GOOD,
             expect![[
@@ -307,10 +320,10 @@ mod tests {
             ]],
         );
         finds(
-            &[("bandwidthLimit", "fast")],
+            &[("bandwidthLimit", "fast"), ("hostBandwidthLimit", "10 MB/s"), ("datastoreBandwidthLimit", "-1")],
             GOOD,
             expect![[
-                r#"Warn SettingsNotValid NotValid ["bandwidthLimit: \"fast\" is not a number of bytes a second"]: A setting of the provider is not valid and does not count."#
+                r#"Warn SettingsNotValid NotValid ["bandwidthLimit: \"fast\" is not a number of bytes a second, e.g. 104857600 or 100Mi", "hostBandwidthLimit: \"10 MB/s\" is not a number of bytes a second, e.g. 104857600 or 100Mi", "datastoreBandwidthLimit: \"-1\" is not a number of bytes a second, e.g. 104857600 or 100Mi"]: A setting of the provider is not valid and does not count."#
             ]],
         );
     }

@@ -3,6 +3,7 @@
 mod client;
 mod hosts;
 mod provider;
+mod sessions;
 mod source;
 
 use std::collections::BTreeMap;

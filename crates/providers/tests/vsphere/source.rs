@@ -239,6 +239,26 @@ async fn what_a_removal_leaves_behind_is_consolidated() {
     assert_eq!(vcenter.calls().expect("counters").of("ConsolidateVMDisks_Task"), 1);
 }
 
+/// vSphere takes at most 32 levels of snapshots, and backup products warn from 28 on: a migration of weeks has one.
+#[tokio::test]
+async fn any_number_of_rounds_has_one_snapshot_at_a_time() {
+    let Some(vcenter) = start(&["web"]) else { return };
+    let source = source(&vcenter, &[]);
+    let vm = identity(&source, &vcenter, "web").await;
+    let mut ids = std::collections::BTreeSet::new();
+    for round in 0..35u8 {
+        let name = format!("{PREFIX}{round}");
+        source.ensure(&vm, &name).await.expect("taken");
+        let facts = source.list(&vm, PREFIX).await.expect("snapshots");
+        assert_eq!(facts.iter().map(|fact| fact.name.as_str()).collect::<Vec<_>>(), [name.as_str()]);
+        assert!(ids.insert(facts[0].deltas[0].delta_id.clone()), "round {round} has a change ID of its own");
+        assert_eq!(vcenter.machine("web").expect("the VM")["disks"][0]["layers"], 2, "round {round}");
+        vcenter.write("web", 0, u64::from(round) * 4096, &[round; 100]).expect("written");
+        source.remove(&vm, &name).await.expect("removed");
+    }
+    assert_eq!(vcenter.machine("web").expect("the VM")["disks"][0]["layers"], 1);
+}
+
 #[tokio::test]
 async fn one_session_serves_all_until_the_credentials_change() {
     let Some(vcenter) = start(&["web"]) else { return };

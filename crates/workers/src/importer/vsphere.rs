@@ -14,6 +14,7 @@
 //!
 //! A change is never lost: whatever is not known for certain to be unchanged is read.
 
+mod left;
 pub(crate) mod look;
 mod machine;
 mod method;
@@ -154,8 +155,11 @@ pub(super) async fn run(
         return Ok(outcome);
     }
     let client = patiently(watch, note, || connect(disk, &setup.secret)).await?;
+    let left = left::Note::of(spec);
+    let following = left.take_over(&client).await;
     let result = copy(spec, disk, job, &client, &setup.vddk, watch, note).await;
     client.logout().await;
+    left.forget(following).await;
     result
 }
 
@@ -177,10 +181,20 @@ async fn connect(disk: &VsphereDisk, secret: &Path) -> Result<Client, WorkerErro
         }
     }
     let mut endpoint = Endpoint::from_secret(&disk.url, &data).map_err(|error| refused(&disk.url, &error))?;
+    let own = endpoint.tls.clone();
     if disk.thumbprint.is_some() {
         endpoint.tls.thumbprint.clone_from(&disk.thumbprint);
     }
-    Client::connect(&endpoint).await.map_err(|error| refused(&endpoint.host(), &error))
+    let connected = match Client::connect(&endpoint).await {
+        // renewed since the order was written: what the secret itself says about it still holds
+        Err(error @ VimError::Tls { .. }) if own.thumbprint.is_some() || own.ca_pem.is_some() && !own.insecure => {
+            endpoint.tls = own;
+            let again = Client::connect(&endpoint).await;
+            again.inspect(|_| tracing::warn!(%error, "the server's certificate was renewed")).map_err(|_| error)
+        }
+        connected => connected,
+    };
+    connected.map_err(|error| refused(&endpoint.host(), &error))
 }
 
 /// Tries again for a while what passes by itself, and a few times what may: one connection that breaks off is no reason

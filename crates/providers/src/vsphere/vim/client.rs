@@ -27,6 +27,8 @@ const CALL: Duration = Duration::from_secs(180);
 const MAX_ANSWER: usize = 256 << 20;
 /// Answers from this size on are parsed beside the runtime's threads.
 const LARGE: usize = 1 << 20;
+/// What the program calls itself; a server's list of sessions shows it.
+pub(super) const AGENT: &str = "forklift";
 /// The version that every server from 6.5 on speaks.
 const OLDEST: &str = "6.5";
 
@@ -166,6 +168,10 @@ impl Client {
     /// Returns the refusal when a new login was refused: no later call logs in.
     pub fn refusal(&self) -> Option<Fault> {
         self.inner.refused()
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -311,7 +317,7 @@ fn http_client(endpoint: &Endpoint) -> Result<reqwest::Client, VimError> {
         .pool_idle_timeout(Duration::from_secs(30))
         .tcp_keepalive(Duration::from_secs(30))
         .redirect(reqwest::redirect::Policy::none())
-        .user_agent("forklift");
+        .user_agent(AGENT);
     builder.build().map_err(|e| VimError::Parameters(format!("cannot make an HTTP client: {e}")))
 }
 
