@@ -92,6 +92,8 @@ names! {
     TRANSFER_HOST = "forklift.konveyor.io/transfer-host";
     /// On the share of an importer: the datastore that it reads from.
     TRANSFER_DATASTORE = "forklift.konveyor.io/transfer-datastore";
+    /// On the pod of an importer: the share that it was told last; a pod that changes has its files renewed at once.
+    TRANSFER_SHARE = "forklift.konveyor.io/transfer-share";
     /// CDI: config map for VDDK.
     CDI_VDDK_EXTRA_ARGS = "cdi.kubevirt.io/storage.pod.vddk.extraargs";
     /// CDI: the disk's file at its source.

@@ -3,9 +3,9 @@
 //! ```text
 //! config maps of importers that run ─► limits as provider and settings have them now ─► shares ─► those that changed
 //! ```
-//! Every pass of a plan does it, and so an importer that comes or goes brings it. A pod sees its new share when the
-//! kubelet has written it: at once on the embedded node, within about a minute on a cluster; until then the sum may be
-//! above the limit.
+//! Every pass of a plan does it, and so an importer that comes or goes brings it. A kubelet looks at the config maps of a
+//! pod about once a minute, but at once when the pod itself changes: each new share is written on the pod too. Until it
+//! has arrived the sum may be above the limit.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -16,13 +16,14 @@ use forklift_api::{Provider, annotations, labels};
 use forklift_core::build::importer_limit;
 use forklift_core::plan::bandwidth::{Limits, Transfer, shares};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::observe::finished;
 use crate::context::Context;
+use crate::worker;
 
 /// Returns a provider's setting as a limit; one that cannot be read limits nothing, the provider's conditions say so.
 fn setting(provider: Option<&Provider>, key: &str) -> Option<BytesPerSecond> {
@@ -72,9 +73,31 @@ pub async fn divide(context: &Context) {
         // by UID: one that was made anew meanwhile has its own pass
         let change = json!({"metadata": {"uid": map.uid()}, "data": {LIMIT_FILE: text}});
         match api.patch(&name, &PatchParams::default(), &Patch::Merge(&change)).await {
-            Ok(_) => tracing::info!(namespace, name, share = text, "another share of the bandwidth"),
+            Ok(_) => {
+                tracing::info!(namespace, name, share = text, "another share of the bandwidth");
+                hurry(context, &namespace, &name, &text).await;
+            }
             // gone, or changed by another pass: the next one looks again
             Err(error) => tracing::debug!(namespace, name, %error, "a share could not be written"),
+        }
+    }
+}
+
+/// Changes the pods that read a share, so that their kubelets do not wait for the next minute to hand it over.
+async fn hurry(context: &Context, namespace: &str, share: &str, text: &str) {
+    let pods = context.caches.pods.state();
+    let reads = |pod: &&Arc<Pod>| {
+        pod.namespace().as_deref() == Some(namespace)
+            && pod.annotations().get(annotations::IMPORT_LIMIT).is_some_and(|name| name == share)
+            && pod.metadata.deletion_timestamp.is_none()
+            && matches!(worker::phase(pod), "Pending" | "Running")
+    };
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    for pod in pods.iter().filter(reads) {
+        let change = json!({"metadata": {"uid": pod.uid(), "annotations": {annotations::TRANSFER_SHARE: text}}});
+        // without it the share arrives all the same, later
+        if let Err(error) = api.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&change)).await {
+            tracing::debug!(namespace, pod = pod.name_any(), %error, "a pod could not be told of its share");
         }
     }
 }
