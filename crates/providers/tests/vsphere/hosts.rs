@@ -8,6 +8,7 @@ use forklift_core::source::{Snapshots, Source, SourceError};
 use forklift_inventory::{Draft, Inventory, ProviderEntry};
 use forklift_providers::vsphere::session::Sessions;
 use forklift_providers::vsphere::source::Vms;
+use forklift_providers::vsphere::vim::Tls;
 use forklift_providers::vsphere::{SPEC, model};
 use forklift_providers::{Endpoint, Held, HostEndpoint};
 use forklift_testkit::peers::vcenter::{HostAddress, Options, Vcenter};
@@ -147,6 +148,44 @@ async fn disks_are_read_from_the_host_with_its_own_secret() {
     // a host without a secret of its own to copy is not used
     insecure.hosts.get_mut(&host.id).expect("the host").secret_name.clear();
     assert_eq!(told(direct.source(&insecure, &host.id, "[ds] web/web.vmdk")).await, through_vcenter);
+}
+
+#[tokio::test]
+async fn a_ticket_of_the_vcenter_opens_one_file_of_a_host_once() {
+    let Some(direct) = Direct::start() else { return };
+    let (vcenter, host) = (&direct.vcenter, &direct.host);
+    vcenter.power("web", false).expect("off");
+    let base = vcenter.machine("web").expect("the VM")["disks"][0]["base"].as_str().expect("a file").to_owned();
+    let (store, path) = base.trim_start_matches('[').split_once("] ").expect("a datastore path");
+    let file = |name: &str| {
+        let mut url = reqwest::Url::parse(&host.url).expect("a URL");
+        url.set_path(&format!("/folder/{name}"));
+        url.query_pairs_mut().append_pair("dcPath", "ha-datacenter").append_pair("dsName", store);
+        url
+    };
+    let (flat, descriptor) = (file(&path.replace(".vmdk", "-flat.vmdk")), file(path));
+    let client = crate::connect(vcenter).await;
+    let tls = Tls { thumbprint: Some(vcenter.host_thumbprint().to_owned()), ..Tls::default() };
+    let http = reqwest::Client::builder().tls_backend_preconfigured(tls.rules().expect("rules")).build().expect("HTTP");
+    let get = async |url: &reqwest::Url, ticket: Option<&str>| {
+        let request = http.get(url.clone()).header("Range", "bytes=0-4095");
+        let request = match ticket {
+            Some(id) => request.header("Cookie", format!("vmware_cgi_ticket={id}")),
+            None => request,
+        };
+        let answer = request.send().await.expect("answered");
+        (answer.status().as_u16(), answer.bytes().await.expect("read").len())
+    };
+    assert_eq!(get(&flat, None).await.0, 401, "nobody");
+    let ticket = client.service_ticket("GET", &flat).await.expect("a ticket");
+    assert!(!format!("{ticket:?}").contains(ticket.id.expose()), "it is not shown");
+    assert_eq!(get(&flat, Some(ticket.id.expose())).await, (206, 4096));
+    assert_eq!(get(&flat, Some(ticket.id.expose())).await.0, 401, "used up");
+    let ticket = client.service_ticket("GET", &descriptor).await.expect("a ticket");
+    assert_eq!(get(&flat, Some(ticket.id.expose())).await.0, 401, "for another file");
+    let ticket = client.service_ticket("HEAD", &flat).await.expect("a ticket");
+    assert_eq!(get(&flat, Some(ticket.id.expose())).await.0, 401, "for another method");
+    assert_eq!(vcenter.calls().expect("counters").at_host(&host.name).logins, 0, "no password was sent there");
 }
 
 #[tokio::test]

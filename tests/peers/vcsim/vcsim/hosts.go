@@ -133,7 +133,12 @@ func (d *door) here(id string) bool {
 }
 
 func (d *door) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	if d.w.foreign(r, d.host.Name) {
+	if c, err := r.Cookie(ticketCookie); err == nil && strings.HasPrefix(r.URL.Path, "/folder/") {
+		if !d.w.byTicket(r, c.Value) {
+			http.Error(rw, "the ticket is not for this request, or was used", http.StatusUnauthorized)
+			return
+		}
+	} else if d.w.foreign(r, d.host.Name) {
 		r.Header.Del("Cookie")
 	}
 	if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/sdk") {

@@ -99,7 +99,7 @@ func main() {
 		disks: map[string]*disk{}, frozen: map[types.ManagedObjectReference]map[int32]*layer{}, vms: map[string]*guest{},
 		hosts: map[string]*hostState{}, leases: map[string]*lease{}, denied: map[string]bool{}, expiry: make(chan struct{}),
 		cookies: map[string]bool{}, calls: map[string]int64{}, bytes: map[string]int64{}, requests: map[string]int64{}, noRanges: map[string]bool{},
-		doorCookies: map[string]string{}, doorCalls: map[string]*doorCalls{}}
+		tickets: map[string]ticket{}, doorCookies: map[string]string{}, doorCalls: map[string]*doorCalls{}}
 
 	service := model.Service
 	service.RegisterEndpoints = true

@@ -277,6 +277,7 @@ func (b *buffered) send(rw http.ResponseWriter) {
 func (w *world) serve(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		name := ""
+		var asked []byte
 		if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/sdk") {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
@@ -286,6 +287,7 @@ func (w *world) serve(next http.Handler) http.Handler {
 				name = string(found[1])
 			}
 			r.Body = io.NopCloser(bytes.NewReader(body))
+			asked = body
 		} else {
 			w.count(area(r.URL.Path))
 		}
@@ -332,6 +334,9 @@ func (w *world) serve(next http.Handler) http.Handler {
 				<-done
 			case <-r.Context().Done():
 				return
+			}
+			if name == "AcquireGenericServiceTicket" {
+				w.keepTicket(asked, b.body.Bytes(), cookieOf(r))
 			}
 			if lose { // done, and the answer is lost on the way
 				panic(http.ErrAbortHandler)

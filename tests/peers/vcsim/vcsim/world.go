@@ -55,6 +55,7 @@ type world struct {
 	doors       []*door           // the hosts' own addresses
 	doorCookies map[string]string // session -> name of the host that it is one of
 	doorCalls   map[string]*doorCalls
+	tickets     map[string]ticket
 }
 
 // guest is what runs in a virtual machine.
