@@ -24,6 +24,10 @@ pub enum Kind {
     Inspection,
     /// The copy of a secret with the source's credentials and address, for the inspection.
     Connection,
+    /// The copy of a secret with the keys of encrypted disks.
+    Keys,
+    /// The copy of a config map with the user's scripts.
+    Scripts,
     /// An importer's share of the bandwidth, by disk index.
     Limit,
     /// VDDK's configuration file.
@@ -40,6 +44,8 @@ impl Kind {
             Kind::Credentials => "source",
             Kind::Inspection => "inspect",
             Kind::Connection => "connect",
+            Kind::Keys => "luks",
+            Kind::Scripts => "scripts",
             Kind::Limit => "limit",
             Kind::VddkConfig => "vddk-conf",
         }

@@ -60,7 +60,7 @@ pub enum Violation {
 pub fn permit(effect: &Effect, state: &VmState, world: &World<'_>) -> Result<(), Violation> {
     match effect {
         Effect::Ensure(object) => permit_creation(object, state, world),
-        Effect::CopySecret { to, .. } => permit_creation(to, state, world),
+        Effect::CopySecret { to, .. } | Effect::CopyConfigMap { to, .. } => permit_creation(to, state, world),
         Effect::Adopt { object, owner } => seen(object, world)
             .and(seen(owner, world))
             .map(|_| ())

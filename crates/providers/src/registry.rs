@@ -42,8 +42,8 @@ pub enum FoundHost {
     NotLoaded,
 }
 
-/// How long the source may take for VMs that are read anew, and the rules to judge them.
-const FRESH: Duration = Duration::from_secs(20);
+/// How long the source may take for VMs that are read anew, and the rules to judge them: in any case, and for each VM.
+const FRESH: (Duration, Duration) = (Duration::from_secs(20), Duration::from_millis(200));
 
 /// What changed in a provider's inventory within a moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -321,14 +321,15 @@ impl Registry {
         if entry.live_source().is_some() {
             return Ok(());
         }
-        entry.store().refresh(ids.to_vec(), FRESH).await?;
+        let limit = FRESH.0 + FRESH.1.saturating_mul(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+        entry.store().refresh(ids.to_vec(), limit).await?;
         let judged = async {
             for id in ids {
-                entry.store().settled(kind.collection(Thing::Vm), id, FRESH).await;
+                entry.store().settled(kind.collection(Thing::Vm), id, limit).await;
             }
         };
         // rules that cannot be evaluated keep nobody waiting: the records say that they were not seen
-        let _ = tokio::time::timeout(FRESH, judged).await;
+        let _ = tokio::time::timeout(FRESH.0, judged).await;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use forklift_core::plan::{Effect, EffectError, ObjectRef, TargetObject};
 use forklift_core::safety::is_same;
 use forklift_core::source::{Source, SourceError};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::DynamicObject;
 use kube::{Api, ResourceExt};
@@ -34,6 +34,7 @@ impl Target<'_> {
         match effect {
             Effect::Ensure(object) => self.ensure(object).await,
             Effect::CopySecret { namespace, name, to } => self.copy_secret(namespace, name, to).await,
+            Effect::CopyConfigMap { namespace, name, to } => self.copy_config_map(namespace, name, to).await,
             Effect::Adopt { object, owner } => self.adopt(object, owner).await,
             Effect::Delete(object) => self.delete(object).await,
             Effect::PowerOff(vm) => self.source()?.power_off(vm).await.map_err(refusal),
@@ -87,7 +88,7 @@ impl Target<'_> {
         let found = match from.get_opt(name).await {
             Ok(Some(found)) => found,
             Ok(None) => {
-                return Err(EffectError::Unavailable(format!("{what} with the source's credentials does not exist")));
+                return Err(EffectError::Unavailable(format!("{what}, which the migration needs, does not exist")));
             }
             Err(error) => return Err(of_client(&what, error)),
         };
@@ -123,6 +124,25 @@ impl Target<'_> {
             Ok(None) => Err(EffectError::Conflict(format!("{} is being removed", describe(to)))),
             Err(error) => Err(of_client(&describe(to), error)),
         }
+    }
+
+    async fn copy_config_map(&self, namespace: &str, name: &str, to: &TargetObject) -> Result<(), EffectError> {
+        let from: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), namespace);
+        let what = format!("ConfigMap {namespace}/{name}");
+        let found = match from.get_opt(name).await {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                return Err(EffectError::Unavailable(format!("{what}, which the migration needs, does not exist")));
+            }
+            Err(error) => return Err(of_client(&what, error)),
+        };
+        let mut copy = to.clone();
+        for (key, value) in [("data", json!(found.data)), ("binaryData", json!(found.binary_data))] {
+            if !value.is_null() {
+                copy.json[key] = value;
+            }
+        }
+        self.ensure(&copy).await
     }
 
     async fn adopt(&self, object: &ObjectRef, owner: &ObjectRef) -> Result<(), EffectError> {

@@ -238,6 +238,11 @@ fn options(context: &Context, plan: &Plan) -> PlanOptions {
         xfs_compatibility: spec.xfs_compatibility,
         install_legacy_drivers: spec.install_legacy_drivers,
         customization_scripts: spec.customization_scripts.as_ref().and_then(|reference| reference.name.clone()),
+        customization_namespace: spec
+            .customization_scripts
+            .as_ref()
+            .and_then(|reference| reference.namespace.clone())
+            .unwrap_or_default(),
         request_kvm: !settings.virt_v2v_dont_request_kvm,
         wait_for_guest_reboots: settings.feature_windows_wait_for_reboot,
         reboot_seconds: u32::try_from(settings.windows_reboot_timeout.get()).unwrap_or(u32::MAX),

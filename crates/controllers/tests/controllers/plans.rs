@@ -5,7 +5,7 @@ use forklift_api::{Conversion, Migration, Plan};
 use forklift_controllers::caches::VirtualMachine;
 use forklift_core::machine::PowerState;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -305,4 +305,36 @@ async fn a_migration_says_what_it_waits_for() {
     cluster.migrate("second").await;
     let waits = cluster.raises::<Migration>("second", "Pending", "").await;
     assert_eq!(waits["message"], "The plan is executing migration first; this one begins when that has ended.");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_and_scripts_are_brought_to_the_conversion() {
+    let cluster = Cluster::start().await;
+    cluster.source.add("vm-1", "one", &["disk"]);
+    cluster.plan(&["vm-1"]).await;
+    let (name, namespace) = ("scripts", NS);
+    let change = json!({"spec": {"customizationScripts": {"name": name, "namespace": namespace},
+        "vms": [{"id": "vm-1", "luks": {"name": "keys"}}]}});
+    cluster.api::<Plan>().patch("plan", &PatchParams::default(), &Patch::Merge(&change)).await.expect("is changed");
+    cluster.secret("keys", &[("key", "secret words")]).await;
+    cluster.migrate("run").await;
+    let waits = |plan: Option<&Plan>| {
+        plan.and_then(|plan| plan.status.as_ref()).is_some_and(|status| {
+            let waiting = status.migration.vms.iter().filter_map(|vm| vm.waiting_on.as_ref());
+            waiting.into_iter().any(|waiting| waiting.message.contains("ConfigMap konveyor-forklift/scripts"))
+        })
+    };
+    cluster.until("plan", waits).await;
+    let scripts = json!({"metadata": {"name": name}, "data": {"01_linux_run_x.sh": "true"}});
+    let scripts: ConfigMap = serde_json::from_value(scripts).expect("a config map");
+    cluster.create(scripts).await;
+    cluster.until("plan", |plan: Option<&Plan>| has(plan, "Succeeded")).await;
+    let conversions = cluster.api::<Conversion>().list(&ListParams::default()).await.expect("a list").items;
+    let spec = serde_json::to_value(&conversions[0].spec).expect("JSON");
+    assert_eq!(spec["diskEncryption"]["secret"]["namespace"], TARGET);
+    assert_ne!(spec["diskEncryption"]["secret"]["name"], "keys");
+    assert_ne!(spec["extraVolumes"][0]["configMap"]["name"], "scripts");
+    // no copy of the keys stays
+    let copies: Api<Secret> = Api::namespaced(cluster.client.clone(), TARGET);
+    assert_eq!(names(copies).await, Vec::<String>::new());
 }

@@ -107,7 +107,7 @@ impl FakeSource {
 
 impl Source for FakeSource {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { power: true, conversion: true, guest_ids: true, ..Capabilities::default() }
+        Capabilities { power: true, conversion: true, luks: true, guest_ids: true, ..Capabilities::default() }
     }
 
     fn machine<'a>(&'a self, id: &'a str) -> PortFuture<'a, Machine> {

@@ -67,9 +67,10 @@ pub fn conversion(
     if vm.nbde_clevis {
         spec["diskEncryption"] = json!({"type": "Clevis"});
     } else if let Some(secret) = &vm.luks_secret {
-        spec["diskEncryption"] = json!({"type": "LUKS", "secret": {"name": secret, "namespace": plan.namespace}});
+        let keys = keys(plan, vm).map_or_else(|| secret.clone(), |copy| copy.to.name);
+        spec["diskEncryption"] = json!({"type": "LUKS", "secret": {"name": keys, "namespace": plan.target_namespace}});
     }
-    let (volumes, mounts) = extras(plan);
+    let (volumes, mounts) = extras(plan, vm);
     put(&mut spec, "extraVolumes", volumes);
     put(&mut spec, "extraMounts", mounts);
     let mut labels = vm_labels(plan, vm);
@@ -81,6 +82,40 @@ pub fn conversion(
         "metadata": {"name": name(plan, vm), "namespace": plan.namespace, "labels": labels},
         "spec": spec
     }))
+}
+
+/// Something of the plan's namespace that a conversion's pod needs beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Copied {
+    /// Namespace of the one that is copied.
+    pub namespace: String,
+    /// Name of the one that is copied.
+    pub name: String,
+    /// The copy, without data.
+    pub to: TargetObject,
+}
+
+/// Returns the copy of the keys of a VM's encrypted disks; `None` where there are none, or they are in place.
+pub fn keys(plan: &PlanFacts, vm: &PlanVm) -> Option<Copied> {
+    let secret = vm.luks_secret.as_ref().filter(|_| !vm.nbde_clevis)?;
+    copied(plan, vm, ("Secret", Kind::Keys), &plan.namespace, secret)
+}
+
+/// Returns the copy of the user's scripts; `None` where there are none, or they are in place.
+pub fn scripts(plan: &PlanFacts, vm: &PlanVm) -> Option<Copied> {
+    let options = &plan.options;
+    let namespace = Some(&options.customization_namespace).filter(|n| !n.is_empty()).unwrap_or(&plan.namespace);
+    copied(plan, vm, ("ConfigMap", Kind::Scripts), namespace, options.customization_scripts.as_ref()?)
+}
+
+fn copied(plan: &PlanFacts, vm: &PlanVm, (kind, word): (&str, Kind), namespace: &str, name: &str) -> Option<Copied> {
+    if namespace == plan.target_namespace {
+        return None;
+    }
+    let metadata = json!({"name": names::derived(plan, vm, word, 0), "namespace": plan.target_namespace,
+        "labels": vm_labels(plan, vm)});
+    let to = TargetObject::new(json!({"apiVersion": "v1", "kind": kind, "metadata": metadata}));
+    Some(Copied { namespace: namespace.to_owned(), name: name.to_owned(), to })
 }
 
 /// The variables of the conversion: upstream's, and the MAC addresses, by which static addresses are told apart.
@@ -146,7 +181,7 @@ pub fn static_ips(machine: &Machine) -> String {
     entries.join("_")
 }
 
-fn extras(plan: &PlanFacts) -> (Vec<Value>, Vec<Value>) {
+fn extras(plan: &PlanFacts, vm: &PlanVm) -> (Vec<Value>, Vec<Value>) {
     let mut volumes = Vec::new();
     let mut mounts = Vec::new();
     if let (Some(class), Some(size)) =
@@ -156,7 +191,8 @@ fn extras(plan: &PlanFacts) -> (Vec<Value>, Vec<Value>) {
             "accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": {"requests": {"storage": size}}}}}}));
         mounts.push(json!({"name": "conversion-temp-storage", "mountPath": "/var/tmp/virt-v2v"}));
     }
-    if let Some(scripts) = &plan.options.customization_scripts {
+    if let Some(own) = &plan.options.customization_scripts {
+        let scripts = scripts(plan, vm).map_or_else(|| own.clone(), |copy| copy.to.name);
         volumes.push(json!({"name": "dynamic-scripts", "configMap": {"name": scripts}}));
         mounts.push(json!({"name": "dynamic-scripts", "mountPath": "/mnt/dynamic_scripts", "readOnly": true}));
     }
@@ -283,6 +319,32 @@ mod tests {
         machine.nics[0].addresses[1].origin = "dhcp".into();
         machine.nics[0].addresses[0].origin = "dhcp".into();
         assert_eq!(static_ips(&machine), "");
+    }
+
+    #[test]
+    fn keys_and_scripts_are_copied_to_the_pods_namespace() {
+        let mut plan =
+            PlanFacts { namespace: "ns".into(), uid: "u".into(), target_namespace: "t".into(), ..PlanFacts::default() };
+        plan.options.customization_scripts = Some("mine".into());
+        plan.options.customization_namespace = "shared".into();
+        let mut vm = PlanVm { id: "vm-1".into(), luks_secret: Some("keys".into()), ..PlanVm::default() };
+        let (luks, own) = (keys(&plan, &vm).expect("a copy"), scripts(&plan, &vm).expect("a copy"));
+        assert_eq!((luks.namespace.as_str(), luks.name.as_str(), luks.to.kind.as_str()), ("ns", "keys", "Secret"));
+        assert_eq!((own.namespace.as_str(), own.name.as_str(), own.to.kind.as_str()), ("shared", "mine", "ConfigMap"));
+        assert_eq!((luks.to.namespace.as_deref(), own.to.label(labels::VM_ID)), (Some("t"), Some("vm-1")));
+        let spec = conversion(&plan, &vm, &Machine::default(), &[], "web").json["spec"].clone();
+        assert_eq!(spec["diskEncryption"]["secret"], json!({"name": luks.to.name, "namespace": "t"}));
+        assert_eq!(spec["extraVolumes"][0]["configMap"]["name"], own.to.name.as_str());
+        // where they are in place they are used as they are
+        plan.target_namespace = "ns".into();
+        plan.options.customization_namespace = String::new();
+        let spec = conversion(&plan, &vm, &Machine::default(), &[], "web").json["spec"].clone();
+        assert_eq!((keys(&plan, &vm), scripts(&plan, &vm)), (None, None));
+        assert_eq!(spec["diskEncryption"]["secret"], json!({"name": "keys", "namespace": "ns"}));
+        assert_eq!(spec["extraVolumes"][0]["configMap"]["name"], "mine");
+        plan.target_namespace = "t".into();
+        vm.nbde_clevis = true;
+        assert_eq!(keys(&plan, &vm), None);
     }
 
     #[test]

@@ -22,6 +22,16 @@ pub enum Effect {
         /// The copy, without data.
         to: Box<TargetObject>,
     },
+    /// Create a ConfigMap with the data of another one. One of this name that is not the same by
+    /// [`is_same`](crate::safety::is_same) is not touched: [`EffectError::NotOurs`].
+    CopyConfigMap {
+        /// Namespace of the one that is copied.
+        namespace: String,
+        /// Name of the one that is copied.
+        name: String,
+        /// The copy, without data.
+        to: Box<TargetObject>,
+    },
     /// Add an owner reference to an object of ours.
     Adopt {
         /// The object, with its UID.
@@ -130,6 +140,10 @@ impl fmt::Display for Effect {
             Effect::CopySecret { namespace, name, to } => {
                 let place = to.namespace.as_deref().unwrap_or_default();
                 write!(f, "copy Secret {namespace}/{name} to {place}/{}", to.name)
+            }
+            Effect::CopyConfigMap { namespace, name, to } => {
+                let place = to.namespace.as_deref().unwrap_or_default();
+                write!(f, "copy ConfigMap {namespace}/{name} to {place}/{}", to.name)
             }
             Effect::Adopt { object, owner } => write!(f, "adopt {object} by {owner}"),
             Effect::Delete(object) => write!(f, "delete {object}"),

@@ -255,6 +255,8 @@ pub struct PlanOptions {
     pub install_legacy_drivers: Option<bool>,
     /// ConfigMap (in the target namespace) with customization scripts.
     pub customization_scripts: Option<String>,
+    /// Its namespace; the plan's when empty.
+    pub customization_namespace: String,
     /// Conversion pods ask for the KVM device.
     pub request_kvm: bool,
     /// Windows guests are watched through their first-boot restarts.

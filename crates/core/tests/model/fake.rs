@@ -320,7 +320,7 @@ impl Fake {
     pub fn apply(&mut self, effect: &Effect) -> Result<(), EffectError> {
         match effect {
             Effect::Ensure(object) => self.ensure(object),
-            Effect::CopySecret { to, .. } => self.ensure(to),
+            Effect::CopySecret { to, .. } | Effect::CopyConfigMap { to, .. } => self.ensure(to),
             Effect::Adopt { object, owner } => {
                 if let Some(at) = self.find(&object.kind, &object.name).filter(|at| self.objects[*at].uid == object.uid)
                 {

@@ -34,6 +34,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How long the server may take for VMs that somebody waits for.
 const AT_ONCE: Duration = Duration::from_secs(15);
+/// How many of them are asked for at a time.
+const TOGETHER: usize = 100;
 /// The type of VMs.
 const VM: &str = "VirtualMachine";
 
@@ -236,8 +238,15 @@ impl Follower {
         if !self.world.is_complete() {
             return ask.answer(Err("the inventory is being read".to_owned()));
         }
-        let read = tokio::time::timeout(AT_ONCE, self.read(client, paths, &ask.ids)).await;
-        let read = read.unwrap_or_else(|_| Err(format!("no answer within {} s", AT_ONCE.as_secs())));
+        let mut read = Ok(());
+        // a large plan takes its time; what counts is that the server goes on answering
+        for ids in ask.ids.chunks(TOGETHER) {
+            let answered = tokio::time::timeout(AT_ONCE, self.read(client, paths, ids)).await;
+            read = answered.unwrap_or_else(|_| Err(format!("no answer within {} s", AT_ONCE.as_secs())));
+            if read.is_err() {
+                break;
+            }
+        }
         self.tell();
         ask.answer(read);
     }

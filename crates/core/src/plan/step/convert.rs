@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use super::Turn;
 use super::transfer::explain;
-use crate::build::conversion::{self, CopiedDisk};
+use crate::build::conversion::{self, Copied, CopiedDisk};
 use crate::os;
 use crate::plan::Transition;
 use crate::plan::effect::{Effect, TargetObject};
@@ -40,7 +40,16 @@ pub(super) fn create(turn: &Turn<'_>) -> Transition {
 
 fn ensure(turn: &Turn<'_>, next: VmState, object: TargetObject) -> Transition {
     let message = format!("Conversion {} to appear", object.name);
-    turn.stay(next, vec![Effect::Ensure(Box::new(object))], WaitCode::ConversionPod, message)
+    let (plan, vm) = (turn.world.plan, turn.world.vm);
+    let mut effects = Vec::new();
+    if let Some(Copied { namespace, name, to }) = conversion::keys(plan, vm) {
+        effects.push(Effect::CopySecret { namespace, name, to: Box::new(to) });
+    }
+    if let Some(Copied { namespace, name, to }) = conversion::scripts(plan, vm) {
+        effects.push(Effect::CopyConfigMap { namespace, name, to: Box::new(to) });
+    }
+    effects.push(Effect::Ensure(Box::new(object)));
+    turn.stay(next, effects, WaitCode::ConversionPod, message)
 }
 
 fn build(turn: &Turn<'_>) -> Result<TargetObject, String> {
