@@ -197,6 +197,7 @@ mod tests {
                 volume_mode: "Filesystem",
                 round: 0,
                 snapshot: None,
+                snapshot_name: None,
                 change_id: None,
                 base_change_id: None,
                 credentials: None,
