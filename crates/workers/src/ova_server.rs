@@ -224,5 +224,6 @@ async fn changes(State(mut state): State<watch::Receiver<Folder>>, Query(query):
     let _ = tokio::time::timeout(WATCH, state.wait_for(another)).await;
     list(State(state), |snapshot| Generation { generation: snapshot.generation }).await
 }
+
 #[cfg(test)]
 mod tests;
