@@ -3,7 +3,7 @@
 //! | path | asked about | does |
 //! |---|---|---|
 //! | `/provider-mutate` | providers | fills in `sdkEndpoint`, adds the finalizer of types with a server |
-//! | `/provider-validate` | providers | refuses an `sdkEndpoint` that there is not |
+//! | `/provider-validate` | providers | refuses an `sdkEndpoint` that there is not; may the user read the secret of another namespace? |
 //! | `/secret-mutate` | secrets labelled for providers or hosts | fills in `insecureSkipVerify`, an ESXi host's credentials, oVirt's authority |
 //! | `/secret-validate` | the same | tries the credentials; refuses those that the source refuses |
 //! | `/plan-mutate` | plans | fills in the transfer network |
@@ -78,8 +78,8 @@ pub struct Webhook {
 /// Every webhook.
 pub const WEBHOOKS: &[Webhook] = &[
     ours("/provider-mutate", Stage::Mutating, "providers", |_, request| Box::pin(async { provider::mutate(request) })),
-    ours("/provider-validate", Stage::Validating, "providers", |_, request| {
-        Box::pin(async { provider::validate(request) })
+    ours("/provider-validate", Stage::Validating, "providers", |hooks, request| {
+        Box::pin(provider::validate(hooks, request))
     }),
     ours("/plan-mutate", Stage::Mutating, "plans", |hooks, request| Box::pin(plan::mutate(hooks, request))),
     ours("/plan-validate", Stage::Validating, "plans", |hooks, request| Box::pin(plan::validate(hooks, request))),

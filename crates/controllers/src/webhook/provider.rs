@@ -4,6 +4,8 @@ use forklift_api::provider::setting;
 use forklift_api::{Provider, ProviderType};
 use serde_json::json;
 
+use super::Webhooks;
+use super::access::{Action, permit};
 use super::review::{Answer, PatchOperation, Request};
 
 /// Fills in what a provider does not say.
@@ -35,20 +37,43 @@ pub fn mutate(request: &Request) -> Answer {
     Answer::patch(patch)
 }
 
+/// Judges a provider.
+pub async fn validate(hooks: &Webhooks, request: &Request) -> Answer {
+    judged(hooks, request).await.map_or_else(|answer| answer, |()| Answer::allow())
+}
+
+async fn judged(hooks: &Webhooks, request: &Request) -> Result<(), Answer> {
+    let provider: Provider = request.object()?;
+    meant(&provider)?;
+    let Some((namespace, name)) = foreign_secret(request, &provider) else { return Ok(()) };
+    permit(&hooks.client, request, Action { verb: "get", group: "", resource: "secrets", namespace, name }).await
+}
+
+/// Returns namespace and name of the secret whose content the user of a request would send somewhere, where it is not
+/// of the provider's own namespace. Who may not read it may not have it sent to an address of their choice either.
+fn foreign_secret<'a>(request: &'a Request, provider: &'a Provider) -> Option<(&'a str, &'a str)> {
+    let secret = &provider.spec.secret;
+    let (namespace, name) = (secret.namespace.as_deref()?, secret.name.as_deref()?);
+    if namespace.is_empty() || namespace == request.namespace {
+        return None;
+    }
+    let (new, old) = (&request.object["spec"], &request.old_object["spec"]);
+    let same = !request.creates() && new["secret"] == old["secret"] && new["url"] == old["url"];
+    (!same).then_some((namespace, name))
+}
+
 /// Refuses what cannot be meant.
-pub fn validate(request: &Request) -> Answer {
-    let provider = match request.object::<Provider>() {
-        Ok(provider) => provider,
-        Err(answer) => return answer,
-    };
+fn meant(provider: &Provider) -> Result<(), Answer> {
     let known = [setting::VCENTER, setting::ESXI];
     match provider.setting(setting::SDK_ENDPOINT) {
-        Some(endpoint) if provider.is(ProviderType::VSphere) && !known.contains(&endpoint) => Answer::bad(format!(
-            "vSphere provider is set with an invalid SDK endpoint type: {endpoint:?}, expected {} or {}",
-            setting::VCENTER,
-            setting::ESXI
-        )),
-        Some(_) | None => Answer::allow(),
+        Some(endpoint) if provider.is(ProviderType::VSphere) && !known.contains(&endpoint) => {
+            Err(Answer::bad(format!(
+                "vSphere provider is set with an invalid SDK endpoint type: {endpoint:?}, expected {} or {}",
+                setting::VCENTER,
+                setting::ESXI
+            )))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -83,8 +108,28 @@ mod tests {
         };
         assert_eq!(path(mutate(&with(json!({"vddkInitImage": "i"})))), "/spec/settings/sdkEndpoint");
         assert_eq!(patch(mutate(&with(json!({"sdkEndpoint": "esxi"})))), json!([]));
-        assert_eq!(validate(&with(json!({"sdkEndpoint": "esxi"}))), Answer::allow());
-        assert!(matches!(validate(&with(json!({"sdkEndpoint": "vsphere"}))), Answer::Deny { code: 400, .. }));
+        let meant = |settings: Value| meant(&with(settings).object().expect("a provider"));
+        assert_eq!(meant(json!({"sdkEndpoint": "esxi"})), Ok(()));
+        assert!(matches!(meant(json!({"sdkEndpoint": "vsphere"})), Err(Answer::Deny { code: 400, .. })));
+    }
+
+    #[test]
+    fn only_what_sends_a_secret_of_another_namespace_needs_leave() {
+        let spec = |namespace: &str, url: &str| json!({"type": "vsphere", "url": url, "secret": {"namespace": namespace, "name": "s"}});
+        let asks = |operation: &str, new: &Value, old: &Value| {
+            let review = json!({"request": {"uid": "u", "operation": operation, "namespace": "mine",
+                "object": {"metadata": {"name": "p"}, "spec": new}, "oldObject": {"spec": old}}});
+            let request = Request::read(review).expect("a review");
+            let provider = request.object().expect("a provider");
+            foreign_secret(&request, &provider).map(|(namespace, name)| format!("{namespace}/{name}"))
+        };
+        let (own, foreign) = (spec("mine", "u"), spec("theirs", "u"));
+        assert_eq!(asks("CREATE", &own, &Value::Null), None);
+        assert_eq!(asks("CREATE", &spec("", "u"), &Value::Null), None);
+        assert_eq!(asks("CREATE", &foreign, &Value::Null).as_deref(), Some("theirs/s"));
+        assert_eq!(asks("UPDATE", &foreign, &foreign), None, "whoever writes labels or finalizers sends nothing");
+        assert_eq!(asks("UPDATE", &foreign, &own).as_deref(), Some("theirs/s"));
+        assert_eq!(asks("UPDATE", &spec("theirs", "evil"), &foreign).as_deref(), Some("theirs/s"));
     }
 
     #[test]

@@ -59,6 +59,22 @@ async fn providers_are_filled_in_and_checked() {
     assert!(message.contains("invalid SDK endpoint type"), "{message}");
     let host = cluster.create(provider("host", "openshift", "")).await;
     assert!(host.spec.settings.is_empty());
+
+    // a secret of another namespace goes only where somebody sends it who may read it
+    let providers = json!({"apiGroups": ["forklift.konveyor.io"], "resources": ["providers"], "verbs": ["*"]});
+    let user = cluster.user("user", json!([providers])).await;
+    let theirs: Api<Provider> = Api::namespaced(user, NS);
+    let mut thief = provider("thief", "vsphere", "https://elsewhere.example/sdk");
+    thief.spec.secret.namespace = Some(TARGET.into());
+    thief.spec.secret.name = Some("vc".into());
+    let (_, message) = refusal(theirs.create(&PostParams::default(), &thief).await);
+    assert!(message.contains("cannot get resource \"secrets/vc\"") && message.contains(TARGET), "{message}");
+    cluster.create(thief).await;
+    let elsewhere = Patch::Merge(json!({"spec": {"url": "https://third.example/sdk"}}));
+    let (_, message) = refusal(theirs.patch("thief", &PatchParams::default(), &elsewhere).await);
+    assert!(message.contains("cannot get resource \"secrets/vc\""), "{message}");
+    let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+    theirs.patch("thief", &PatchParams::default(), &label).await.expect("nothing is sent");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
