@@ -14,7 +14,8 @@ const REPEATED: usize = 3;
 /// A test program of which something failed.
 #[derive(Debug, Default, PartialEq)]
 struct Failed {
-    /// What cargo needs to run it: `-p disk --test kills`.
+    /// What cargo needs to run it: `--test kills`. The package is left out: all packages together have the features
+    /// that they were built with, and nothing is compiled anew.
     target: Vec<String>,
     /// The tests that failed; none where the program died before it told.
     names: Vec<String>,
@@ -45,7 +46,8 @@ impl Reader {
             let target = rest.split_once("to rerun pass `").and_then(|(_, rest)| rest.split_once('`'));
             match target {
                 Some((target, _)) if rest.starts_with("test failed") && !self.names.is_empty() => {
-                    let target = target.split(' ').map(str::to_owned).collect();
+                    let kind = target.split(' ').skip(2).map(str::to_owned);
+                    let target = std::iter::once("--workspace".to_owned()).chain(kind).collect();
                     self.failed.push(Failed { target, names: std::mem::take(&mut self.names) });
                 }
                 // the summary at the end
@@ -152,7 +154,7 @@ test three ... ok
     #[test]
     fn the_tests_that_failed_are_read_with_their_program() {
         let read = read(&format!("{OUTPUT}error: 1 target failed:\n    `-p disk --test a`\n"));
-        let target = ["-p", "disk", "--test", "a"].map(str::to_owned).to_vec();
+        let target = ["--workspace", "--test", "a"].map(str::to_owned).to_vec();
         assert_eq!(read.failed, [Failed { target, names: vec!["deep::two".into()] }]);
         assert!(!read.other);
     }

@@ -165,7 +165,7 @@ impl Reader {
                 let (files, state) = (files.clone(), state(machine, session));
                 job.origin = Some(Origin::Disk(Arc::new(move || {
                     let taken = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    let disk = taken.map_or_else(|| files.open(), Ok)?.in_state(state.clone());
+                    let disk = taken.map_or_else(|| reopened(&files), Ok)?.in_state(state.clone());
                     Ok(match &written {
                         Some(ranges) => disk.within(ranges.clone()),
                         None => disk,
@@ -194,4 +194,20 @@ impl Reader {
 fn state(machine: &Machine, session: &Session) -> State {
     let (machine, session) = (machine.clone(), session.clone());
     Arc::new(move || session.wait(machine.state(&session.client)))
+}
+
+/// Opens the files of a disk once more, to read back what was written or to go over it again; one connection that breaks
+/// off does not end the copy.
+fn reopened(files: &Files) -> Result<Disk, Error> {
+    let mut tries = 1;
+    loop {
+        match files.open() {
+            Err(error) if error.retryable() && tries < super::TRIES => {
+                tracing::warn!(error = error.chain(), "opening the disk again");
+                std::thread::sleep(super::PAUSE);
+                tries += 1;
+            }
+            opened => return opened,
+        }
+    }
 }
