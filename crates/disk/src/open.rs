@@ -192,7 +192,11 @@ impl Disk {
     /// Returns a text that changes when a file of the disk changes.
     pub fn stamp(&self) -> Result<String> {
         let stamps = self.parts.iter().map(|part| {
-            part.stamp().map_err(|source| Error::Source { path: part.name().to_owned(), offset: 0, source })
+            let mut stamp = String::new();
+            // asked for before the first byte and after the last: a connection that breaks off there is none the worse
+            crate::patience::retry(part.name(), 0, || part.stamp().map(|told| stamp = told))
+                .map_err(|source| Error::Source { path: part.name().to_owned(), offset: 0, source })?;
+            Ok(stamp)
         });
         let unreadable = |source| Error::Source { path: self.name().to_owned(), offset: 0, source };
         let stamps = self.state.iter().map(|state| state().map_err(unreadable)).chain(stamps);
