@@ -81,13 +81,20 @@ pub fn run() -> Result<()> {
         arguments.extend(["--".into(), "--exact".into()]);
         arguments.extend(failed.names.iter().cloned());
         println!("\n{} once more, and alone", failed.names.join(", "));
-        if !cargo(&arguments, |_| ())? {
-            bail!("tests failed twice: cargo test {}", arguments.join(" "));
+        let mut left = failed.names.clone();
+        let good = cargo(&arguments, |line| left.retain(|name| !is_passed(line, name)))?;
+        if !good || !left.is_empty() {
+            bail!("tests failed twice, or were not run again: cargo test {}", arguments.join(" "));
         }
     }
     println!("\nUNSTEADY: {count} failed beside all others and passed alone; each is worth a look:");
     names().for_each(|name| println!("    {name}"));
     Ok(())
+}
+
+/// Whether a line tells that this test passed.
+fn is_passed(line: &str, name: &str) -> bool {
+    line.strip_prefix("test ").and_then(|rest| rest.strip_prefix(name)) == Some(" ... ok")
 }
 
 /// Runs `cargo test`, shows what it prints and gives each line to `seen`.
@@ -157,6 +164,16 @@ test three ... ok
         let target = ["--workspace", "--test", "a"].map(str::to_owned).to_vec();
         assert_eq!(read.failed, [Failed { target, names: vec!["deep::two".into()] }]);
         assert!(!read.other);
+    }
+
+    #[test]
+    fn a_test_that_did_not_run_has_not_passed() {
+        assert!(is_passed("test deep::two ... ok", "deep::two"));
+        for line in
+            ["test deep::two ... FAILED", "test deep::two_more ... ok", "running 0 tests", "test deep::two ... ignored"]
+        {
+            assert!(!is_passed(line, "deep::two"), "{line}");
+        }
     }
 
     #[test]

@@ -38,6 +38,15 @@ pub struct SettingInfo {
     pub doc: &'static str,
 }
 
+/// Reads a boolean as Go's `strconv.ParseBool` does, by which upstream reads settings, secrets and variables.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 trait Value: Sized {
     fn read(text: &str) -> Result<Self, String>;
     fn show(&self) -> String;
@@ -45,11 +54,7 @@ trait Value: Sized {
 
 impl Value for bool {
     fn read(text: &str) -> Result<Self, String> {
-        match text {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            _ => Err("true or false".to_owned()),
-        }
+        parse_bool(text).ok_or_else(|| "true or false".to_owned())
     }
 
     fn show(&self) -> String {

@@ -12,6 +12,7 @@
 use std::fmt;
 
 use crate::provider::{Provider, setting};
+use crate::settings::parse_bool;
 
 /// The key of the config map, and so the file's name, by upstream's convention.
 pub const CONFIG_FILE: &str = "vddk-config-file";
@@ -30,7 +31,7 @@ const MAX_CONFIG: usize = 64 << 10;
 /// of `vddkConfig` is none of the file's.
 pub fn config(provider: &Provider) -> Result<Option<String>, String> {
     let aio = provider.setting(setting::USE_VDDK_AIO_OPTIMIZATION).map(str::trim).filter(|told| !told.is_empty());
-    let aio = aio.map(|told| matches!(told, "1" | "t" | "T" | "true" | "True" | "TRUE"));
+    let aio = aio.map(|told| parse_bool(told) == Some(true));
     let text = provider.setting(setting::VDDK_CONFIG).filter(|text| !text.trim().is_empty());
     match (text, aio) {
         (_, Some(false)) | (None, None) => Ok(None),

@@ -447,3 +447,10 @@ pub struct WorkerError {
     /// Whether another attempt may go well.
     pub retryable: bool,
 }
+
+impl WorkerError {
+    /// Returns an error; an empty hint is none.
+    pub fn new(code: &str, message: String, hint: &str, retryable: bool) -> Self {
+        Self { code: code.to_owned(), message, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()), retryable }
+    }
+}

@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use http::HeaderMap;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::client::Body;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
@@ -66,7 +67,8 @@ impl Inventory {
     pub async fn ask(&self, collection: &str, query: Option<&str>, strict: bool) -> anyhow::Result<Answer> {
         let mut path = format!("{}/{collection}?detail=4", self.base);
         if let Some(query) = query {
-            path += &format!("&query={}{}", escaped(query), if strict { "&strict=true" } else { "" });
+            let query = utf8_percent_encode(query, NON_ALPHANUMERIC);
+            path += &format!("&query={query}{}", if strict { "&strict=true" } else { "" });
         }
         let context = || format!("failed to get {collection} of provider '{}'", self.name);
         let (value, headers) = fetch(&self.client, &path).await.with_context(context)?;
@@ -115,13 +117,6 @@ async fn fetch(client: &kube::Client, path: &str) -> anyhow::Result<(Value, Head
         return Ok((Value::Null, head.headers));
     }
     Ok((serde_json::from_slice(&bytes).context("the inventory's answer is not JSON")?, head.headers))
-}
-
-/// Returns a text as a URL's query takes it.
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
-    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    text.bytes().map(escape).collect()
 }
 
 /// Returns a client for the inventory: the cluster's credentials and authority at another address.

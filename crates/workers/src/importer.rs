@@ -60,7 +60,7 @@ pub async fn run() -> ExitCode {
         Ok(spec) => {
             let address = variable(worker::POD_IP_ENV).unwrap_or_else(|| "0.0.0.0".into());
             let listener = listen(&address).await;
-            import(spec, listener, terminated()).await
+            import(spec, listener, crate::terminated()).await
         }
     };
     leave(&log, &result);
@@ -131,7 +131,7 @@ async fn copy(spec: &ImportSpec, setup: &Setup, watch: &Watch, note: &vsphere::N
     let (job, watch) = (job(spec)?, watch.clone());
     match tokio::task::spawn_blocking(move || job.run(&watch)).await {
         Ok(outcome) => outcome.map_err(|error| worker_error(&error)),
-        Err(error) => Err(problem("Internal", format!("the copy broke off: {error}"), None, true)),
+        Err(error) => Err(WorkerError::new("Internal", format!("the copy broke off: {error}"), "", true)),
     }
 }
 
@@ -167,7 +167,7 @@ fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
         .map(|name| {
             name.parse::<Format>().map_err(|error| {
                 let hint = "convert the disk first, e.g. qemu-img convert -O qcow2";
-                problem("UnsupportedFormat", format!("{path}: {error}"), Some(hint), false)
+                WorkerError::new("UnsupportedFormat", format!("{path}: {error}"), hint, false)
             })
         })
         .transpose()?;
@@ -176,7 +176,7 @@ fn job(spec: &ImportSpec) -> Result<Job, WorkerError> {
         Some("gzip") => true,
         Some(other) => {
             let hint = "export the appliance without compressed references";
-            return Err(problem("UnsupportedFormat", format!("{path}: compression {other:?}"), Some(hint), false));
+            return Err(WorkerError::new("UnsupportedFormat", format!("{path}: compression {other:?}"), hint, false));
         }
     };
     let digest = digest
@@ -270,18 +270,6 @@ async fn serve(listener: TcpListener, watch: Watch, note: vsphere::Note) {
 }
 
 /// Comes when the pod is asked to end.
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
 /// Returns how far the job is.
 fn progress(watch: &Watch, note: &vsphere::Note) -> ImportProgress {
     let (copy, verify) = (watch.copy().snapshot(), watch.verify().snapshot());
@@ -357,15 +345,11 @@ fn failed(started: Instant, watch: &Watch, error: WorkerError) -> ImportResult {
 }
 
 fn worker_error(error: &forklift_disk::Error) -> WorkerError {
-    problem(error.code(), error.chain(), Some(error.hint()), error.retryable())
+    WorkerError::new(error.code(), error.chain(), error.hint(), error.retryable())
 }
 
 fn invalid(message: String) -> WorkerError {
-    problem("InvalidOrder", message, Some("this is a mistake of the controller: report it"), false)
-}
-
-fn problem(code: &str, message: String, hint: Option<&str>, retryable: bool) -> WorkerError {
-    WorkerError { code: code.into(), message, hint: hint.map(Into::into), retryable }
+    WorkerError::new("InvalidOrder", message, "this is a mistake of the controller: report it", false)
 }
 
 /// Leaves the result where the kubelet takes the termination message from.

@@ -76,7 +76,7 @@ pub async fn run() -> ExitCode {
         let listener = tokio::net::TcpListener::bind(settings.listen).await;
         let listener = listener.map_err(|e| anyhow::anyhow!("cannot listen on {}: {e}", settings.listen))?;
         tracing::info!(catalog = %settings.catalog.display(), listen = %settings.listen, "serving");
-        serve(listener, settings, terminated()).await
+        serve(listener, settings, crate::terminated()).await
     };
     match ended.await {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,18 +84,6 @@ pub async fn run() -> ExitCode {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }
 

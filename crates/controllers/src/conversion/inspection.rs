@@ -133,10 +133,6 @@ fn finish(pass: &mut Pass<'_, Conversion>) {
     super::finish(pass, result);
 }
 
-fn problem(code: &str, message: String, hint: &str, retryable: bool) -> WorkerError {
-    WorkerError { code: code.into(), message, hint: Some(hint.to_owned()).filter(|h| !h.is_empty()), retryable }
-}
-
 /// Logs in by the connection secret.
 async fn connect(context: &Context, conversion: &Conversion) -> Result<Arc<dyn InspectionSnapshots>, SourceError> {
     let mut reference = conversion.spec.connection.secret.clone();
@@ -158,7 +154,7 @@ async fn take(context: &Context, pass: &mut Pass<'_, Conversion>) -> Turn {
             pass.set(Condition::new(types::CONNECTION_SECRET_NOT_SET, Category::Critical, message));
             // nothing was taken, and nothing could be removed
             pass.status.snapshot = None;
-            return Turn::Error(problem(
+            return Turn::Error(WorkerError::new(
                 "ConnectionSecretNotSet",
                 format!("{what} does not exist"),
                 "create it",
@@ -179,7 +175,7 @@ async fn take(context: &Context, pass: &mut Pass<'_, Conversion>) -> Turn {
         Err(error) if passes(&error) && waited(pass) < PATIENCE_SECONDS => Turn::Wait(format!("Waiting: {error}.")),
         Err(error) => {
             let hint = "see the events of the VM in vSphere";
-            Turn::Error(problem("SnapshotFailed", format!("snapshot {name}: {error}"), hint, passes(&error)))
+            Turn::Error(WorkerError::new("SnapshotFailed", format!("snapshot {name}: {error}"), hint, passes(&error)))
         }
     }
 }
@@ -217,7 +213,7 @@ async fn run(context: &Context, pass: &mut Pass<'_, Conversion>) -> Result<Turn,
                 Ok(Turn::Wait("The inspection's pod is being started.".to_owned()))
             }
             Err(ApplyError::Rejected { what, reason }) => {
-                Ok(Turn::Error(problem("PodNotStarted", format!("{what}: {reason}"), "", false)))
+                Ok(Turn::Error(WorkerError::new("PodNotStarted", format!("{what}: {reason}"), "", false)))
             }
             Err(error) => Err(error.into()),
         };
@@ -254,7 +250,7 @@ fn waiting(context: &Context, pass: &Pass<'_, Conversion>, pod: &Pod) -> Turn {
     if minutes > 0 && age > minutes * 60 {
         let why = why.unwrap_or_else(|| "no reason is known".to_owned());
         let message = format!("the inspection's pod was pending for more than {minutes} minutes: {why}");
-        return Turn::Error(problem("PodNotStarted", message, "see the events of the pod", true));
+        return Turn::Error(WorkerError::new("PodNotStarted", message, "see the events of the pod", true));
     }
     Turn::Wait(why.map_or_else(
         || "The inspection's pod is being started.".to_owned(),
@@ -270,7 +266,12 @@ fn left(pod: &Pod) -> WorkerError {
         let last = worker::termination_message(pod, "deep-inspection").map(str::trim).unwrap_or_default();
         let why = if last.is_empty() { String::new() } else { format!(": {last}") };
         let hint = format!("read the log: kubectl logs -n {} {name}", pod.namespace().unwrap_or_default());
-        problem("PodFailed", format!("pod {name} failed before {RESULTS_PATH} could be fetched{why}"), &hint, true)
+        WorkerError::new(
+            "PodFailed",
+            format!("pod {name} failed before {RESULTS_PATH} could be fetched{why}"),
+            &hint,
+            true,
+        )
     })
 }
 
@@ -303,7 +304,7 @@ async fn fetch(context: &Context, pass: &mut Pass<'_, Conversion>) -> Result<Tur
         }
         Err(error) => {
             let message = format!("the inspection's results cannot be read: {error}");
-            Ok(Turn::Error(problem("InvalidResult", message, "see the log of the pod", false)))
+            Ok(Turn::Error(WorkerError::new("InvalidResult", message, "see the log of the pod", false)))
         }
     }
 }
@@ -333,7 +334,7 @@ async fn remove(context: &Context, pass: &mut Pass<'_, Conversion>) -> Result<Tu
 fn not_removed(conversion: &Conversion, error: &SourceError) -> WorkerError {
     let name = snapshot_name(conversion);
     let hint = format!("remove snapshot {name} of VM {} by hand", conversion.spec.vm.id);
-    problem("SnapshotLeft", format!("snapshot {name} was not removed: {error}"), &hint, false)
+    WorkerError::new("SnapshotLeft", format!("snapshot {name} was not removed: {error}"), &hint, false)
 }
 
 async fn gone(context: &Context, conversion: &Conversion) -> Result<bool, SourceError> {

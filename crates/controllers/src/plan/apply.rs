@@ -97,8 +97,8 @@ impl Target<'_> {
         // what the copy has beside the credentials, e.g. the address that they are for
         let more = copy.string_data.take().unwrap_or_default();
         let more = more.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes())));
-        let data = Some(found.data.unwrap_or_default().into_iter().chain(more).collect::<BTreeMap<_, _>>());
-        copy.data.clone_from(&data);
+        let data: BTreeMap<String, ByteString> = found.data.unwrap_or_default().into_iter().chain(more).collect();
+        copy.data = Some(data.clone());
         let target: Api<Secret> =
             Api::namespaced(self.context.client.clone(), to.namespace.as_deref().unwrap_or_default());
         let params = kube::api::PostParams {
@@ -112,12 +112,10 @@ impl Target<'_> {
         };
         match taken {
             Ok(Some(known)) if !is_same(to, known.labels()) => Err(EffectError::NotOurs(describe(to))),
-            Ok(Some(known)) if known.data.clone().unwrap_or_default() == *data.as_ref().unwrap_or(&BTreeMap::new()) => {
-                Ok(())
-            }
+            Ok(Some(known)) if known.data.clone().unwrap_or_default() == data => Ok(()),
             // the credentials were rotated while the migration runs
             Ok(Some(mut known)) => {
-                known.data.clone_from(&data);
+                known.data = Some(data);
                 let replaced = target.replace(&to.name, &params, &known).await;
                 replaced.map(|_| ()).map_err(|error| of_client(&describe(to), error))
             }

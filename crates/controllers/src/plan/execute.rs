@@ -187,7 +187,7 @@ async fn read_anew(context: &Context, pass: &mut Pass<'_, Plan>, named: &Named, 
         ids.push(resolve_vm(context, plan, Some(source), vm).await.id);
     }
     match context.providers().fresh(source, &ids).await {
-        Ok(()) => memory.is_fresh(migration_uid),
+        Ok(()) => memory.note_fresh(migration_uid),
         Err(why) => {
             let message = format!("The VMs could not be looked at before the start: {why}.");
             let suggestion = "Nothing was begun. It is tried again until the source answers.";

@@ -69,7 +69,7 @@ impl PlanMemory {
     }
 
     /// Notes that the VMs were read at the source before the start of this Migration.
-    pub fn is_fresh(&self, migration_uid: &str) {
+    pub fn note_fresh(&self, migration_uid: &str) {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).fresh =
             Some((migration_uid.to_owned(), Instant::now()));
     }

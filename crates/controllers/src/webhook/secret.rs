@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use forklift_api::provider::{ProviderSpec, secret_key, setting};
+use forklift_api::settings::parse_bool;
 use forklift_api::{Provider, ProviderType, Ref, labels};
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::{Api, ResourceExt};
@@ -295,14 +296,6 @@ fn label<'a>(secret: &'a Secret, key: &str) -> &'a str {
 
 fn text<'a>(data: &'a Data, key: &str) -> Option<&'a str> {
     data.get(key).and_then(|value| std::str::from_utf8(value).ok()).map(str::trim)
-}
-
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
-        "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),
-        _ => None,
-    }
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -253,7 +253,7 @@ pub struct PlanOptions {
     pub xfs_compatibility: bool,
     /// Legacy Windows drivers; `None` for by guest.
     pub install_legacy_drivers: Option<bool>,
-    /// ConfigMap (in the target namespace) with customization scripts.
+    /// ConfigMap with customization scripts.
     pub customization_scripts: Option<String>,
     /// Its namespace; the plan's when empty.
     pub customization_namespace: String,

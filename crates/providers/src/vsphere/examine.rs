@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use forklift_api::condition::{reasons, types};
 use forklift_api::provider::{secret_key, setting};
-use forklift_api::settings::BytesPerSecond;
+use forklift_api::settings::{BytesPerSecond, parse_bool};
 use forklift_api::{Category, Condition, Provider, vddk};
 use forklift_inventory::Record;
 use serde_json::Value;
@@ -102,13 +102,10 @@ fn check_secret(endpoint: &Endpoint) -> Option<Condition> {
     let wrong =
         |message: &str| Condition::new(types::SECRET_NOT_VALID, Category::Critical, message).reason(reasons::DATA_ERR);
     let given = |key: &str| endpoint.secret.get(key).is_some_and(|value| !value.trim_ascii().is_empty());
-    let insecure = match endpoint.secret_text(secret_key::INSECURE).unwrap_or_default() {
-        "" | "0" | "f" | "F" | "false" | "False" | "FALSE" => false,
-        "1" | "t" | "T" | "true" | "True" | "TRUE" => true,
-        other => {
-            let message = format!("`{}` of the secret is {other:?}, expected true or false.", secret_key::INSECURE);
-            return Some(wrong(&message));
-        }
+    let told = endpoint.secret_text(secret_key::INSECURE).filter(|told| !told.is_empty()).unwrap_or("false");
+    let Some(insecure) = parse_bool(told) else {
+        let message = format!("`{}` of the secret is {told:?}, expected true or false.", secret_key::INSECURE);
+        return Some(wrong(&message));
     };
     let mut missing: Vec<&str> =
         [secret_key::USER, secret_key::PASSWORD].into_iter().filter(|key| !given(key)).collect();

@@ -116,11 +116,7 @@ async fn snapshots_are_taken_and_removed_at_the_host() {
     source.power_on(vm).await.expect("on already");
     direct.sessions.release().await;
     drop(by_vcenter);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while vcenter.calls().expect("counters").sessions() > 0 {
-        assert!(std::time::Instant::now() < deadline, "a session stays");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    crate::counted(vcenter, "no session stays", |calls| calls.sessions() == 0).await;
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ mod sessions;
 mod source;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use forklift_providers::vsphere::vim::{Client, Endpoint, MoRef};
-use forklift_testkit::peers::vcenter::{Options, Vcenter};
+use forklift_testkit::peers::vcenter::{Calls, Options, Vcenter};
 
 /// Starts a simulator with these VMs; `None` where it cannot be built.
 fn start(names: &[&str]) -> Option<Vcenter> {
@@ -35,4 +36,24 @@ async fn connect(vcenter: &Vcenter) -> Client {
 fn vm(vcenter: &Vcenter, name: &str) -> MoRef {
     let machine = vcenter.machine(name).expect("the VM");
     MoRef::vm(machine["id"].as_str().expect("an id"))
+}
+
+/// Waits until something holds, at most 30 s.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until the server has counted something; returns its counters.
+async fn counted(vcenter: &Vcenter, what: &str, holds: impl Fn(&Calls) -> bool) -> Calls {
+    let mut calls = vcenter.calls().expect("counters");
+    until(what, || {
+        calls = vcenter.calls().expect("counters");
+        holds(&calls)
+    })
+    .await;
+    calls
 }

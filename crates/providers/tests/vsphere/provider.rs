@@ -12,7 +12,7 @@ use forklift_testkit::peers::vcenter::{Fault, Options, Vcenter};
 use tokio_util::sync::CancellationToken;
 
 use crate::source::provider;
-use crate::start;
+use crate::{start, until};
 
 fn registry() -> Registry {
     // nothing here asks a cluster
@@ -20,14 +20,6 @@ fn registry() -> Registry {
     let client = kube::Client::try_from(config).expect("a client");
     let context = Context { client, config: None, namespace: "ns".into(), shared: Default::default() };
     Registry::new(Inventory::new(None), context)
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// Collects until the inventory is complete.

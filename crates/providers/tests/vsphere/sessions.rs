@@ -1,26 +1,14 @@
 //! Sessions over time: kept alive, replaced when they are gone, ended when a process left them; and certificates that
 //! are renewed meanwhile.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forklift_providers::vsphere::examine::examine;
 use forklift_providers::vsphere::vim::{Client, Endpoint, VimError};
-use forklift_testkit::peers::vcenter::{Calls, Fault, Options, Vcenter};
+use forklift_testkit::peers::vcenter::{Fault, Options, Vcenter};
 
 use crate::source::provider;
-use crate::{connect, endpoint, start};
-
-async fn until(vcenter: &Vcenter, what: &str, holds: impl Fn(&Calls) -> bool) -> Calls {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let calls = vcenter.calls().expect("counters");
-        if holds(&calls) {
-            return calls;
-        }
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
+use crate::{connect, counted, endpoint, start};
 
 /// A server that forgets sessions after a second without a call.
 fn forgetful() -> Option<Vcenter> {
@@ -34,7 +22,7 @@ async fn a_session_that_is_kept_alive_is_not_forgotten() {
     let client = connect(&vcenter).await;
     client.keep_alive_every(Duration::from_millis(100));
     // the server looks every second: it has done so several times by now
-    let calls = until(&vcenter, "it is asked for the time", |calls| calls.of("CurrentTime") >= 40).await;
+    let calls = counted(&vcenter, "it is asked for the time", |calls| calls.of("CurrentTime") >= 40).await;
     assert_eq!((calls.sessions(), calls.logins()), (1, 1));
     client.logout().await;
     let calls = vcenter.calls().expect("counters");
@@ -46,19 +34,19 @@ async fn a_session_that_is_kept_alive_is_not_forgotten() {
 async fn a_session_that_was_forgotten_is_replaced_by_the_next_call() {
     let Some(vcenter) = forgetful() else { return };
     let client = connect(&vcenter).await;
-    until(&vcenter, "the session is forgotten", |calls| calls.sessions() == 0).await;
+    counted(&vcenter, "the session is forgotten", |calls| calls.sessions() == 0).await;
     let before = client.epoch();
     client.properties(&client.content().root_folder, &["name"]).await.expect("answered");
     assert!(client.epoch() > before, "logged in anew");
     assert_eq!(vcenter.calls().expect("counters").logins(), 2);
     // and where nobody calls, by what keeps it alive
-    until(&vcenter, "the session is forgotten", |calls| calls.sessions() == 0).await;
+    counted(&vcenter, "the session is forgotten", |calls| calls.sessions() == 0).await;
     client.keep_alive_every(Duration::from_millis(100));
-    until(&vcenter, "a new session", |calls| calls.logins() == 3 && calls.sessions() == 1).await;
+    counted(&vcenter, "a new session", |calls| calls.logins() == 3 && calls.sessions() == 1).await;
     // credentials that were changed are not tried again and again
     vcenter.fault(&Fault::Password("another".into())).expect("changed");
     vcenter.fault(&Fault::ExpireSessions).expect("expired");
-    until(&vcenter, "the refusal", |calls| calls.invalid_logins() == 1).await;
+    counted(&vcenter, "the refusal", |calls| calls.invalid_logins() == 1).await;
     let refused = client.properties(&client.content().root_folder, &["name"]).await.expect_err("refused");
     assert!(matches!(refused, VimError::InvalidLogin(_)), "{refused}");
     assert_eq!(vcenter.calls().expect("counters").invalid_logins(), 1);
@@ -79,7 +67,7 @@ async fn what_a_killed_process_left_is_ended_and_nothing_else() {
     let key = left.session_key();
     assert_eq!(client.end_left_behind(&key).await, Ok(true));
     // the VM is free at once
-    until(&vcenter, "the lease goes with its session", |calls| calls.leases() == 0 && calls.sessions() == 1).await;
+    counted(&vcenter, "the lease goes with its session", |calls| calls.leases() == 0 && calls.sessions() == 1).await;
     assert_eq!(client.end_left_behind(&key).await, Ok(false), "gone already");
     // without the privilege it is told, and nothing else fails
     let other = connect(&vcenter).await;

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use forklift_api::settings::parse_bool;
+
 /// The settings of one conversion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -96,15 +98,6 @@ impl Config {
     /// The name that the guest's domain gets.
     pub fn domain_name(&self) -> &str {
         self.new_name.as_deref().unwrap_or(&self.vm_name)
-    }
-}
-
-/// Go's `ParseBool`, which upstream reads these variables with.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

@@ -165,7 +165,7 @@ pub(super) async fn run(
 
 async fn connect(disk: &VsphereDisk, secret: &Path) -> Result<Client, WorkerError> {
     let unreadable = |error: std::io::Error| {
-        problem(
+        WorkerError::new(
             "CredentialsMissing",
             format!("{}: {error}", secret.display()),
             "the provider's secret is not mounted",
@@ -238,7 +238,7 @@ async fn copy(
         && wanted != found
     {
         let text = format!("{}: the snapshot holds the state {found:?}, the order is for {wanted:?}", machine.file());
-        return Err(problem("SourceChanged", text, "this is a mistake of the controller: report it", false));
+        return Err(WorkerError::new("SourceChanged", text, "this is a mistake of the controller: report it", false));
     }
     let mut what = patiently(watch, note, || changes(spec, &machine, client, note)).await?;
     let session = Session::new(client.clone());
@@ -279,7 +279,12 @@ async fn copy(
         reader.end(outcome.is_ok()).await;
         return outcome.map_err(|error| super::worker_error(&error));
     }
-    Err(problem("UnsupportedSource", format!("{}: there is no way to read it", machine.file()), "report this", false))
+    Err(WorkerError::new(
+        "UnsupportedSource",
+        format!("{}: there is no way to read it", machine.file()),
+        "report this",
+        false,
+    ))
 }
 
 /// Asks what changed since the state that the order builds on.
@@ -347,13 +352,9 @@ fn refused(what: &str, error: &VimError) -> WorkerError {
         }
         _ => ("SourceUnreadable", "see the events of the VM in vSphere"),
     };
-    problem(code, format!("{what}: {error}"), hint, code == BUSY)
-}
-
-fn problem(code: &str, message: String, hint: &str, retryable: bool) -> WorkerError {
-    super::problem(code, message, Some(hint), retryable)
+    WorkerError::new(code, format!("{what}: {error}"), hint, code == BUSY)
 }
 
 fn broken(error: tokio::task::JoinError) -> WorkerError {
-    super::problem("Internal", format!("the copy broke off: {error}"), None, true)
+    WorkerError::new("Internal", format!("the copy broke off: {error}"), "", true)
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use forklift_api::conversion::{SETTING_INSTANCE_UUID, SETTING_SNAPSHOT_MOREF, SETTING_TRANSFER_METHOD};
+use forklift_api::settings::parse_bool;
 use forklift_api::vddk::{CONFIG_ENV, TRANSPORTS_ENV};
 use forklift_api::worker::{
     POD_IP_ENV, SECRET_DIR_ENV, SECRET_MOUNT, TERMINATION_LOG, TERMINATION_LOG_ENV, VDDK_DIR_ENV, VM_MOREF_ENV,
@@ -33,7 +34,7 @@ impl Config {
         let text = |key: &str| env(key).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let (Some(vm), Some(snapshot)) = (text(VM_MOREF_ENV), text(SETTING_SNAPSHOT_MOREF)) else {
             let message = "VM_MOREF and SNAPSHOT_MOREF must be set to VMware managed object references";
-            return Err(super::problem(
+            return Err(WorkerError::new(
                 "InvalidOrder",
                 message.into(),
                 "this is a mistake of the controller: report it",
@@ -43,7 +44,12 @@ impl Config {
         let secret = PathBuf::from(text(SECRET_DIR_ENV).unwrap_or_else(|| SECRET_MOUNT.into()));
         let url = key(&secret, "url")?.ok_or_else(|| {
             let message = format!("{} has no `url`", secret.display());
-            super::problem("CredentialsMissing", message, "add the address of the SDK to the connection secret", false)
+            WorkerError::new(
+                "CredentialsMissing",
+                message,
+                "add the address of the SDK to the connection secret",
+                false,
+            )
         })?;
         Ok(Self {
             order: VsphereDisk {
@@ -61,7 +67,7 @@ impl Config {
             secret,
             root_disk: text("V2V_RootDisk"),
             luks_dir: text("V2V_luksDir").unwrap_or_else(|| "/etc/luks".into()).into(),
-            clevis: text("V2V_NBDE_CLEVIS").is_some_and(|value| matches!(value.as_str(), "1" | "true")),
+            clevis: text("V2V_NBDE_CLEVIS").is_some_and(|value| parse_bool(&value) == Some(true)),
         })
     }
 }
@@ -80,7 +86,7 @@ fn key(secret: &Path, name: &str) -> Result<Option<String>, WorkerError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
             let hint = "the connection secret is not mounted";
-            Err(super::problem("CredentialsMissing", format!("{}: {error}", path.display()), hint, false))
+            Err(WorkerError::new("CredentialsMissing", format!("{}: {error}", path.display()), hint, false))
         }
     }
 }

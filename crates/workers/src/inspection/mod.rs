@@ -63,7 +63,7 @@ pub async fn run() -> ExitCode {
             let helper = VddkHelper::default();
             tokio::select! {
                 result = inspect(&config, &tools, &helper, &shared) => result,
-                () = terminated() => return ExitCode::from(EXIT_RETRYABLE),
+                () = crate::terminated() => return ExitCode::from(EXIT_RETRYABLE),
             }
         }
         Err(error) => Err(error),
@@ -71,7 +71,7 @@ pub async fn run() -> ExitCode {
     let Err(error) = result else {
         tokio::select! {
             () = shared.shutdown() => {}
-            () = terminated() => {}
+            () = crate::terminated() => {}
         }
         return ExitCode::SUCCESS;
     };
@@ -85,14 +85,6 @@ pub async fn run() -> ExitCode {
     }
     let _ = tokio::time::timeout(LINGER, shared.shutdown()).await;
     ExitCode::from(code)
-}
-
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => drop(terminate.recv().await),
-        Err(_) => std::future::pending().await,
-    }
 }
 
 /// Looks into the guest, and shows what it found.
@@ -132,14 +124,19 @@ async fn of_look(
             tracing::info!(disk = disk.file, way = disk.way, "is looked into");
             let path = folder.0.join(format!("d{number}"));
             servers.push(Server::start(&path, disk.image.clone()).map_err(|error| {
-                problem("Io", format!("cannot offer {} on {}: {error}", disk.file, path.display()), "", true)
+                WorkerError::new("Io", format!("cannot offer {} on {}: {error}", disk.file, path.display()), "", true)
             })?);
         }
         let uris: Vec<String> = servers.iter().map(Server::uri).collect();
         let looked = guest::look(config, tools, &uris, |text| shared.say("Inspecting", text)).await;
         // a disk that could not be read shows as a guest that makes no sense
         if let Some((disk, why)) = look.opened.iter().zip(&servers).find_map(|(d, s)| Some((d, s.failure()?))) {
-            return Err(problem("SourceUnreadable", format!("{}: {why}", disk.file), "see the events of the VM", true));
+            return Err(WorkerError::new(
+                "SourceUnreadable",
+                format!("{}: {why}", disk.file),
+                "see the events of the VM",
+                true,
+            ));
         }
         found = looked.map_err(|error| error.to_worker_error())?;
     }
@@ -173,7 +170,7 @@ impl Sockets {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("fk-look-{}-{number}", std::process::id()));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| problem("Io", format!("cannot create {}: {error}", path.display()), "", true))?;
+        made.map_err(|error| WorkerError::new("Io", format!("cannot create {}: {error}", path.display()), "", true))?;
         Ok(Self(path))
     }
 }
@@ -183,8 +180,4 @@ impl Drop for Sockets {
         // the sockets in it went with their servers
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-fn problem(code: &str, message: String, hint: &str, retryable: bool) -> WorkerError {
-    WorkerError { code: code.into(), message, hint: Some(hint.to_owned()).filter(|h| !h.is_empty()), retryable }
 }

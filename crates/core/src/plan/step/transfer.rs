@@ -1,5 +1,5 @@
 //! Volumes and importers: one PVC and one Job per disk, until every disk is copied and verified.
-use forklift_api::worker::{ImportProgress, ImportSource, Verify, WorkerError};
+use forklift_api::worker::{ImportProgress, Verify, WorkerError};
 
 use super::Turn;
 use crate::build::{importer_job, importer_limit, namespace, pvc, store, vddk};
@@ -119,10 +119,8 @@ fn job(turn: &Turn<'_>, machine: &Machine, index: usize) -> Option<Vec<Effect>> 
         importer_limit::importer_limit(world.plan, world.vm, index, source)
             .map(|limit| Effect::Ensure(Box::new(limit))),
     );
-    if let ImportSource::Vsphere(_) = source.source {
-        let config = vddk::config_map(world.plan, world.vm, &world.plan.target_namespace);
-        effects.extend(config.map(|map| Effect::Ensure(Box::new(map))));
-    }
+    let config = vddk::config_map(world.plan, world.vm, &world.plan.target_namespace);
+    effects.extend(config.map(|map| Effect::Ensure(Box::new(map))));
     let snapshot = current.map(|round| round.snapshot.as_str()).filter(|id| !id.is_empty());
     let snapshot_name = snapshot.map(|_| names::snapshot(world.plan, round(turn.state) as usize));
     let job = importer_job::importer_job(

@@ -10,12 +10,13 @@
 //!              refused: no later call asks again, so that no account is locked
 //! ```
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::header::{COOKIE, HeaderValue, SET_COOKIE};
 use reqwest::{Method, Response, StatusCode, Url};
+use tokio::sync::watch;
 
 use super::endpoint::host;
 use super::xml::envelope;
@@ -45,7 +46,7 @@ pub(super) struct Inner {
     about: About,
     content: Content,
     /// Counts the logins; who finds another number than before knows that somebody logged in meanwhile.
-    epoch: AtomicU64,
+    epoch: watch::Sender<u64>,
     logging_in: tokio::sync::Mutex<()>,
     refused: Mutex<Option<Fault>>,
     cookie: RwLock<Option<HeaderValue>>,
@@ -92,7 +93,7 @@ impl Client {
             version,
             about: found.get("about").map(About::read).unwrap_or_default(),
             content: Content::read(found)?,
-            epoch: AtomicU64::new(0),
+            epoch: watch::Sender::new(0),
             logging_in: tokio::sync::Mutex::new(()),
             refused: Mutex::new(None),
             cookie: RwLock::new(cookie),
@@ -183,6 +184,11 @@ impl Client {
     pub fn epoch(&self) -> u64 {
         self.inner.epoch()
     }
+
+    /// Returns the same number, for whoever waits for another login.
+    pub fn logins(&self) -> watch::Receiver<u64> {
+        self.inner.epoch.subscribe()
+    }
 }
 
 impl Inner {
@@ -199,7 +205,7 @@ impl Inner {
     }
 
     fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+        *self.epoch.borrow()
     }
 
     fn cookie(&self) -> Option<HeaderValue> {
@@ -274,7 +280,7 @@ impl Inner {
                 let key = answer.text("returnval.key").unwrap_or_default().to_owned();
                 let user = answer.text("returnval.userName").unwrap_or_default().to_owned();
                 *self.user_session.lock().unwrap_or_else(PoisonError::into_inner) = (key, user);
-                self.epoch.fetch_add(1, Ordering::AcqRel);
+                self.epoch.send_modify(|epoch| *epoch += 1);
                 Ok(())
             }
             Err(VimError::Fault(fault))

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use forklift_api::settings::parse_bool;
+
 use reqwest::Url;
 
 use super::VimError;
@@ -69,9 +71,7 @@ impl Endpoint {
             text(key).filter(|value| !value.trim().is_empty()).ok_or_else(missing)
         };
         let filled = |key: &str| secret.get(key).filter(|value| !value.trim_ascii().is_empty());
-        let is_true = |key: &str| {
-            text(key).is_some_and(|value| matches!(value.trim(), "true" | "True" | "TRUE" | "1" | "t" | "T"))
-        };
+        let is_true = |key: &str| text(key).is_some_and(|value| parse_bool(value.trim()) == Some(true));
         Ok(Self {
             url: sdk_url(url)?,
             user: needed("user")?.trim().to_owned(),

@@ -10,14 +10,10 @@
 //! at a time; one that lives all the same logs in again. A block volume has no place for the note.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use forklift_api::worker::{ImportSpec, VolumeMode};
 use forklift_providers::vsphere::vim::Client;
 use tokio::task::JoinHandle;
-
-/// How often it is looked for a new login.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Follows the session; ends when dropped.
 pub(super) struct Following(JoinHandle<()>);
@@ -54,15 +50,14 @@ impl Note {
         }
         let client = client.clone();
         Some(Following(tokio::spawn(async move {
-            let mut noted = None;
+            let mut logins = client.logins();
             loop {
-                let epoch = client.epoch();
-                if noted.replace(epoch) != Some(epoch)
-                    && let Err(error) = std::fs::write(&path, format!("{host} {}\n", client.session_key()))
-                {
+                if let Err(error) = std::fs::write(&path, format!("{host} {}\n", client.session_key())) {
                     tracing::debug!(%error, "the session is not noted");
                 }
-                tokio::time::sleep(LOOK).await;
+                if logins.changed().await.is_err() {
+                    return;
+                }
             }
         })))
     }

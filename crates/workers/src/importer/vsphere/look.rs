@@ -17,7 +17,7 @@ use super::method::{Method, choose};
 use super::reader::{NO_FILE, Reader};
 use super::session::Session;
 use super::vddk::Helper;
-use super::{BUSY, Note, What, connect, patiently, problem, refused};
+use super::{BUSY, Note, What, connect, patiently, refused};
 use crate::importer::worker_error;
 
 /// The disks of a snapshot.
@@ -83,7 +83,7 @@ pub(crate) async fn open(
         client.properties(&moref, &["config.hardware.device"]).await.map_err(|error| {
             if error.is_fault("ManagedObjectNotFound") {
                 let hint = "the snapshot was removed: start the plan anew";
-                return problem("SnapshotMissing", format!("there is no snapshot {snapshot}"), hint, false);
+                return WorkerError::new("SnapshotMissing", format!("there is no snapshot {snapshot}"), hint, false);
             }
             refused(&format!("snapshot {snapshot}"), &error)
         })
@@ -119,8 +119,12 @@ async fn open_disk(
     watch: &Watch,
     note: &Note,
 ) -> Result<Opened, WorkerError> {
-    let mut last =
-        problem("UnsupportedSource", "the provider lets disks be exported only, as a stream".into(), "", false);
+    let mut last = WorkerError::new(
+        "UnsupportedSource",
+        "the provider lets disks be exported only, as a stream".into(),
+        "",
+        false,
+    );
     let (ways, _) = choose(disk, &What::Whole(None))?;
     for method in ways.into_iter().filter(|method| *method != Method::Nfc) {
         let reader =

@@ -9,7 +9,7 @@
 use forklift_api::worker::{VsphereDisk, WorkerError};
 use forklift_providers::vsphere::vim::{Client, DeviceUrl, Element, MoRef, VimError};
 
-use super::{problem, refused};
+use super::refused;
 
 /// The disk as it is read.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ pub(super) async fn find(client: &Client, disk: &VsphereDisk, snapshot: Wanted<'
             Some(client.properties(snapshot, &["config.hardware.device", "vm"]).await.map_err(|error| {
                 if error.is_fault("ManagedObjectNotFound") {
                     let hint = "the snapshot was removed: the next round makes a new one";
-                    return problem(
+                    return WorkerError::new(
                         "SnapshotMissing",
                         format!("{vm} has no snapshot {} any more", snapshot.value),
                         hint,
@@ -99,12 +99,12 @@ pub(super) async fn find(client: &Client, disk: &VsphereDisk, snapshot: Wanted<'
         && frozen.moref("vm").is_some_and(|owner| owner != vm)
     {
         let text = format!("snapshot {} is not one of {vm}", snapshot.value);
-        return Err(problem("SourceChanged", text, "this is a mistake of the controller: report it", false));
+        return Err(WorkerError::new("SourceChanged", text, "this is a mistake of the controller: report it", false));
     }
     if snapshot.is_none() && props.text("runtime.powerState") != Some("poweredOff") {
         let state = props.text("runtime.powerState").unwrap_or("in an unknown state");
         let text = format!("{} ({vm}) is {state}, and no snapshot is named: its disks change", name(&props));
-        return Err(problem("SourceRunning", text, "shut the VM down, or migrate it warm", true));
+        return Err(WorkerError::new("SourceRunning", text, "shut the VM down, or migrate it warm", true));
     }
     let devices = frozen.as_ref().unwrap_or(&props).get("config.hardware.device").cloned().unwrap_or_default();
     let disks: Vec<&Element> = devices.items().filter(|device| device.is_a("VirtualDisk")).collect();
@@ -123,10 +123,10 @@ pub(super) async fn find(client: &Client, disk: &VsphereDisk, snapshot: Wanted<'
     let by_path = || disks.iter().find(|device| device.int("key") == Some(disk.key.into())).filter(is_path);
     let Some(found) = by_key.or_else(by_file).or_else(by_path) else {
         let text = format!("{} ({vm}) has no disk {} with the file {:?}", name(&props), disk.key, disk.file);
-        return Err(problem("SourceChanged", text, "the VM's disks changed: start the plan anew", false));
+        return Err(WorkerError::new("SourceChanged", text, "the VM's disks changed: start the plan anew", false));
     };
     Machine::read(vm, snapshot, found, &devices).ok_or_else(|| {
-        problem("SourceUnreadable", format!("disk {} has no size or file", disk.key), "report this", false)
+        WorkerError::new("SourceUnreadable", format!("disk {} has no size or file", disk.key), "report this", false)
     })
 }
 
@@ -171,15 +171,25 @@ async fn vm(
         if !client.about().is_vcenter() && disk.vm.is_empty() {
             // the copy is ordered anew, from where the VM is then
             let text = format!("host {} has no VM with the UUID {wanted:?} (any more)", client.endpoint().host());
-            return Err(problem("VmMoved", text, "the next attempt reads from the host that the VM is on then", true));
+            return Err(WorkerError::new(
+                "VmMoved",
+                text,
+                "the next attempt reads from the host that the VM is on then",
+                true,
+            ));
         }
         let text = format!("no VM {:?} with the instance UUID {wanted:?} at {}", disk.vm, disk.url);
-        return Err(problem("SourceChanged", text, "the VM was removed or replaced: start the plan anew", false));
+        return Err(WorkerError::new(
+            "SourceChanged",
+            text,
+            "the VM was removed or replaced: start the plan anew",
+            false,
+        ));
     };
     let props = client.properties(&vm, VM).await.map_err(|error| refused(&vm.to_string(), &error))?;
     if uuid(&props) != wanted {
         let text = format!("{vm} has the instance UUID {:?}, the order is for {wanted:?}", uuid(&props));
-        return Err(problem("SourceChanged", text, "the VM was replaced: start the plan anew", false));
+        return Err(WorkerError::new("SourceChanged", text, "the VM was replaced: start the plan anew", false));
     }
     Ok((vm, props))
 }

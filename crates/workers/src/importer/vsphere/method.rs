@@ -13,7 +13,7 @@
 use forklift_api::provider::setting::TRANSFER_METHOD;
 use forklift_api::worker::{VsphereDisk, WorkerError};
 
-use super::{What, problem};
+use super::What;
 
 /// A way to read a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) fn choose(disk: &VsphereDisk, what: &What) -> Result<(Vec<Method>, &'
         let Some(method) = ALL.into_iter().find(|method| method.word() == told) else {
             let hint = "set the provider's transferMethod to nfc, ranges or vddk, or leave it out";
             let text = format!("the copy method {told:?} of the provider's setting {TRANSFER_METHOD} is not known");
-            return Err(problem("Usage", text, hint, false));
+            return Err(WorkerError::new("Usage", text, hint, false));
         };
         return Ok((vec![method], "as the provider's transferMethod says"));
     }

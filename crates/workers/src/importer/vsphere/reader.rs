@@ -14,7 +14,7 @@ use super::nfc::Nfc;
 use super::ranges::Files;
 use super::session::Session;
 use super::vddk::{Helper, Open, READS, Vddk};
-use super::{Method, Note, What, broken, problem, refused};
+use super::{Method, Note, What, broken, refused};
 use crate::importer::worker_error;
 
 /// Connections to one server for one disk.
@@ -46,7 +46,12 @@ impl Reader {
             Method::Ranges => {
                 if let Some(obstacle) = &machine.obstacle {
                     let text = format!("{}: {obstacle}", machine.file());
-                    return Err(problem("UnsupportedSource", text, "let the disk be exported: copy method nfc", false));
+                    return Err(WorkerError::new(
+                        "UnsupportedSource",
+                        text,
+                        "let the disk be exported: copy method nfc",
+                        false,
+                    ));
                 }
                 let client = &session.client;
                 let store = Machine::split(machine.file()).map_or("", |(store, _)| store);
@@ -67,7 +72,12 @@ impl Reader {
                 if opened.size() != machine.capacity {
                     let text =
                         format!("{} has {} bytes, the VM's disk {}", machine.file(), opened.size(), machine.capacity);
-                    return Err(problem("SourceChanged", text, "let the disk be exported: copy method nfc", false));
+                    return Err(WorkerError::new(
+                        "SourceChanged",
+                        text,
+                        "let the disk be exported: copy method nfc",
+                        false,
+                    ));
                 }
                 Ok(Self::Ranges(files, Mutex::new(Some(opened))))
             }
@@ -79,7 +89,12 @@ impl Reader {
                 let folder = disk.vddk.as_deref().unwrap_or_default();
                 let transports = Transports::parse(disk.vddk_transports.as_deref().unwrap_or_default());
                 let transports = transports.map_err(|error| {
-                    problem("Usage", error, "name ways of VDDK in the provider's setting, or leave it out", false)
+                    WorkerError::new(
+                        "Usage",
+                        error,
+                        "name ways of VDDK in the provider's setting, or leave it out",
+                        false,
+                    )
                 })?;
                 let endpoint = session.client.endpoint();
                 // the library pins the certificate: it is the one that our own rules trust
@@ -103,7 +118,7 @@ impl Reader {
                 let opened = tokio::task::spawn_blocking(move || Vddk::open(helper, order, state));
                 let vddk = opened.await.map_err(broken)?.map_err(|error| {
                     let hint = "see the library's messages in the pod's log; copies go without VDDK too";
-                    problem("VddkFailed", format!("{}: {error}", machine.file()), hint, true)
+                    WorkerError::new("VddkFailed", format!("{}: {error}", machine.file()), hint, true)
                 })?;
                 note.say(vddk.way());
                 note.how(vddk.transport());
